@@ -1,0 +1,117 @@
+"""Connections to the broker: two kinds, with their time-outs, and errors that name it without its password.
+
+Writing waits a few seconds at most, so that a live source learns soon that its words go nowhere. Following blocks
+inside Redis, and so needs a connection of its own whose read time-out lies above the blocking time: redis-py does not
+add the two.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeAlias
+from urllib.parse import quote
+
+from msgspec import Struct
+from redis.asyncio import Redis
+from redis.asyncio.connection import ConnectionPool, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from producers.errors import BrokerRefused, BrokerUnreachable, InvalidBrokerUrl
+
+Broker: TypeAlias = Redis | str
+"""A client of redis-py, or the URL of a Redis: `redis://`, `rediss://` or `unix://`."""
+
+CONNECT_TIMEOUT_S: Final = 2.0
+WRITE_TIMEOUT_S: Final = 3.0
+WRITE_RETRIES: Final = 2
+
+BLOCK_MS: Final = 4_000
+"""Longest wait inside one XREAD."""
+
+FOLLOW_TIMEOUT_S: Final = 2 * BLOCK_MS / 1000
+"""Read time-out of a blocking connection: a reply that is this late never comes."""
+
+NO_ANSWER: Final = (RedisConnectionError, RedisTimeoutError, OSError)
+"""What redis-py lets out when the broker cannot be reached, or goes away."""
+
+_POOL_STATE: Final = ("maint_notifications", "orig_", "himport_registry")
+"""Prefixes of what a pool adds to its connections' settings for itself; not for another pool to share."""
+
+
+class Link(Struct, frozen=True):
+    """A client, the address to name in messages, and whether the client is ours to close."""
+
+    client: Redis
+    address: str
+    is_owned: bool
+
+    async def close(self) -> None:
+        """No connection of our own is open; a client that was handed in stays as it is."""
+        if self.is_owned:
+            await self.client.aclose()
+
+
+def open_writer(broker: Broker) -> Link:
+    """A link for short commands; nothing is connected yet. Raises InvalidBrokerUrl."""
+    if isinstance(broker, Redis):
+        return Link(broker, address_of(broker), is_owned=False)
+    # A resent append is harmless, as events are numbered: so a lost reply is asked for again.
+    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), WRITE_RETRIES)
+    client = _from_url(broker, socket_timeout=WRITE_TIMEOUT_S, retry=retry)
+    return Link(client, address_of(client), is_owned=True)
+
+
+def open_follower(broker: Broker) -> Link:
+    """A link for blocking reads, never shared with a client that was handed in. Raises InvalidBrokerUrl."""
+    # The subscriber counts failures itself: it knows what it has read, redis-py does not.
+    settings: dict[str, Any] = {"socket_timeout": FOLLOW_TIMEOUT_S, "retry": Retry(NoBackoff(), 0)}
+    client = _beside(broker, **settings) if isinstance(broker, Redis) else _from_url(broker, **settings)
+    return Link(client, address_of(client), is_owned=True)
+
+
+def _from_url(url: str, **settings: Any) -> Redis:
+    try:
+        return Redis.from_url(url, protocol=2, socket_connect_timeout=CONNECT_TIMEOUT_S, **settings)
+    except ValueError:
+        # The cause may quote a piece of the password, so it is not passed on.
+        raise InvalidBrokerUrl(
+            "expected a URL like redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH, got something else; "
+            "write special characters of a password as %XX"
+        ) from None
+
+
+def _beside(client: Redis, **settings: Any) -> Redis:
+    """Another client of the same server, with these settings and replies as bytes."""
+    pool = client.connection_pool
+    kept = {name: value for name, value in pool.connection_kwargs.items() if not name.startswith(_POOL_STATE)}
+    kept |= {"protocol": 2, "decode_responses": False, "socket_connect_timeout": CONNECT_TIMEOUT_S, **settings}
+    return Redis.from_pool(ConnectionPool(connection_class=pool.connection_class, **kept))
+
+
+def address_of(client: Redis) -> str:
+    """The URL of the client's server, without user and password."""
+    pool = client.connection_pool
+    settings = pool.connection_kwargs
+    database = settings.get("db", 0)
+    if settings.get("path"):
+        return f"unix://{quote(settings['path'])}?db={database}"
+    scheme = "rediss" if issubclass(pool.connection_class, SSLConnection) else "redis"
+    host = str(settings.get("host", "localhost"))
+    host = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{host}:{settings.get('port', 6379)}/{database}"
+
+
+@contextmanager
+def broker_errors(address: str) -> Iterator[None]:
+    """What redis-py raises inside comes out as BrokerUnreachable or BrokerRefused of this address."""
+    try:
+        yield
+    except (AuthenticationError, AuthorizationError) as failure:
+        raise BrokerRefused(address, str(failure)) from failure
+    except NO_ANSWER as failure:
+        raise BrokerUnreachable(address, str(failure) or type(failure).__name__) from failure
+    except RedisError as failure:
+        raise BrokerRefused(address, str(failure)) from failure

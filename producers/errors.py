@@ -1,0 +1,73 @@
+"""What can go wrong on the way to and from the broker, apart from broken rules of the protocol.
+
+    ProducerError
+    ├── InvalidBrokerUrl     the URL cannot name a Redis
+    ├── BrokerUnreachable    no answer from Redis, or none in time
+    ├── BrokerRefused        Redis answered with an error
+    ├── SessionExists        a new session has the id of one that is there
+    ├── SessionNotFound      the session to join, or any session to watch, is not there
+    ├── OutboxFull           too many events wait for the broker to come back
+    ├── TargetGap            events of a target stream are missing
+    └── UnreadableSource     the text to send cannot be read
+
+What a producer does against the protocol raises the ProtocolError that a worker would answer with. No message here
+ever holds a password: brokers are named by address.
+"""
+
+
+class ProducerError(Exception):
+    """A publisher, subscriber or source failed; `str()` says expected, got, where and remedy."""
+
+
+class InvalidBrokerUrl(ProducerError):
+    """The URL cannot name a Redis."""
+
+
+class BrokerUnreachable(ProducerError):
+    """Redis at `address` gave no answer; what was to be published is kept and goes out first with the next call."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"expected Redis at {address}, got no answer: {reason}. "
+            "Start it, or name the right one (redis://HOST:PORT/DB); `decalage doctor` checks the connection"
+        )
+        self.address = address
+
+
+class BrokerRefused(ProducerError):
+    """Redis at `address` answered, with an error: its memory, its access rules, or a key of another type."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"Redis at {address} refused the command: {reason}. "
+            "Check its user and password, its access rules, its memory, and that no other program uses the key"
+        )
+        self.address = address
+
+
+class SessionExists(ProducerError):
+    """The id of the session to create is taken."""
+
+
+class SessionNotFound(ProducerError):
+    """There is no such session."""
+
+
+class OutboxFull(ProducerError):
+    """As many events as allowed wait for the broker; the new one was not taken."""
+
+
+class TargetGap(ProducerError):
+    """The target event numbered `expected` is gone; `got` came in its place and was not delivered."""
+
+    def __init__(self, session_id: str, *, expected: int, got: int) -> None:
+        super().__init__(
+            f"expected event {expected} of session {session_id}, got {got}: the stream was trimmed or replaced; "
+            f"read on with after={got - 1}, or open a new session"
+        )
+        self.expected = expected
+        self.got = got
+
+
+class UnreadableSource(ProducerError):
+    """The text to send cannot be read, or is not UTF-8."""

@@ -1,0 +1,143 @@
+"""The downstream library: a session's target stream as typed events, each once and in order.
+
+    async with Subscriber("redis://127.0.0.1:6379", "talk-1") as events:
+        async for event in events:
+            if isinstance(event, OutputTextDelta):
+                print(event.text, end="", flush=True)
+"""
+
+import asyncio
+import logging
+from collections import deque
+from types import TracebackType
+from typing import Final, Self
+
+from redis.exceptions import AuthenticationError, AuthorizationError
+
+from producers.connection import BLOCK_MS, NO_ANSWER, Broker, broker_errors, open_follower
+from producers.cursor import Cursor
+from producers.tail import Entry, target_phase
+from protocol import ServerEvent, SessionPhase, check_session_id, target_key
+
+PAGE_ENTRIES: Final = 500
+FIRST_ATTEMPTS: Final = 3
+"""How often a broker is tried that has never answered; one that has is tried for ever."""
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+def backoff_s(num_failures: int) -> float:
+    """The pause after this many failures in a row: 0.05 s, doubled each time, at most 1 s.
+
+    >>> backoff_s(1), backoff_s(3), backoff_s(99)
+    (0.05, 0.2, 1.0)
+    """
+    return min(1.0, 0.05 * 2.0 ** min(num_failures - 1, 10))
+
+
+class Subscriber:
+    """An async iterator over the events after number `after`; ends after `session.closed`.
+
+    A broker that goes away is waited for, and reading goes on behind the last event delivered (`last_seq`, which
+    another subscriber may take as its `after`). Raises BrokerUnreachable if the broker cannot be reached at first,
+    TargetGap if events are missing, TimeoutError if no event came for `timeout_s` (None: wait for ever).
+    """
+
+    def __init__(
+        self, broker: Broker, session_id: str, *, after: int = 0, timeout_s: float | None = None
+    ) -> None:
+        """Nothing is connected yet. Raises InvalidSessionId, InvalidBrokerUrl, ValueError for a negative `after`."""
+        if after < 0:
+            raise ValueError(f"expected after >= 0, the number of an event, got {after}")
+        self.session_id: Final = check_session_id(session_id)
+        self._link: Final = open_follower(broker)
+        self._timeout_s: Final = timeout_s
+        self._cursor = Cursor(session_id, after=after)
+        self._is_placed = after == 0
+        self._has_answered = False
+        self._entries: deque[Entry] = deque()
+
+    @property
+    def address(self) -> str:
+        """The broker's URL, without a password."""
+        return self._link.address
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the last event delivered."""
+        return self._cursor.last_seq
+
+    async def disconnect(self) -> None:
+        """No connection of this subscriber is open."""
+        await self._link.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.disconnect()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ServerEvent:
+        if not self._entries and not self._cursor.has_ended:
+            await self._fill()
+        if self._cursor.has_ended:
+            await self.disconnect()
+            raise StopAsyncIteration
+        return self._cursor.accept(*self._entries.popleft())
+
+    async def _fill(self) -> None:
+        """There is an entry to deliver, or the session had ended before."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._fill_patiently()
+        except TimeoutError:
+            raise TimeoutError(
+                f"expected an event of session {self.session_id} after number {self.last_seq} within "
+                f"{self._timeout_s:g} s, got none: is a worker serving {self.address}, and is the id right?"
+            ) from None
+
+    async def _fill_patiently(self) -> None:
+        num_failures = 0
+        while not self._entries and not self._cursor.has_ended:
+            try:
+                await self._read()
+                num_failures = 0
+            except NO_ANSWER as failure:
+                num_failures += 1
+                if num_failures == 1 and self._has_answered:
+                    _LOG.warning("Redis at %s is gone, will read on from event %d", self.address, self.last_seq)
+                self._raise_if_hopeless(failure, num_failures)
+                await asyncio.sleep(backoff_s(num_failures))
+
+    def _raise_if_hopeless(self, failure: Exception, num_failures: int) -> None:
+        is_refused = isinstance(failure, AuthenticationError | AuthorizationError)
+        if is_refused or (not self._has_answered and num_failures >= FIRST_ATTEMPTS):
+            with broker_errors(self.address):
+                raise failure
+
+    async def _read(self) -> None:
+        """Whatever is there behind the last event, after at most one blocking read."""
+        client = self._link.client
+        if not self._is_placed:
+            await self._find_place()
+            return
+        streams = {target_key(self.session_id): self._cursor.last_id}
+        # The first read does not block, so that a broker which answers is known as such at once.
+        block_ms = BLOCK_MS if self._has_answered else 1
+        reply = await client.xread(streams, count=PAGE_ENTRIES, block=block_ms)
+        self._has_answered = True
+        self._entries.extend(entry for _, entries in reply for entry in entries)
+
+    async def _find_place(self) -> None:
+        """The cursor knows in which phase the events after `after` begin."""
+        after = self.last_seq
+        phase = await target_phase(self._link.client, self.session_id, f"{after}-0")
+        # With nothing left up to there to tell, the session is taken as open: that is when readers resume.
+        self._cursor = Cursor(self.session_id, after=after, phase=phase or SessionPhase.OPEN)
+        self._is_placed = True
+        self._has_answered = True

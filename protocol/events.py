@@ -1,0 +1,205 @@
+"""Every event of the wire, as a frozen Struct told apart by its `type`.
+
+    source stream   client -> worker   session.create, session.update, session.close,
+                                       input_text.append, input_text.finalize
+    target stream   worker -> client   session.created, session.updated, session.closed,
+                                       output_text.delta, segment.done, error
+    worker streams  operator <-> worker   worker.configure, worker.stats
+
+Readers ignore fields they do not know and refuse types they do not know; so a field may be added within one wire
+version, a type or a required field may not. `protocol.grammar` holds the legal order.
+"""
+
+from typing import Annotated, Final, Literal, TypeAlias
+
+from msgspec import Meta, Struct
+
+from protocol.limits import MAX_SEQ, MAX_TEXT_CHARS
+from protocol.options import Limits, Policy, Sampling, Session, SessionPatch, Speculation, WaitK, apply_patch
+
+WIRE_VERSION: Final = 1
+"""The version of the wire that this package speaks; rises only when an old reader would misunderstand."""
+
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
+Positive: TypeAlias = Annotated[int, Meta(ge=1)]
+ClientSeq: TypeAlias = Annotated[
+    int, Meta(ge=0, le=MAX_SEQ, description="The producer's own count: first 0 or 1, then one more each event.")
+]
+TargetSeq: TypeAlias = Annotated[
+    int, Meta(ge=1, le=MAX_SEQ, description="Counts the events of the target stream; entry id `<seq>-0`.")
+]
+Version: TypeAlias = Annotated[int, Meta(ge=1, description="Version of the wire.")]
+SegmentIndex: TypeAlias = Annotated[int, Meta(ge=0, description="Segment of the session, from 0.")]
+ElapsedMs: TypeAlias = Annotated[int, Meta(ge=0, description="Milliseconds since `session.created`.")]
+FinishReason: TypeAlias = Literal["stop", "length", "empty"]
+"""Why a segment ended: the model's end mark, `max_new_words`, or no source words at all."""
+
+CloseReason: TypeAlias = Literal["closed", "idle", "error"]
+
+
+class _FromClient(Struct, frozen=True, kw_only=True, tag_field="type"):
+    seq: ClientSeq | None = None
+
+
+class SessionCreate(_FromClient, frozen=True, kw_only=True, tag="session.create"):
+    """Open the session with these options; the first event of every source stream."""
+
+    version: Version = WIRE_VERSION
+    session: Session = Session()
+
+
+class SessionUpdate(_FromClient, frozen=True, kw_only=True, tag="session.update"):
+    """Change options of the open session."""
+
+    session: SessionPatch
+
+
+class SessionClose(_FromClient, frozen=True, kw_only=True, tag="session.close"):
+    """Finish what has been read, then close the session; the last event of a source stream."""
+
+
+class InputTextAppend(_FromClient, frozen=True, kw_only=True, tag="input_text.append"):
+    """Add source words to the open segment."""
+
+    text: Annotated[
+        str,
+        Meta(max_length=MAX_TEXT_CHARS, description="Whole words with whitespace between (zh, ja: characters)."),
+    ]
+
+
+class InputTextFinalize(_FromClient, frozen=True, kw_only=True, tag="input_text.finalize"):
+    """The segment's source is complete: translate the rest; the next append opens the next segment."""
+
+
+class _FromWorker(Struct, frozen=True, kw_only=True, tag_field="type"):
+    seq: TargetSeq
+
+
+class SessionCreated(_FromWorker, frozen=True, kw_only=True, tag="session.created"):
+    """The session is open; reports its options in full and the model that serves it."""
+
+    version: Version
+    session: Session
+    model: str
+
+
+class SessionUpdated(_FromWorker, frozen=True, kw_only=True, tag="session.updated"):
+    """The session goes on with these options."""
+
+    session: Session
+
+
+class SessionClosed(_FromWorker, frozen=True, kw_only=True, tag="session.closed"):
+    """The session has ended; all its words have been published."""
+
+    reason: CloseReason
+    source_words: Count
+    target_words: Count
+
+
+class OutputTextDelta(_FromWorker, frozen=True, kw_only=True, tag="output_text.delta"):
+    """One target word; it is never taken back."""
+
+    segment: SegmentIndex
+    index: Annotated[int, Meta(ge=0, description="Target word of the segment, from 0.")]
+    word: Annotated[str, Meta(description="The bare word.")]
+    text: Annotated[str, Meta(description="Concatenates over the segment to the exact translation.")]
+    tokens: Annotated[tuple[Count, ...], Meta(description="Token ids committed for the word.")]
+    source_words_read: Annotated[int, Meta(ge=0, description="Source words of the segment read before it.")]
+    elapsed_ms: ElapsedMs
+    delay_ms: Annotated[int, Meta(ge=0, description="Since the newest source word that it needed had arrived.")]
+
+
+class SegmentDone(_FromWorker, frozen=True, kw_only=True, tag="segment.done"):
+    """The segment's translation is complete; `text` repeats it whole."""
+
+    segment: SegmentIndex
+    text: str
+    source_words: Count
+    target_words: Count
+    finish_reason: FinishReason
+    average_lagging: Annotated[float | None, Meta(description="Lag in source words; null: undefined.")]
+    elapsed_ms: ElapsedMs
+
+
+class Error(_FromWorker, frozen=True, kw_only=True, tag="error"):
+    """An event was refused or the session failed; `code` is stable, `message` is for people."""
+
+    code: Annotated[str, Meta(description="One of the codes of `ErrorCode`; new ones may be added.")]
+    message: str
+    param: Annotated[str | None, Meta(description="Path of the offending value, such as `$.session.policy.k`.")] = None
+    source_id: Annotated[str | None, Meta(description="Entry id of the offending source entry.")] = None
+    expected_seq: Annotated[int | None, Meta(description="With `sequence_gap`: the `seq` to send next.")] = None
+
+
+class WorkerConfigure(Struct, frozen=True, kw_only=True, tag_field="type", tag="worker.configure"):
+    """Change the settings of every worker that reads it; `null` leaves a setting as it is."""
+
+    max_batch_rows: Positive | None = None
+    max_sessions: Positive | None = None
+    speculation: bool | None = None
+    max_draft_tokens: Annotated[int, Meta(ge=1, le=64)] | None = None
+
+
+class WorkerStats(Struct, frozen=True, kw_only=True, tag_field="type", tag="worker.stats"):
+    """What one worker did since it started; counts only grow, except `sessions` and `kv_bytes`."""
+
+    worker: str
+    model: str
+    sessions: Annotated[int, Meta(ge=0, description="Sessions open now.")]
+    source_words: Count
+    target_words: Count
+    ticks: Annotated[int, Meta(ge=0, description="Scheduler rounds that ran a forward pass.")]
+    forwards: Count
+    tokens: Annotated[int, Meta(ge=0, description="Target tokens committed.")]
+    kv_bytes: Annotated[int, Meta(ge=0, description="Bytes held by all caches now.")]
+    uptime_ms: Count
+    rows_per_tick: Annotated[float, Meta(ge=0)] | None = None
+    accepted_drafts: Count = 0
+    proposed_drafts: Count = 0
+
+
+ClientEvent: TypeAlias = SessionCreate | SessionUpdate | SessionClose | InputTextAppend | InputTextFinalize
+ServerEvent: TypeAlias = SessionCreated | SessionUpdated | SessionClosed | OutputTextDelta | SegmentDone | Error
+WorkerEvent: TypeAlias = WorkerConfigure | WorkerStats
+Event: TypeAlias = ClientEvent | ServerEvent | WorkerEvent
+
+
+def wire_type(event: type[Struct]) -> str:
+    """The `type` that this class has on the wire.
+
+    >>> wire_type(SessionCreate)
+    'session.create'
+    """
+    return str(event.__struct_config__.tag)
+
+
+__all__ = [
+    "WIRE_VERSION",
+    "ClientEvent",
+    "Error",
+    "Event",
+    "InputTextAppend",
+    "InputTextFinalize",
+    "Limits",
+    "OutputTextDelta",
+    "Policy",
+    "Sampling",
+    "SegmentDone",
+    "ServerEvent",
+    "Session",
+    "SessionClose",
+    "SessionClosed",
+    "SessionCreate",
+    "SessionCreated",
+    "SessionPatch",
+    "SessionUpdate",
+    "SessionUpdated",
+    "Speculation",
+    "WaitK",
+    "WorkerConfigure",
+    "WorkerEvent",
+    "WorkerStats",
+    "apply_patch",
+    "wire_type",
+]

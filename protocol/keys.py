@@ -1,0 +1,126 @@
+"""Every Redis key of Decalage, in one place.
+
+    decalage:{ID}:source      stream   client -> worker   one JSON event per entry, in the field `event`
+    decalage:{ID}:target      stream   worker -> client   the same; entry ids are `<seq>-0`
+    decalage:{ID}:state       hash     the session's checkpoint and fence
+    decalage:shard:N:bell     stream   client -> worker   "this session has news", its id in the field `session`
+    decalage:shard:N:lease    string   which worker owns the shard
+    decalage:workers:configure  stream   operator -> all workers
+    decalage:workers:stats      stream   worker -> all
+
+The braces around a session's ID are part of the key: they are Redis's hash tag, and keep a session's keys on one
+node of a cluster, where one script may change them together. A session belongs to shard crc32(ID) mod 16.
+The functions here only name keys: whoever takes an id from outside checks it with `check_session_id` first.
+"""
+
+import re
+import zlib
+from typing import Final
+
+from protocol.errors import InvalidSessionId
+from protocol.limits import MAX_SESSION_ID_BYTES
+
+NUM_SHARDS: Final = 16
+"""Shards of a deployment; every producer and worker must use the same number."""
+
+EVENT_FIELD: Final = "event"
+"""The field of a stream entry that holds the event's JSON."""
+
+BELL_FIELD: Final = "session"
+"""The field of a bell entry that holds the id of the session with news."""
+
+CLOSED_TTL_S: Final = 3_600
+"""How long a closed session's keys stay readable."""
+
+ABANDONED_TTL_S: Final = 86_400
+"""How long the keys of a session stay that nobody touches."""
+
+CONFIGURE_KEY: Final = "decalage:workers:configure"
+STATS_KEY: Final = "decalage:workers:stats"
+SOURCE_PATTERN: Final = "decalage:{*}:source"
+"""Matches every source stream in SCAN; braces are plain characters in Redis's patterns."""
+
+SESSION_ID_PATTERN: Final = rf"^[A-Za-z0-9._:-]{{1,{MAX_SESSION_ID_BYTES}}}$"
+_SESSION_ID = re.compile(SESSION_ID_PATTERN)
+_SOURCE_KEY = re.compile(r"decalage:\{(.*)\}:source", re.DOTALL)
+
+
+def source_key(session_id: str) -> str:
+    """The stream that the session's clients write.
+
+    >>> source_key("talk-1")
+    'decalage:{talk-1}:source'
+    """
+    return f"decalage:{{{session_id}}}:source"
+
+
+def target_key(session_id: str) -> str:
+    """The stream that the session's worker writes.
+
+    >>> target_key("talk-1")
+    'decalage:{talk-1}:target'
+    """
+    return f"decalage:{{{session_id}}}:target"
+
+
+def state_key(session_id: str) -> str:
+    """The hash that holds the session's checkpoint and fence.
+
+    >>> state_key("talk-1")
+    'decalage:{talk-1}:state'
+    """
+    return f"decalage:{{{session_id}}}:state"
+
+
+def session_of(key: str | bytes) -> str:
+    """The session whose source stream has this key; raises InvalidSessionId for any other key.
+
+    >>> session_of("decalage:{talk-1}:source")
+    'talk-1'
+    """
+    text = key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else key
+    found = _SOURCE_KEY.fullmatch(text)
+    if found is None:
+        raise InvalidSessionId(f"expected a key like {source_key('ID')!r}, got {text[:MAX_SESSION_ID_BYTES]!r}")
+    return check_session_id(found[1])
+
+
+def shard_of(session_id: str, num_shards: int = NUM_SHARDS) -> int:
+    """The session's shard in [0, num_shards); the same in every language that has crc32.
+
+    >>> shard_of("talk-1")
+    6
+    """
+    return zlib.crc32(session_id.encode()) % num_shards
+
+
+def bell_key(shard: int) -> str:
+    """The doorbell stream of the shard.
+
+    >>> bell_key(3)
+    'decalage:shard:3:bell'
+    """
+    return f"decalage:shard:{shard}:bell"
+
+
+def lease_key(shard: int) -> str:
+    """The key that says which worker owns the shard.
+
+    >>> lease_key(3)
+    'decalage:shard:3:lease'
+    """
+    return f"decalage:shard:{shard}:lease"
+
+
+def check_session_id(session_id: str) -> str:
+    """Return the id if it may name a session, else raise InvalidSessionId with the rule.
+
+    >>> check_session_id("room-7:alice")
+    'room-7:alice'
+    """
+    if _SESSION_ID.fullmatch(session_id) is None:
+        raise InvalidSessionId(
+            f"expected a session id of 1 to {MAX_SESSION_ID_BYTES} characters out of A-Z a-z 0-9 . _ : -, "
+            f"got {len(session_id)} characters: {session_id[:MAX_SESSION_ID_BYTES]!r}"
+        )
+    return session_id

@@ -1,0 +1,114 @@
+"""What a session is: languages or prompt, policy, sampling, limits; and how `session.update` changes it.
+
+Structs do not check their values when built in Python; the decoders of `protocol.codec` check everything that
+arrives. A program that builds options by hand can check them with `protocol.codec.check`.
+"""
+
+from typing import Annotated, Literal, TypeAlias
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field, structs
+
+from protocol.limits import (
+    MAX_LANGUAGE_CHARS,
+    MAX_METADATA_ENTRIES,
+    MAX_METADATA_KEY_CHARS,
+    MAX_METADATA_VALUE_CHARS,
+    MAX_PROMPT_CHARS,
+    MAX_SEED,
+)
+
+
+class WaitK(Struct, frozen=True, kw_only=True, tag_field="type", tag="wait-k"):
+    """Read k source words first, then write one target word for every further source word read."""
+
+    k: Annotated[int, Meta(ge=1, le=1000, description="Source words read before the first target word.")] = 3
+
+
+Policy: TypeAlias = WaitK
+"""All read/write policies, told apart by `type`; later policies join this union."""
+
+
+class Sampling(Struct, frozen=True, kw_only=True):
+    """How a token is chosen; the same options, words and seed always choose the same tokens."""
+
+    temperature: Annotated[float, Meta(ge=0, le=10, description="0 takes the most likely token.")] = 0.0
+    top_p: Annotated[float, Meta(gt=0, le=1, description="Probability mass of the tokens kept; 1 keeps all.")] = 1.0
+    repetition_penalty: Annotated[float, Meta(gt=0, description="Divides repeated logits; null: off.")] | None = None
+    repetition_context_size: Annotated[int, Meta(ge=0, description="Target tokens that count as repeated.")] = 20
+    seed: Annotated[int, Meta(ge=0, le=MAX_SEED, description="Keys the noise of every position.")] = 0
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """Bounds of one session; going over one ends a word, a segment or the session, never silently."""
+
+    max_new_words: Annotated[int, Meta(ge=1, description="Target words per segment; null: no bound.")] | None = None
+    max_tokens_per_word: Annotated[int, Meta(ge=1, le=1000, description="A longer target word is cut here.")] = 50
+    max_backlog_words: Annotated[int, Meta(ge=1, description="Source words that may wait unread.")] = 10_000
+    idle_timeout_ms: Annotated[int, Meta(ge=1000, description="Silence after which the session closes.")] = 300_000
+
+
+class Speculation(Struct, frozen=True, kw_only=True):
+    """Drafting of target tokens; changes the speed, never the output."""
+
+    enabled: bool = True
+    max_draft_tokens: Annotated[int, Meta(ge=1, le=64, description="Drafted tokens verified in one pass.")] = 4
+
+
+Language: TypeAlias = Annotated[
+    str, Meta(min_length=1, max_length=MAX_LANGUAGE_CHARS, description="Language tag such as `en` or `pt-BR`.")
+]
+Prompt: TypeAlias = Annotated[
+    str, Meta(max_length=MAX_PROMPT_CHARS, description="Instruction for a chat model, put before the source words.")
+]
+Mode: TypeAlias = Literal["streaming", "completion"]
+"""`streaming` writes while it reads; `completion` reads the whole segment first."""
+
+Segmentation: TypeAlias = Literal["manual", "sentence"]
+"""`manual`: a segment ends with `input_text.finalize`; `sentence`: also at the end of a sentence."""
+
+MetadataKey: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_METADATA_KEY_CHARS)]
+MetadataValue: TypeAlias = Annotated[str, Meta(max_length=MAX_METADATA_VALUE_CHARS)]
+Metadata: TypeAlias = Annotated[
+    dict[MetadataKey, MetadataValue],
+    Meta(max_length=MAX_METADATA_ENTRIES, description="The client's own labels; carried, never read."),
+]
+
+
+class Session(Struct, frozen=True, kw_only=True):
+    """All options of a session; `session.created` and `session.updated` report them with every default filled in."""
+
+    source_language: Language = "en"
+    target_language: Language | None = None
+    prompt: Prompt | None = None
+    mode: Mode = "streaming"
+    segmentation: Segmentation = "manual"
+    policy: Policy = WaitK()
+    sampling: Sampling = Sampling()
+    limits: Limits = Limits()
+    speculation: Speculation = Speculation()
+    metadata: Metadata = field(default_factory=dict)
+
+
+class SessionPatch(Struct, frozen=True, kw_only=True):
+    """The options to change; an absent field stays as it is, `null` clears `prompt` or `target_language`."""
+
+    source_language: Language | UnsetType = UNSET
+    target_language: Language | UnsetType | None = UNSET
+    prompt: Prompt | UnsetType | None = UNSET
+    mode: Mode | UnsetType = UNSET
+    segmentation: Segmentation | UnsetType = UNSET
+    policy: Policy | UnsetType = UNSET
+    sampling: Sampling | UnsetType = UNSET
+    limits: Limits | UnsetType = UNSET
+    speculation: Speculation | UnsetType = UNSET
+    metadata: Metadata | UnsetType = UNSET
+
+
+def apply_patch(session: Session, patch: SessionPatch) -> Session:
+    """Return the session with the patch's fields in place; nested options are replaced whole, not merged.
+
+    >>> apply_patch(Session(prompt="Be brief."), SessionPatch(prompt=None, mode="completion")).mode
+    'completion'
+    """
+    changes = {name: value for name, value in structs.asdict(patch).items() if value is not UNSET}
+    return structs.replace(session, **changes)

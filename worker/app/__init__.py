@@ -1,0 +1,1 @@
+"""The composition root: core, engine and io wired into one worker."""

@@ -1,0 +1,40 @@
+"""The worker's knobs: one frozen Struct, filled from `DECALAGE_*` variables and the command line."""
+
+import os
+from collections.abc import Mapping
+
+import msgspec
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set about a worker, with unit, default and reason."""
+
+    redis: str = ""  # URL; empty: the embedded broker
+    model: str = "starter"  # directory, hub id or shipped model
+    metrics_host: str = "127.0.0.1"  # who may read /metrics
+    metrics_port: int = 9464  # 0: any free port, -1: none
+    max_sessions: int = 2_000  # open sessions before session.create is refused
+    max_kv_bytes: int = 8 * 2**30  # keys and values held before session.create is refused
+    max_batch_rows: int = 64  # sessions served in one tick
+    lease_ms: int = 3_000  # how long a dead worker's shards stay without one
+    sweep_ms: int = 250  # how soon words are found whose producer rings no bell
+    stats_ms: int = 5_000  # how often the worker reports statistics
+    drain_ms: int = 10_000  # how long SIGTERM waits for words that are being written
+
+
+class BadSetting(ValueError):
+    """A variable holds what its knob cannot take."""
+
+
+def from_environment(environment: Mapping[str, str] = os.environ, **given: object) -> Settings:
+    """Settings from `DECALAGE_<NAME>`, overridden by what is `given` and not None. Raises BadSetting."""
+    values: dict[str, object] = {}
+    for field in msgspec.structs.fields(Settings):
+        variable = f"DECALAGE_{field.name.upper()}"
+        if variable in environment:
+            try:
+                values[field.name] = msgspec.convert(environment[variable], field.type, strict=False)
+            except msgspec.ValidationError as error:
+                raise BadSetting(f"{variable}={environment[variable]!r}: {error}; unset it or correct it") from error
+    values.update({name: value for name, value in given.items() if value is not None})
+    return Settings(**values)  # type: ignore[arg-type]

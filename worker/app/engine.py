@@ -1,0 +1,57 @@
+"""The one thread that owns mlx: it loads the model and runs every pass; only Python values leave it."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from worker.core.ports import Lane, Row, Sampled
+from worker.engine.loading import load, load_vocabulary
+from worker.engine.runner import Counters, Runner
+from worker.engine.tokens import Vocabulary
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What the engine has done and holds, after a pass."""
+
+    counters: Counters
+    kv_bytes: int
+
+
+class Engine:
+    """A model on its thread. `vocabulary` may be used from any thread: it needs no mlx."""
+
+    def __init__(self, thread: ThreadPoolExecutor, runner: Runner, vocabulary: Vocabulary, description: str) -> None:
+        self._thread = thread
+        self._runner = runner
+        self.vocabulary = vocabulary
+        self.description = description
+
+    @classmethod
+    async def start(cls, model: str) -> "Engine":
+        """An engine with its model loaded. Raises what `load` raises."""
+        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(thread, cls._load, thread, model)
+        except BaseException:
+            thread.shutdown(wait=False)
+            raise
+
+    @classmethod
+    def _load(cls, thread: ThreadPoolExecutor, name: str) -> "Engine":
+        model, tokenizer = load(name)
+        vocabulary = load_vocabulary(name, tokenizer)
+        return cls(thread, Runner(model, vocabulary), vocabulary, repr(model))
+
+    async def run(self, rows: Sequence[Row], dropped: Iterable[Lane]) -> tuple[tuple[Sampled, ...], Report]:
+        """The sampled tokens of each row; lanes in `dropped` are freed first."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, rows, tuple(dropped))
+
+    def _run(self, rows: Sequence[Row], dropped: tuple[Lane, ...]) -> tuple[tuple[Sampled, ...], Report]:
+        sampled = self._runner.run(rows, dropped)
+        return sampled, Report(msgspec.structs.replace(self._runner.counters), self._runner.kv_bytes())
+
+    def stop(self) -> None:
+        """The thread ends once its pass is through."""
+        self._thread.shutdown(wait=True)

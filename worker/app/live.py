@@ -1,0 +1,143 @@
+"""The sessions that a worker holds: each one's state, its place in the log, and the events that wait to be published."""
+
+from collections.abc import Callable, Iterable
+
+from protocol import ErrorCode, ProtocolError, ServerEvent, SessionCreate, SessionPhase, decode_client, peek_seq
+from protocol.keys import EVENT_FIELD
+from worker.core import replay
+from worker.core import session as machine
+from worker.core.ports import Lane, Row, Sampled, Vocabulary
+from worker.core.session import State
+from worker.io.store import Checkpoint, Commit, Entry
+
+_OLDEST_MS = 3_600_000
+
+
+class WorkerFull(ProtocolError):
+    """The worker takes no further session."""
+
+    code = ErrorCode.WORKER_FULL.value
+
+
+class Live:
+    """One session. Its methods change it in memory; `commit` says what is then to be published."""
+
+    def __init__(self, session_id: str, number: int, epoch: int, saved: Checkpoint) -> None:
+        self.session_id = session_id
+        self.epoch = epoch
+        self.cursor = saved.cursor
+        self.saved = saved
+        self.rings = False
+        self.pending: list[ServerEvent] = []
+        self.dropped: set[Lane] = set()
+        self.first_word_ms = 0  # how long the last segment took to its first word
+        phase = SessionPhase(saved.status)
+        replayed = phase in (SessionPhase.OPEN, SessionPhase.CLOSING)
+        self.needs_replay = replayed
+        self.state = (
+            State(number=number)
+            if replayed
+            else State(
+                number=number, phase=phase, seq=saved.seq, source_seq=saved.source_seq, created_ms=saved.created_ms
+            )
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """The session has been created and is not closed."""
+        return self.state.phase in (SessionPhase.OPEN, SessionPhase.CLOSING)
+
+    @property
+    def is_behind(self) -> bool:
+        """Words that were published before a restart are still being written again."""
+        return replay.is_behind(self.state, segment=self.saved.segment, words=self.saved.words)
+
+    def all_lanes(self) -> set[Lane]:
+        """Lanes in use, and those to be freed."""
+        return self.dropped | machine.lanes(self.state)
+
+    def replay(self, entries: Iterable[Entry], vocabulary: Vocabulary, model: str) -> None:
+        """Steps through the log up to the checkpoint; what it led to has been published."""
+        for entry_id, fields in entries:
+            try:
+                event = decode_client(fields.get(EVENT_FIELD.encode(), b""))
+            except ProtocolError:
+                continue
+            self.state, _ = machine.step(
+                self.state, event, now_ms=_arrival_ms(entry_id, 0), vocabulary=vocabulary, model=model, is_replay=True
+            )
+
+    def resume(self, now_ms: int) -> None:
+        """Replay is over: the session goes on behind its checkpoint."""
+        saved = self.saved
+        self.needs_replay = False
+        self.state = replay.resume(
+            self.state,
+            seq=saved.seq,
+            segment=saved.segment,
+            words=saved.words,
+            created_ms=saved.created_ms,
+            now_ms=now_ms,
+        )
+
+    def take(self, entry: Entry, now_ms: int, vocabulary: Vocabulary, model: str, *, admit: Callable[[], None]) -> None:
+        """The session after one entry of its source stream."""
+        entry_id, fields = entry
+        self.cursor = entry_id
+        data = fields.get(EVENT_FIELD.encode(), b"")
+        try:
+            event = decode_client(data)
+            if isinstance(event, SessionCreate) and self.state.phase is SessionPhase.ABSENT:
+                admit()
+        except ProtocolError as error:
+            self._set(machine.refuse(self.state, error, seq=peek_seq(data), source_id=entry_id))
+            return
+        arrived_ms = _arrival_ms(entry_id, now_ms)
+        self._set(
+            machine.step(self.state, event, now_ms=arrived_ms, vocabulary=vocabulary, model=model, source_id=entry_id)
+        )
+
+    def settle(self, row: Row, sampled: Sampled, now_ms: int, vocabulary: Vocabulary) -> None:
+        """The session after a pass."""
+        self._set(machine.settle(self.state, row, sampled, now_ms=now_ms, vocabulary=vocabulary))
+
+    def expire(self, now_ms: int) -> None:
+        """Closes the session if it has been idle for too long."""
+        self._set(machine.expire(self.state, now_ms))
+
+    def _set(self, outcome: machine.Outcome) -> None:
+        before = machine.lanes(self.state)
+        state, events = outcome
+        self.state = state
+        self.dropped |= before - machine.lanes(state)
+        self.pending.extend(event for event in events if event.seq > self.saved.seq)
+
+    def commit(self) -> Commit | None:
+        """What is to be published and saved; None where nothing has happened since."""
+        if not self.pending and self.cursor == self.saved.cursor:
+            return None
+        if self.is_behind:
+            return None
+        state = self.state
+        first = state.segments[0] if state.segments else None
+        point = Checkpoint(
+            status=state.phase.value,
+            seq=state.seq,
+            cursor=self.cursor,
+            segment=first.index if first else state.num_segments,
+            words=len(first.lags) if first else 0,
+            source_seq=state.source_seq,
+            created_ms=state.created_ms,
+        )
+        return Commit(self.session_id, self.epoch, tuple(self.pending), point)
+
+    def committed(self, commit: Commit) -> None:
+        """That commit is in Redis."""
+        del self.pending[: len(commit.events)]
+        self.saved = commit.checkpoint
+
+
+def _arrival_ms(entry_id: str, now_ms: int) -> int:
+    # Entry ids carry Redis's clock. One that a producer chose itself may be anything: then what counts is now.
+    stamp = int(entry_id.partition("-")[0])
+    return stamp if not now_ms or 0 <= now_ms - stamp <= _OLDEST_MS else now_ms

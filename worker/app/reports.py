@@ -1,0 +1,110 @@
+"""What a worker tells about itself: metrics, the stats stream, and one log line for each session that ends."""
+
+import time
+
+import structlog
+from redis.asyncio import Redis
+
+from protocol import OutputTextDelta, ProtocolError, SessionClosed, WorkerConfigure, WorkerStats, decode_worker, encode
+from protocol.keys import EVENT_FIELD, STATS_KEY
+from worker.app.engine import Report
+from worker.app.live import Live
+from worker.core.ports import Row
+from worker.core.session import State
+from worker.engine.runner import Counters
+from worker.io.metrics import Metrics
+from worker.io.store import Commit
+
+_STATS_ENTRIES = 1_000
+
+
+class Reports:
+    """Keeps the figures of one worker and hands them on."""
+
+    def __init__(self, worker: str, model: str, metrics: Metrics) -> None:
+        self._worker = worker
+        self._model = model
+        self._metrics = metrics
+        self._log = structlog.get_logger(worker=worker)
+        self._started = time.monotonic()
+        self._told = 0.0
+        self._counters = Counters()
+        self._ticks = self._rows = self._source_words = self._target_words = 0
+        self.kv_bytes = 0
+
+    def decode_configure(self, data: bytes) -> WorkerConfigure | None:
+        """The change that an entry of the configure stream asks for; None, and a warning, where it is none."""
+        try:
+            event = decode_worker(data)
+        except ProtocolError as error:
+            self._log.warning("bad_configure", code=error.code, error=str(error))
+            return None
+        return event if isinstance(event, WorkerConfigure) else None
+
+    def engine(self, report: Report, num_rows: int) -> None:
+        """Counts a tick."""
+        old, new = self._counters, report.counters
+        metrics = self._metrics
+        metrics.forwards.inc(new.forwards - old.forwards)
+        metrics.tokens.inc(new.source_tokens + new.target_tokens - old.source_tokens - old.target_tokens)
+        metrics.drafts_proposed.inc(new.proposed_drafts - old.proposed_drafts)
+        metrics.drafts_accepted.inc(new.accepted_drafts - old.accepted_drafts)
+        metrics.kv_bytes.set(report.kv_bytes)
+        self._counters, self.kv_bytes = new, report.kv_bytes
+        self._ticks += 1
+        self._rows += num_rows
+
+    def accepted(self, before: State, after: State) -> None:
+        """Counts what a session has taken from its source."""
+        self._source_words += after.source_words - before.source_words
+        self._metrics.source_words.inc(after.source_words - before.source_words)
+        self._metrics.duplicates.inc(after.duplicates - before.duplicates)
+
+    def first_word(self, live: Live, row: Row, now_ms: int) -> None:
+        """Called before a row is settled: tells how long the segment's first word took, when this row may finish it."""
+        first = live.state.segments[0] if live.state.segments else None
+        if first is not None and not first.lags and row.target:
+            live.first_word_ms = now_ms - first.arrivals_ms[0]
+
+    def published(self, live: Live, commit: Commit) -> None:
+        """Counts what has been published; a closed session gets its log line."""
+        for event in commit.events:
+            self._metrics.observe(event)
+            if isinstance(event, OutputTextDelta):
+                self._target_words += 1
+                if event.index == 0:
+                    self._metrics.first_word_delay.observe(live.first_word_ms / 1000)
+            if isinstance(event, SessionClosed):
+                self._log.info(
+                    "session_closed",
+                    session=commit.session_id,
+                    reason=event.reason,
+                    source_words=event.source_words,
+                    target_words=event.target_words,
+                    duplicates=live.state.duplicates,
+                    seconds=round(max(0, time.time() - live.state.created_ms / 1000), 3),
+                )
+
+    async def stats(self, redis: Redis, num_sessions: int, every_ms: int) -> None:
+        """Puts a `worker.stats` event on the stats stream, at most one in `every_ms`."""
+        now = time.monotonic()
+        if now - self._told < every_ms / 1000:
+            return
+        self._told = now
+        counters = self._counters
+        event = WorkerStats(
+            worker=self._worker,
+            model=self._model,
+            sessions=num_sessions,
+            source_words=self._source_words,
+            target_words=self._target_words,
+            ticks=self._ticks,
+            forwards=counters.forwards,
+            tokens=counters.source_tokens + counters.target_tokens,
+            kv_bytes=self.kv_bytes,
+            uptime_ms=int((now - self._started) * 1000),
+            rows_per_tick=self._rows / self._ticks if self._ticks else None,
+            accepted_drafts=counters.accepted_drafts,
+            proposed_drafts=counters.proposed_drafts,
+        )
+        await redis.xadd(STATS_KEY, {EVENT_FIELD: encode(event)}, maxlen=_STATS_ENTRIES)

@@ -1,0 +1,77 @@
+"""`decalage serve`: a worker from its settings to its last word, with signals and metrics."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+import structlog
+from redis.asyncio import Redis
+
+from worker.app.config import Settings
+from worker.app.engine import Engine
+from worker.app.service import Service
+from worker.io import connection
+from worker.io.broker import ensure_broker
+from worker.io.metrics import Metrics
+
+
+async def serve(settings: Settings, *, on_ready: Callable[[Service, str], None] | None = None) -> None:
+    """Serves until SIGTERM or Ctrl-C, then drains; a second signal ends the process at once.
+
+    `on_ready` is told the service and the URL of its Redis once sessions are taken. Raises RedisUnreachable,
+    BrokerError, PortTaken, and what loading the model raises, before anything is served.
+    """
+    log = structlog.get_logger()
+    url = settings.redis or (await asyncio.to_thread(ensure_broker)).url
+    version = await _check_redis(url)
+    metrics = Metrics()
+    port = metrics.serve(settings.metrics_host, settings.metrics_port) if settings.metrics_port >= 0 else None
+    log.info("loading", model=settings.model)
+    engine = await Engine.start(settings.model)
+    try:
+        service = Service(settings, engine, metrics, url)
+        with _signals(service.stop):
+            log.info(
+                "ready",
+                redis=connection.shown(url),
+                redis_version=version,
+                model=engine.description,
+                metrics=None if port is None else f"http://{settings.metrics_host}:{port}/metrics",
+            )
+            if on_ready is not None:
+                on_ready(service, url)
+            await service.run()
+        log.info("drained")
+    finally:
+        engine.stop()
+
+
+async def _check_redis(url: str) -> str:
+    redis: Redis = connection.client(url)
+    try:
+        return await connection.check(redis, url)
+    finally:
+        await redis.aclose()
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    heard = 0
+
+    def hear() -> None:
+        nonlocal heard
+        heard += 1
+        if heard > 1:
+            os._exit(130)
+        stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, hear)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,288 @@
+"""One worker: bells in, ticks, commits out. A handful of tasks around a table of sessions; the tick is the only one
+that works.
+
+leases   which shards are ours                    sweep   sessions whose producers do not ring
+bells    sessions with news -> their entries      clock   idle sessions, statistics
+ticks    plan -> engine thread -> settle -> commit
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from protocol import shard_of
+from protocol.keys import NUM_SHARDS
+from worker.app.config import Settings
+from worker.app.engine import Engine, Report
+from worker.app.live import Live, WorkerFull
+from worker.app.reports import Reports
+from worker.app.table import Table
+from worker.core import scheduler
+from worker.core.scheduler import Budget
+from worker.io.connection import client
+from worker.io.doorbell import Doorbell, Sweep
+from worker.io.leases import Leases
+from worker.io.metrics import Metrics
+from worker.io.store import PAGE_ENTRIES, Fenced, Store
+
+_RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+_SLOW_SWEEP = 20  # every so many sweeps, sessions that ring are looked at too: a bell may be lost with its producer
+
+
+class Service:
+    """A worker on one Redis with one engine. `run` serves until `stop` is called, then drains."""
+
+    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics, redis_url: str) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.metrics = metrics
+        self.worker = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns() % 1_000_000:06d}"
+        self._redis: Redis = client(redis_url)
+        self._blocking: Redis = client(redis_url)
+        self._store = Store(self._redis)
+        self._leases = Leases(self._redis, self.worker, NUM_SHARDS, settings.lease_ms)
+        self._doorbell = Doorbell(self._blocking)
+        self._sweep = Sweep(self._redis)
+        self.table = Table(NUM_SHARDS)
+        self.reports = Reports(self.worker, settings.model, metrics)
+        self.budget = Budget(max_rows=settings.max_batch_rows)
+        self.max_sessions = settings.max_sessions
+        self._log = structlog.get_logger(worker=self.worker)
+        self._work = asyncio.Event()
+        self._fetching = asyncio.Lock()
+        self._stopping = asyncio.Event()
+        self._turn = 0
+
+    def stop(self) -> None:
+        """Asks `run` to finish: no new words are taken, those in work are published, the shards given back."""
+        self._stopping.set()
+        self._work.set()
+
+    async def run(self) -> None:
+        """Serves until `stop`. A lost connection is waited for; only a programming error ends it early."""
+        loops = (self._hold_leases, self._hear_bells, self._sweep_streams, self._watch_clock, self._tick_for_ever)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._for_ever(loop), name=loop.__name__) for loop in loops]
+                await self._stopping.wait()
+                tasks.pop()  # the tick ends by itself, once what it works on is published
+                for task in tasks:
+                    task.cancel()
+        finally:
+            with contextlib.suppress(RedisError, OSError):
+                await self._leases.release()
+            await self._redis.aclose()
+            await self._blocking.aclose()
+
+    async def _for_ever(self, loop: Callable[[], Awaitable[None]]) -> None:
+        # Repeats a loop that Redis has interrupted; workers retry for ever.
+        failures = 0
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            try:
+                await loop()
+                return
+            except (RedisError, OSError) as error:
+                failures = 0 if time.monotonic() - started > 10 else failures + 1
+                self._log.warning("redis_interrupted", task=loop.__name__.strip("_"), error=str(error))
+                await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S)) - 1] if failures else _RETRY_S[0])
+
+    # Whose sessions
+
+    async def _hold_leases(self) -> None:
+        while True:
+            before = self._leases.held
+            held = await self._leases.renew()
+            if held != before:
+                lost = self.table.keep_shards(held)
+                self._log.info("shards", held=len(held), of=NUM_SHARDS, sessions_lost=len(lost))
+                await self._doorbell.listen(sorted(held))
+            self.metrics.shards.set(len(held))
+            await asyncio.sleep(self.settings.lease_ms / 4000)
+
+    def _is_ours(self, session_id: str) -> bool:
+        return shard_of(session_id, NUM_SHARDS) in self._leases.held
+
+    # What is new
+
+    async def _hear_bells(self) -> None:
+        while True:
+            rung, configured = await self._doorbell.wait()
+            for data in configured:
+                self._configure(data)
+            await self._fetch(rung)
+            for name in rung:
+                live = self.table.get(name)
+                if live is not None:
+                    live.rings = True
+
+    def _configure(self, data: bytes) -> None:
+        change = self.reports.decode_configure(data)
+        if change is None:
+            return
+        if change.max_batch_rows is not None:
+            self.budget = Budget(max_rows=change.max_batch_rows)
+        if change.max_sessions is not None:
+            self.max_sessions = change.max_sessions
+        self._log.info("configured", max_batch_rows=self.budget.max_rows, max_sessions=self.max_sessions)
+
+    async def _sweep_streams(self) -> None:
+        for round_ in range(2**63):
+            met, all_met = await self._sweep.step()
+            if all_met is not None:
+                self.table.prune(all_met)
+            known = {live.session_id: live.cursor for live in self.table if not live.rings or round_ % _SLOW_SWEEP == 0}
+            await self._fetch([name for name in met if name not in self.table] + await self._sweep.news(known))
+            await asyncio.sleep(self.settings.sweep_ms / 1000)
+
+    async def _fetch(self, names: Iterable[str]) -> None:
+        # New entries of these sessions, applied. One fetch at a time: an entry must not be applied twice.
+        async with self._fetching:
+            wanted = [name for name in dict.fromkeys(names) if self._is_ours(name)]
+            await self._open([name for name in wanted if name not in self.table])
+            while wanted:
+                cursors = {
+                    name: live.cursor for name in wanted if (live := self.table.get(name)) and not live.is_behind
+                }
+                pages = await self._store.read(cursors)
+                for name, entries in pages.items():
+                    live = self.table.get(name)
+                    if live is not None and live.cursor == cursors[name]:
+                        self._apply(live, entries)
+                wanted = [name for name, entries in pages.items() if len(entries) == PAGE_ENTRIES]
+
+    def _apply(self, live: Live, entries: list[tuple[str, dict[bytes, bytes]]]) -> None:
+        before = live.state
+        for entry in entries:
+            live.take(entry, _now_ms(), self.engine.vocabulary, self.settings.model, admit=self._admit)
+        self.reports.accepted(before, live.state)
+        if entries:
+            self._work.set()
+
+    def _admit(self) -> None:
+        if self.table.num_open >= self.max_sessions:
+            raise WorkerFull(f"this worker has {self.max_sessions} open sessions, its limit; try again later")
+        if self.reports.kv_bytes >= self.settings.max_kv_bytes:
+            raise WorkerFull(
+                f"this worker's sessions hold {self.reports.kv_bytes} bytes of keys and values, its limit is "
+                f"{self.settings.max_kv_bytes}; try again later"
+            )
+
+    async def _open(self, names: list[str]) -> None:
+        if not names:
+            return
+        for name, (epoch, saved) in zip(names, await self._store.open(names), strict=True):
+            live = self.table.add(name, epoch, saved)
+            if live.needs_replay:
+                await self._replay(live)
+
+    async def _replay(self, live: Live) -> None:
+        # An open session that a worker before us has left: its log is read again up to the checkpoint.
+        cursor, end = "0-0", live.saved.cursor
+        while True:
+            page = (await self._store.read({live.session_id: cursor})).get(live.session_id, [])
+            behind = [entry for entry in page if _order(entry[0]) <= _order(end)]
+            live.replay(behind, self.engine.vocabulary, self.settings.model)
+            if len(behind) < PAGE_ENTRIES:
+                break
+            cursor = behind[-1][0]
+        live.resume(_now_ms())
+        self._work.set()
+        self._log.info("session_resumed", session=live.session_id, epoch=live.epoch, events=live.saved.seq)
+
+    # What is done
+
+    async def _tick_for_ever(self) -> None:
+        while True:
+            await self._publish()
+            plan = self._plan()
+            if not plan.rows and not plan.dropped:
+                if self._stopping.is_set():
+                    return
+                await self._work.wait()
+                self._work.clear()
+                continue
+            await self._tick(plan)
+            if self._stopping.is_set() and time.monotonic() > self._drain_until():
+                await self._publish()
+                return
+
+    def _drain_until(self) -> float:
+        self._drain_end = getattr(self, "_drain_end", time.monotonic() + self.settings.drain_ms / 1000)
+        return self._drain_end
+
+    def _plan(self) -> scheduler.Plan:
+        states = self.table.states()
+        plan = scheduler.plan(states, self.budget, first=self._turn, dropped=self.table.take_dropped())
+        self._turn += len(plan.rows) if len(plan.rows) < len(states) else 0
+        return plan
+
+    async def _tick(self, plan: scheduler.Plan) -> None:
+        started = time.monotonic()
+        sampled, report = await self.engine.run(plan.rows, plan.dropped)
+        now_ms = _now_ms()
+        was_behind: list[str] = []
+        for name, row, result in zip(plan.sessions, plan.rows, sampled, strict=True):
+            live = self.table.get(name)
+            if live is None or live.state.number != row.lane[0]:
+                continue
+            if live.is_behind:
+                was_behind.append(name)
+            if result.fault is not None:
+                self._log.error("engine_fault", session=name, fault=result.fault)
+            self.reports.first_word(live, row, now_ms)
+            live.settle(row, result, now_ms, self.engine.vocabulary)
+        self._observe(plan, report, time.monotonic() - started)
+        if was_behind:  # these may have news that had to wait
+            await self._fetch(was_behind)
+
+    def _observe(self, plan: scheduler.Plan, report: Report, tick_s: float) -> None:
+        if plan.rows:
+            self.metrics.tick.observe(tick_s)
+            self.metrics.tick_rows.observe(len(plan.rows))
+        self.reports.engine(report, len(plan.rows))
+
+    async def _publish(self) -> None:
+        commits = [commit for live in self.table if (commit := live.commit()) is not None]
+        if not commits:
+            return
+        for commit, failure in zip(commits, await self._store.commit(commits), strict=True):
+            live = self.table.get(commit.session_id)
+            if live is None or live.epoch != commit.epoch:
+                continue
+            if failure is None:
+                live.committed(commit)
+                self.reports.published(live, commit)
+                continue
+            self.metrics.fenced.inc(isinstance(failure, Fenced))
+            self._log.error("session_lost", session=commit.session_id, reason=str(failure) or type(failure).__name__)
+            self.table.forget(commit.session_id)
+
+    async def _watch_clock(self) -> None:
+        while True:
+            now_ms = _now_ms()
+            for live in self.table:
+                if live.is_open and not live.is_behind:
+                    live.expire(now_ms)
+            oldest_ms = self.table.oldest_waiting_ms()
+            self.metrics.queue_age.set(0 if oldest_ms is None else max(0, now_ms - oldest_ms) / 1000)
+            self.metrics.sessions.set(self.table.num_open)
+            self._work.set()
+            await self.reports.stats(self._redis, self.table.num_open, self.settings.stats_ms)
+            await asyncio.sleep(0.5)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    stamp, _, number = entry_id.partition("-")
+    return int(stamp), int(number or 0)

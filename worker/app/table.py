@@ -1,0 +1,84 @@
+"""All sessions that a worker holds, by id; what they want, what they publish, which of them are to be forgotten."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+
+from protocol import SessionPhase, shard_of
+from worker.app.live import Live
+from worker.core.ports import Lane
+from worker.core.session import State
+from worker.io.store import Checkpoint
+
+
+class Table:
+    """The sessions of one worker."""
+
+    def __init__(self, num_shards: int) -> None:
+        self._num_shards = num_shards
+        self._lives: dict[str, Live] = {}
+        self._numbers = itertools.count()
+        self._dropped: set[Lane] = set()
+
+    def __contains__(self, session_id: str) -> bool:
+        return session_id in self._lives
+
+    def __iter__(self) -> Iterator[Live]:
+        return iter(list(self._lives.values()))
+
+    def get(self, session_id: str) -> Live | None:
+        """The session, if this worker holds it."""
+        return self._lives.get(session_id)
+
+    def add(self, session_id: str, epoch: int, saved: Checkpoint) -> Live:
+        """The session is this worker's, at the place where its checkpoint is."""
+        self.forget(session_id)
+        live = self._lives[session_id] = Live(session_id, next(self._numbers), epoch, saved)
+        return live
+
+    def forget(self, session_id: str) -> None:
+        """The session is not held any more, its lanes are to be freed."""
+        live = self._lives.pop(session_id, None)
+        if live is not None:
+            self._dropped |= live.all_lanes()
+
+    def keep_shards(self, shards: Iterable[int]) -> list[str]:
+        """Forgets the sessions of all other shards; returns which they were."""
+        kept = set(shards)
+        lost = [name for name in self._lives if shard_of(name, self._num_shards) not in kept]
+        for name in lost:
+            self.forget(name)
+        return lost
+
+    def prune(self, present: set[str]) -> None:
+        """Forgets sessions that are not open and whose keys are gone."""
+        for live in self:
+            if not live.is_open and live.session_id not in present:
+                self.forget(live.session_id)
+
+    @property
+    def num_open(self) -> int:
+        """Sessions that have been created and are not closed."""
+        return sum(live.is_open for live in self._lives.values())
+
+    def states(self) -> Mapping[str, State]:
+        """The states of the sessions that have something to translate."""
+        return {name: live.state for name, live in self._lives.items() if live.state.segments}
+
+    def take_dropped(self) -> tuple[Lane, ...]:
+        """Lanes that nobody needs any more; each is told once."""
+        dropped, self._dropped = self._dropped, set()
+        for live in self._lives.values():
+            dropped |= live.dropped
+            live.dropped = set()
+        return tuple(sorted(dropped))
+
+    def oldest_waiting_ms(self) -> int | None:
+        """When the oldest source word arrived that is read by nobody yet, over all sessions whose turn it is."""
+        waiting = [
+            first.arrivals_ms[len([b for b in first.bounds[1:] if b <= first.fed_source])]
+            for live in self._lives.values()
+            if live.state.phase is not SessionPhase.CLOSED
+            for first in live.state.segments[:1]
+            if first.fed_source < first.bounds[-1] and first.num_words
+        ]
+        return min(waiting, default=None)

@@ -1,0 +1,47 @@
+"""When to write: how many source words a policy needs before a target word.
+
+One rule, for the library and the service. A segment's source is `[prompt, word 1 … word N, end]`; the end marker is
+read as segment N + 1. Decisions depend on the words alone, never on when they arrived.
+"""
+
+from collections.abc import Sequence
+
+from protocol import Session, WaitK
+
+
+def wait_k_needed(wait_k: int, target_word_index: int) -> int:
+    """Source segments to read before target word `target_word_index` (from 0), with no end in sight (Ma et al. 2019).
+
+    >>> [wait_k_needed(3, t) for t in range(3)]
+    [3, 4, 5]
+    """
+    return wait_k + target_word_index
+
+
+def calculate_wait_words(source_seg_len: Sequence[int], target_word_idx: int, wait_k: int) -> int:
+    """Source segments to read before target word `target_word_idx`: `min(k + t, len(source_seg_len) - 1)`.
+
+    `source_seg_len` holds the number of tokens of the prompt, of each word and of the end.
+    Raises ValueError for k < 1, t < 0 or no segments.
+
+    >>> calculate_wait_words([9, 1, 2, 1, 1], target_word_idx=0, wait_k=2)
+    2
+    >>> calculate_wait_words([9, 1, 2, 1, 1], target_word_idx=7, wait_k=2)
+    4
+    """
+    if wait_k < 1:
+        raise ValueError(f"wait_k must be at least 1, got {wait_k}")
+    if target_word_idx < 0:
+        raise ValueError(f"target_word_idx counts from 0, got {target_word_idx}")
+    if not source_seg_len:
+        raise ValueError("source_seg_len is empty; expected [prompt, word 1 … word N, end]")
+    return min(wait_k_needed(wait_k, target_word_idx), len(source_seg_len) - 1)
+
+
+def needed(session: Session, target_word_index: int) -> int | None:
+    """Source segments that the session's policy needs before that target word; None: the whole segment and its end."""
+    if session.mode == "completion":
+        return None
+    match session.policy:
+        case WaitK(k=k):
+            return wait_k_needed(k, target_word_index)

@@ -1,0 +1,87 @@
+"""What the core asks of a model's tokenizer, and the rows of token ids it hands to the engine and gets back."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from protocol import ProtocolError, Session
+
+Lane = tuple[int, int]  # (session number, segment index): which dual cache a row belongs to
+
+
+class Refused(ProtocolError):
+    """The model cannot do what a session asks for: a language it does not know, an option it lacks."""
+
+    code = "unsupported_option"
+
+
+class Prompt(msgspec.Struct, frozen=True):
+    """The tokens around a segment's words (`source` before them, `end` after, `target` before the translation), and its
+    limits.
+    """
+
+    source: tuple[int, ...]
+    end: tuple[int, ...]
+    target: tuple[int, ...]
+    max_source_tokens: int  # prompt and end included
+    max_target_tokens: int  # prompt included
+    max_segment_words: int | None = None  # longest source the model was trained for; None: not known
+    plain: bool = False  # positions run on from source to target, as in a model without group positions
+
+
+class Vocabulary(Protocol):
+    """A model's words and tokens, as far as the core needs them. Pure: same arguments, same answer."""
+
+    @property
+    def eos_tokens(self) -> frozenset[int]:
+        """Tokens that end a translation."""
+
+    def prompt(self, session: Session) -> Prompt:
+        """The prompt for a session's options. Raises Refused."""
+
+    def encode_word(self, word: str, previous: str) -> tuple[int, ...]:
+        """The tokens of a bare word that follows `previous` ("" at the start); never special tokens."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of `tokens`, a leading space kept where the tokenizer shows one."""
+
+
+class Draw(msgspec.Struct, frozen=True):
+    """How to choose the next token: all that sampling depends on besides the logits."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float | None = None
+    seed: int = 0
+    # Position of the first sampled token within the segment's target: keys the noise, so that replay draws the same.
+    position: int = 0
+    # Tokens the repetition penalty looks back on, the newest last; as many as its context size.
+    history: tuple[int, ...] = ()
+    context_tokens: int = 0
+    # The first sampled token must begin a word: the word before it is published and cannot grow any more.
+    word_start: bool = False
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One session's share of a tick: source tokens to read, then target tokens to feed, the last of them drafts.
+
+    Target slots from `target_start` on are dropped first, so that a token is fed again once more source is known.
+    The engine samples after the last fed token and after each of the drafts: `num_drafts + 1` tokens, none if there
+    is no target.
+    """
+
+    lane: Lane
+    source: tuple[int, ...]
+    target: tuple[int, ...]
+    target_start: int
+    num_drafts: int
+    draw: Draw
+    plain: bool = False
+
+
+class Sampled(msgspec.Struct, frozen=True):
+    """What the engine returns for a row: the sampled token ids, or why that row failed."""
+
+    tokens: tuple[int, ...] = ()
+    fault: str | None = None

@@ -1,0 +1,307 @@
+"""The session machine: events of the source stream in, events of the target stream out, nothing else.
+
+`step` takes what the producer sent, `settle` what the engine sampled; both number the events they publish. A changed
+option counts from the next segment on, so that the outcome depends on the order of the log and never on the moment it
+was read.
+"""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from protocol import (
+    WIRE_VERSION,
+    ClientEvent,
+    Error,
+    InputTextAppend,
+    InputTextFinalize,
+    OutputTextDelta,
+    ProtocolError,
+    SegmentDone,
+    ServerEvent,
+    Session,
+    SessionClose,
+    SessionClosed,
+    SessionCreate,
+    SessionCreated,
+    SessionPhase,
+    SessionUpdate,
+    SessionUpdated,
+    advance,
+    apply_patch,
+    check_seq,
+)
+from worker.core import segment as segments
+from worker.core import words
+from worker.core.ports import Lane, Row, Sampled, Vocabulary
+from worker.core.segment import Segment
+
+
+class State(msgspec.Struct, frozen=True):
+    """All there is to know about a session; a pure function of its log, its model and its options."""
+
+    number: int  # of this session within the worker; names its lanes
+    phase: SessionPhase = SessionPhase.ABSENT
+    session: Session = Session()
+    seq: int = 0  # target events so far
+    source_seq: int | None = None  # the producer's last number
+    segments: tuple[Segment, ...] = ()  # unfinished ones, the first is being translated
+    num_segments: int = 0
+    created_ms: int = 0
+    active_ms: int = 0
+    source_words: int = 0
+    target_words: int = 0
+    duplicates: int = 0
+    close_reason: str = "closed"
+
+
+_SEND_AGAIN = frozenset({"sequence_gap", "backlog_full"})
+Outcome = tuple[State, tuple[ServerEvent, ...]]
+
+
+class _BacklogFull(ProtocolError):
+    code = "backlog_full"
+
+
+class _SegmentTooLong(ProtocolError):
+    code = "segment_too_long"
+
+
+def lanes(state: State) -> frozenset[Lane]:
+    """The dual caches that the session still needs."""
+    return frozenset(segment.lane for segment in state.segments)
+
+
+def backlog_words(state: State) -> int:
+    """Source words that have arrived and are not in a lane yet."""
+    return sum(
+        sum(bound > segment.fed_source for bound in segment.bounds[1 : segment.num_words + 1])
+        for segment in state.segments
+    )
+
+
+def step(
+    state: State,
+    event: ClientEvent,
+    *,
+    now_ms: int,
+    vocabulary: Vocabulary,
+    model: str,
+    source_id: str | None = None,
+    is_replay: bool = False,
+) -> Outcome:
+    """The session after one event of its source stream; what is wrong with the event becomes an `error` event.
+
+    `is_replay`: the backlog is not bounded, because nothing is translated between the events of a log read again.
+    """
+    try:
+        if check_seq(state.source_seq, event.seq) == "duplicate":
+            return replace(state, duplicates=state.duplicates + 1), ()
+        phase = advance(state.phase, event)
+        before = replace(state, phase=phase, active_ms=now_ms, source_seq=_last_seq(state, event))
+        if isinstance(event, InputTextAppend) and not is_replay:
+            _check_backlog(state, event.text)
+        after, events = _apply(before, event, now_ms, vocabulary, model)
+    except ProtocolError as error:
+        return refuse(state, error, seq=event.seq, source_id=source_id)
+    return _advance(after, events, now_ms)
+
+
+def refuse(state: State, error: ProtocolError, *, seq: int | None = None, source_id: str | None = None) -> Outcome:
+    """The session without that event, and the `error` event that tells its producer what was wrong.
+
+    The number of an event that can never succeed counts as used, so that the next one is no gap. An event that comes
+    too early (a gap, a full backlog) keeps its number: the producer sends it again.
+    """
+    is_next = seq in ((0, 1) if state.source_seq is None else (state.source_seq + 1,))
+    if is_next and error.code not in _SEND_AGAIN:
+        state = replace(state, source_seq=seq)
+    return _publish(state, [_error(error, source_id)])
+
+
+def settle(state: State, row: Row, sampled: Sampled, *, now_ms: int, vocabulary: Vocabulary) -> Outcome:
+    """The session after one pass over its row; a fault of the engine ends this session only."""
+    if not state.segments or state.segments[0].lane != row.lane:  # closed while the pass ran
+        return state, ()
+    if sampled.fault is not None:
+        return fail(state, sampled.fault)
+    after, finished = segments.settle(state.segments[0], row, sampled.tokens, vocabulary)
+    events: list[_Numbered] = [_delta(word, after, state, now_ms) for word in finished]
+    state = replace(
+        state,
+        segments=(after, *state.segments[1:]),
+        target_words=state.target_words + len(finished),
+        active_ms=now_ms if finished else state.active_ms,
+    )
+    return _advance(state, events, now_ms)
+
+
+def fail(state: State, fault: str) -> Outcome:
+    """The session closed because the engine could not go on with it."""
+    message = f"the engine failed on this session: {fault}; create a new session and send its words again"
+    closed = replace(state, phase=SessionPhase.CLOSED, segments=())
+    return _publish(
+        closed, [lambda seq: Error(seq=seq, code="engine_error", message=message), _closed(closed, "error")]
+    )
+
+
+def deadline_ms(state: State) -> int | None:
+    """When the session expires if nothing happens; None: never."""
+    return state.active_ms + state.session.limits.idle_timeout_ms if state.phase is SessionPhase.OPEN else None
+
+
+def expire(state: State, now_ms: int) -> Outcome:
+    """The session on its way to closed where its deadline has passed: what has been said is still translated."""
+    deadline = deadline_ms(state)
+    if deadline is None or now_ms < deadline:
+        return state, ()
+    return _advance(_end_last(replace(state, phase=SessionPhase.CLOSING, close_reason="idle"), now_ms), [], now_ms)
+
+
+_Numbered = Callable[[int], ServerEvent]  # an event that waits for its number
+
+
+def _publish(state: State, events: Sequence[_Numbered]) -> Outcome:
+    numbered = tuple(event(state.seq + i) for i, event in enumerate(events, 1))
+    return replace(state, seq=state.seq + len(numbered)), numbered
+
+
+def _last_seq(state: State, event: ClientEvent) -> int | None:
+    return state.source_seq if event.seq is None else event.seq
+
+
+def _apply(
+    state: State, event: ClientEvent, now_ms: int, vocabulary: Vocabulary, model: str
+) -> tuple[State, list[_Numbered]]:
+    match event:
+        case SessionCreate(session=session):
+            vocabulary.prompt(session)  # refuses what the model cannot do
+            created = SessionCreated(seq=1, version=WIRE_VERSION, session=session, model=model)
+            return replace(state, session=session, created_ms=now_ms), [lambda seq: replace(created, seq=seq)]
+        case SessionUpdate(session=patch):
+            session = apply_patch(state.session, patch)
+            vocabulary.prompt(session)
+            return replace(state, session=session), [lambda seq: SessionUpdated(seq=seq, session=session)]
+        case InputTextAppend(text=text):
+            return _append(state, text, now_ms, vocabulary), []
+        case InputTextFinalize():
+            return _finalize(state, now_ms, vocabulary), []
+        case SessionClose():
+            return _end_last(state, now_ms), []
+
+
+def _check_backlog(state: State, text: str) -> None:
+    waiting, coming, limit = backlog_words(state), len(words.split_words(text)), state.session.limits.max_backlog_words
+    if waiting + coming > limit:
+        raise _BacklogFull(
+            f"the session holds {waiting} untranslated words, {coming} more pass its limit of {limit}; "
+            "wait for its output and send this event again"
+        )
+
+
+def _append(state: State, text: str, now_ms: int, vocabulary: Vocabulary) -> State:
+    new_words = words.split_words(text)
+    for word in new_words:
+        state = _append_word(state, word, now_ms, vocabulary)
+    return replace(state, source_words=state.source_words + len(new_words))
+
+
+def _append_word(state: State, word: str, now_ms: int, vocabulary: Vocabulary) -> State:
+    state, last = _open_segment(state, vocabulary)
+    tokens = vocabulary.encode_word(word, last.last_word)
+    num_tokens = len(last.source) + len(tokens) + len(last.prompt.end)
+    if num_tokens > last.prompt.max_source_tokens:
+        raise _SegmentTooLong(
+            f"segment {last.index} would hold {num_tokens} source tokens with the word {last.num_words + 1}, the model "
+            f"takes {last.prompt.max_source_tokens}; send input_text.finalize at the end of each sentence, or "
+            "create the "
+            'session with segmentation "sentence"'
+        )
+    last = segments.append(last, word, tokens, now_ms)
+    if last.session.segmentation == "sentence":
+        longest = last.prompt.max_segment_words
+        if words.ends_sentence(word) or (longest is not None and last.num_words >= longest):
+            last = segments.end(last, now_ms)
+    return replace(state, segments=(*state.segments[:-1], last))
+
+
+def _open_segment(state: State, vocabulary: Vocabulary) -> tuple[State, Segment]:
+    # The segment that takes the next word: the last one, or a new one with the options of now.
+    if state.segments and not state.segments[-1].ended:
+        return state, state.segments[-1]
+    index = state.num_segments
+    fresh = segments.begin(index, (state.number, index), state.session, vocabulary)
+    return replace(state, segments=(*state.segments, fresh), num_segments=index + 1), fresh
+
+
+def _finalize(state: State, now_ms: int, vocabulary: Vocabulary) -> State:
+    is_open = bool(state.segments) and not state.segments[-1].ended
+    if not is_open and state.session.segmentation == "sentence":
+        return state  # the sentence's own full stop has ended the segment already
+    state, last = _open_segment(state, vocabulary)
+    return replace(state, segments=(*state.segments[:-1], segments.end(last, now_ms)))
+
+
+def _end_last(state: State, now_ms: int) -> State:
+    if not state.segments or state.segments[-1].ended:
+        return state
+    return replace(state, segments=(*state.segments[:-1], segments.end(state.segments[-1], now_ms)))
+
+
+def _advance(state: State, events: list[_Numbered], now_ms: int) -> Outcome:
+    # Publishes finished segments in order, and the session's end once the last of them is out.
+    while state.segments and state.segments[0].is_finished:
+        events.append(_done(state.segments[0], state, now_ms))
+        state = replace(state, segments=state.segments[1:])
+    if state.phase is SessionPhase.CLOSING and not state.segments:
+        state = replace(state, phase=SessionPhase.CLOSED)
+        events.append(_closed(state, state.close_reason))
+    return _publish(state, events)
+
+
+def _delta(word: segments.Word, segment: Segment, state: State, now_ms: int) -> _Numbered:
+    return lambda seq: OutputTextDelta(
+        seq=seq,
+        segment=segment.index,
+        index=word.index,
+        word=word.word,
+        text=word.text,
+        tokens=word.tokens,
+        source_words_read=word.source_words_read,
+        elapsed_ms=max(0, now_ms - state.created_ms),
+        delay_ms=max(0, now_ms - word.needed_ms),
+    )
+
+
+def _done(segment: Segment, state: State, now_ms: int) -> _Numbered:
+    return lambda seq: SegmentDone(
+        seq=seq,
+        segment=segment.index,
+        text=segment.text,
+        source_words=segment.num_words,
+        target_words=len(segment.lags),
+        finish_reason=segment.finish_reason,  # type: ignore[arg-type]  # one of the three, or it were not finished
+        average_lagging=segments.average_lagging(segment.lags, segment.num_words),
+        elapsed_ms=max(0, now_ms - state.created_ms),
+    )
+
+
+def _closed(state: State, reason: str) -> _Numbered:
+    return lambda seq: SessionClosed(
+        seq=seq,
+        reason=reason,  # type: ignore[arg-type]
+        source_words=state.source_words,
+        target_words=state.target_words,
+    )
+
+
+def _error(error: ProtocolError, source_id: str | None) -> _Numbered:
+    return lambda seq: Error(
+        seq=seq,
+        code=error.code,
+        message=str(error),
+        param=error.param,
+        source_id=source_id,
+        expected_seq=getattr(error, "expected", None),
+    )

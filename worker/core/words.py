@@ -1,0 +1,111 @@
+"""Words in running text, with and without spaces between them; one set of rules for source and target.
+
+A word is what stands between white space. Scripts that are written without spaces (Chinese, Japanese, Thai, Lao, Khmer,
+Burmese) have one word per character, with the opening punctuation before it, and the marks and closing punctuation
+behind it.
+"""
+
+import unicodedata
+
+_SPACELESS = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Burmese
+    (0x1780, 0x17FF),  # Khmer
+    (0x2E80, 0x2FDF),  # CJK radicals
+    (0x3001, 0x303F),  # CJK punctuation and marks
+    (0x3040, 0x30FF),  # Hiragana, Katakana
+    (0x31F0, 0x31FF),  # Katakana extensions
+    (0x3400, 0x4DBF),  # Han, extension A
+    (0x4E00, 0x9FFF),  # Han
+    (0xF900, 0xFAFF),  # Han, compatibility
+    (0xFF01, 0xFF0F),  # full-width punctuation; full-width letters and digits stay together
+    (0xFF1A, 0xFF20),
+    (0xFF3B, 0xFF40),
+    (0xFF5B, 0xFF9F),  # and half-width Katakana
+    (0x20000, 0x3FFFF),  # Han, further extensions
+)
+# A full stop after one of these ends no sentence.
+_ABBREVIATIONS = frozenset(
+    {"mr", "mrs", "ms", "dr", "prof", "st", "sr", "jr", "vs", "etc", "e.g", "i.e", "cf", "no", "vol", "fig", "approx"}
+    | {"inc", "ltd", "co", "corp", "gen", "col", "capt", "lt", "sgt", "rev", "hon"}
+)
+_OPENING = ("Ps", "Pi")  # Unicode categories of brackets and quotes that belong to what follows
+_CLOSERS = "\"'”’»)]}"
+UNFINISHED = "\ufffd"  # how a decoder shows the first bytes of a character whose last bytes are still to come
+
+
+def is_spaceless(char: str) -> bool:
+    """Tell whether `char` belongs to a script that puts no spaces between words.
+
+    >>> is_spaceless("語"), is_spaceless("é")
+    (True, False)
+    """
+    code = ord(char)
+    return code >= 0x0E00 and any(start <= code <= stop for start, stop in _SPACELESS)
+
+
+def _breaks(left: str, right: str) -> bool:
+    # Between two neighbouring characters, neither of them white space.
+    if not (is_spaceless(left) or is_spaceless(right)):
+        return False
+    if unicodedata.category(left) in _OPENING:
+        return False
+    kind = unicodedata.category(right)
+    return kind in _OPENING or kind[0] not in "MP"  # marks and other punctuation stay with what they follow
+
+
+def split_words(text: str) -> list[str]:
+    """The words of `text`, bare.
+
+    >>> split_words("The café  is open.")
+    ['The', 'café', 'is', 'open.']
+    >>> split_words("今日は、Redis を使う。")
+    ['今', '日', 'は、', 'Redis', 'を', '使', 'う。']
+    """
+    words: list[str] = []
+    for run in text.split():
+        start = 0
+        for i in range(1, len(run)):
+            if _breaks(run[i - 1], run[i]):
+                words.append(run[start:i])
+                start = i
+        words.append(run[start:])
+    return words
+
+
+def separator(left: str, right: str) -> str:
+    """What stands between two neighbouring words: a space, or nothing in scripts that have none.
+
+    >>> separator("Hello", "world"), separator("世", "界"), separator("", "Hello")
+    (' ', '', '')
+    """
+    # Any character tells: quotes and dashes, which a word may begin or end with, belong to all scripts.
+    if not left or not right or (any(map(is_spaceless, left)) and any(map(is_spaceless, right))):
+        return ""
+    return " "
+
+
+def starts_word(before: str, piece: str) -> bool:
+    """Tell whether `piece`, decoded right after the word `before`, begins another word.
+
+    >>> starts_word("parc", " et"), starts_word("par", "c"), starts_word("世", "界"), starts_word("世", "。")
+    (True, False, True, False)
+    """
+    if not piece or not before.strip() or before.endswith(UNFINISHED):
+        return False
+    return piece[0].isspace() or _breaks(before[-1], piece[0])
+
+
+def ends_sentence(word: str) -> bool:
+    """Tell whether a sentence ends with `word`.
+
+    >>> ends_sentence('late."'), ends_sentence("Dr."), ends_sentence("J."), ends_sentence("3.5"), ends_sentence("か？")
+    (True, False, False, False, True)
+    """
+    bare = word.rstrip(_CLOSERS)
+    if bare.endswith(("!", "?", "…", "。", "！", "？")):
+        return True
+    if not bare.endswith("."):
+        return False
+    stem = bare.rstrip(".").lstrip("\"'“‘«([{")
+    return stem.lower() not in _ABBREVIATIONS and not (len(stem) == 1 and stem.isalpha() and stem != "I")

@@ -1,0 +1,65 @@
+"""`decalage.json`: what a model trained for Decalage says about itself, beside its weights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from worker.engine.errors import UnsupportedModel
+
+FILE = "decalage.json"
+# A stock model's target must stay clear of its source: untuned Qwen2.5-0.5B, wait-3, BLEU 0.3 with φ = 0, 10.9 with
+# 256.
+STOCK_POSITION_OFFSET = 256
+
+
+class TaggedPrompt(msgspec.Struct, frozen=True):
+    """A prompt of special tokens, as a model trained from scratch has it: one source tag for each target language."""
+
+    source: dict[str, str]  # target language code -> token
+    end: str
+    target: str
+
+
+class Card(msgspec.Struct, frozen=True):
+    """The metadata of a model directory. A stock model has none of it but a position offset."""
+
+    position_offset: int = STOCK_POSITION_OFFSET
+    trained: bool = False  # with group positions, so that φ also holds for whole-text work
+    prompt: TaggedPrompt | None = None
+    source_language: str = "en"
+    max_segment_words: int | None = None  # longest source it was trained on
+    straight_quotes: bool = False  # trained on straight apostrophes only
+    wait_k: tuple[int, ...] = ()  # values it was trained for
+
+
+def read_card(path: Path) -> Card:
+    """The card of a model directory; for a stock model one with a safe φ.
+
+    The checkpoints of the paper's authors carry `_stream` in their architecture: trained with group positions, φ = 0.
+    Raises UnsupportedModel where the file cannot be read.
+    """
+    file = path / FILE
+    if file.exists():
+        try:
+            return msgspec.json.decode(file.read_bytes(), type=Card)
+        except msgspec.DecodeError as error:
+            raise UnsupportedModel(f"{file}: {error}; expected the model card that `decalage train` writes") from error
+    config = read_config(path)
+    if any(str(name).endswith("_stream") for name in config.get("architectures") or ()):
+        return Card(position_offset=0, trained=True)
+    return Card()
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The model's config.json. Raises UnsupportedModel where it is missing or broken."""
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UnsupportedModel(
+            f"{path} holds no readable config.json ({error}); expected an mlx-lm model directory"
+        ) from error
+    if not isinstance(config, dict):
+        raise UnsupportedModel(f"{path}/config.json is not an object; expected an mlx-lm model directory")
+    return config

@@ -1,0 +1,109 @@
+"""From a path or a hub id to a model and its tokenizer."""
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from huggingface_hub import snapshot_download
+from mlx_lm.tokenizer_utils import TokenizerWrapper
+from mlx_lm.utils import dequantize_model, load_model, load_tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from worker.engine.card import Card, read_card, read_config
+from worker.engine.errors import ModelNotFound, UnsupportedModel
+from worker.engine.model import StreamingModel
+from worker.engine.surface import check_surface
+from worker.engine.tokens import Vocabulary
+
+DEFAULT_MODEL = "starter"
+_SHIPPED = Path(__file__).parent.parent / "models"
+_FILES = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja"]
+
+
+def model_path(path_or_repo: str = DEFAULT_MODEL) -> Path:
+    """The directory of a model: a path, the name of a shipped one, or a hub id (from the local cache when offline).
+
+    Raises ModelNotFound.
+    """
+    shipped = _SHIPPED / path_or_repo
+    if path_or_repo in _shipped_names():
+        return shipped
+    local = Path(path_or_repo).expanduser()
+    if local.is_dir():
+        return local
+    if path_or_repo.count("/") != 1 or path_or_repo.startswith((".", "/", "~")):
+        raise ModelNotFound(
+            f"no model directory {path_or_repo!r}; expected a path, a hub id such as 'owner/name', or one of the "
+            "shipped "
+            f"models: {', '.join(_shipped_names())}"
+        )
+    return _from_hub(path_or_repo)
+
+
+def _shipped_names() -> list[str]:
+    return sorted(path.name for path in _SHIPPED.iterdir() if (path / "config.json").exists())
+
+
+def _from_hub(repo: str) -> Path:
+    try:
+        return Path(snapshot_download(repo, allow_patterns=_FILES))
+    except Exception as online:  # many kinds: no network, no such repository, a gated one; the cache may still have it
+        try:
+            return Path(snapshot_download(repo, allow_patterns=_FILES, local_files_only=True))
+        except Exception:
+            reason = str(online).strip().splitlines()[0] if str(online).strip() else type(online).__name__
+            raise ModelNotFound(
+                f"the model {repo!r} is not in the local cache and could not be downloaded ({reason}); check its name "
+                "and "
+                "the network, or give the path of a model directory"
+            ) from online
+
+
+def load(
+    path_or_repo: str = DEFAULT_MODEL, *, position_offset: int | None = None, dtype: mx.Dtype | None = None
+) -> tuple[StreamingModel, TokenizerWrapper]:
+    """The model, ready to be driven through dual caches, and mlx-lm's wrapper of its tokenizer.
+
+    `position_offset` replaces the φ of the model's card. On a CPU everything is computed in fp32, because other types
+    never reach its BLAS; elsewhere in the type of the weights, or in `dtype`. Raises ModelNotFound, UnsupportedModel.
+    """
+    path = model_path(path_or_repo)
+    card = read_card(path)
+    offset = card.position_offset if position_offset is None else position_offset
+    if offset < 0:
+        raise ValueError(f"position_offset is the position of the first target token, 0 or more, got {offset}")
+    inner = _weights(path, dtype)
+    model = StreamingModel(inner, position_offset=offset, name=path_or_repo)
+    check_surface(model)
+    return model, _tokenizer(path, card)
+
+
+def load_vocabulary(path_or_repo: str = DEFAULT_MODEL, tokenizer: Any = None) -> Vocabulary:
+    """The words and tokens of a model, without its weights."""
+    path = model_path(path_or_repo)
+    card = read_card(path)
+    tokenizer = _tokenizer(path, card) if tokenizer is None else tokenizer
+    return Vocabulary(tokenizer, card, max_positions=int(read_config(path).get("max_position_embeddings", 32_768)))
+
+
+def _weights(path: Path, dtype: mx.Dtype | None) -> nn.Module:
+    try:
+        model, _ = load_model(path)
+    except (ValueError, FileNotFoundError, KeyError, TypeError) as error:
+        raise UnsupportedModel(f"mlx-lm cannot load {path}: {error}") from error
+    if mx.default_device().type == mx.DeviceType.cpu:
+        model = dequantize_model(model)
+        dtype = dtype or mx.float32
+    if dtype is not None:
+        model.set_dtype(dtype)
+    mx.eval(model.parameters())
+    return model
+
+
+def _tokenizer(path: Path, card: Card) -> TokenizerWrapper:
+    if card.prompt is None:
+        return load_tokenizer(path)
+    # As the file has it: the automatic class would replace the pre-tokenizer of a Qwen2 model and split numbers
+    # differently.
+    return TokenizerWrapper(PreTrainedTokenizerFast.from_pretrained(path))

@@ -1,0 +1,155 @@
+"""A model with group positions: any rotary mlx-lm model, unmodified, driven through dual caches.
+
+`model(tokens, cache=…, is_reading=…) -> logits` is the surface of the documents; `StreamingModel.forward` takes a row
+that reads and writes in one pass.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx_lm.models.cache import KVCache, make_prompt_cache
+from mlx_lm.models.qwen2 import Model as Qwen2
+from mlx_lm.models.qwen2 import ModelArgs
+
+from worker.engine.cache import DualStreamingCache
+from worker.engine.errors import UnsupportedModel
+from worker.engine.rope import Positions, wrap
+
+__all__ = ["Model", "ModelArgs", "StreamingModel"]
+
+
+class StreamingModel:
+    """An mlx-lm model whose calls route source and target into dual caches.
+
+    `position_offset` is φ, the position of the first target token: 0 for a model trained with group positions.
+    Raises UnsupportedModel where the model has no rotary positions or needs another cache than the plain one.
+    """
+
+    def __init__(self, model: nn.Module, *, position_offset: int = 0, name: str = "") -> None:
+        self.inner = model
+        self.position_offset = position_offset
+        self.name = name or str(getattr(model, "model_type", type(model).__name__))
+        self._positions = Positions()
+        _check_caches(model, self.name)
+        self.num_layers = len(model.layers)
+        if not wrap(list(model.layers), self._positions):
+            raise UnsupportedModel(
+                f"{self.name} has no rotary position embedding (RoPE): group positions need one. Use a RoPE model, "
+                "such as "
+                "Qwen2/Qwen3, Llama, Mistral or Gemma"
+            )
+
+    @classmethod
+    def from_pretrained(cls, path_or_repo: str) -> "StreamingModel":
+        """The model of a directory or a hub id, as `load` gives it."""
+        from worker.engine.loading import load
+
+        return load(path_or_repo)[0]
+
+    def __repr__(self) -> str:
+        return (
+            f"StreamingModel({self.name}, {self.num_parameters / 1e6:.1f}M parameters, φ={self.position_offset}, "
+            f"{str(self.dtype).removeprefix('mlx.core.')}, {mx.default_device().type.name})"
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "inner":  # asked for before __init__ has set it (copy, pickle)
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """The type in which the model computes."""
+        return _floats(self.inner)[0].dtype
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters, quantised ones counted as stored."""
+        return sum(array.size for array in _arrays(self.inner))
+
+    def make_cache(self, position_offset: int | None = -1) -> list[DualStreamingCache]:
+        """Fresh dual caches, one a layer, with the model's φ unless another is given (None: right behind the source)."""
+        offset = self.position_offset if position_offset == -1 else position_offset
+        return [DualStreamingCache(offset) for _ in range(self.num_layers)]
+
+    def __call__(
+        self,
+        inputs: mx.array,
+        cache: Sequence[Any] | None = None,
+        is_reading: bool = True,
+        position_ids: mx.array | None = None,
+        mask: mx.array | None = None,
+    ) -> mx.array:
+        """Logits (B, T, V) of `inputs` (B, T) int; the tokens are read into the source or written into the target.
+
+        `cache`: from `make_cache`, or mlx-lm's own caches (then one plain sequence), or None (no past). `position_ids`
+        (T,) or (B, T) int replaces the positions that the cache gives; `mask` (T, L) bool, true where a query sees a
+        key, replaces the dual cache's own. Raises ValueError for inputs or positions of another shape.
+        """
+        if inputs.ndim != 2:
+            raise ValueError(
+                f"the model takes tokens of shape (B, T), got {tuple(inputs.shape)}; wrap one sequence as tokens[None]"
+            )
+        num_tokens = inputs.shape[1]
+        if cache is None and (position_ids is not None or mask is not None):
+            cache = self.make_cache()
+        if cache is None or not isinstance(cache[0], DualStreamingCache):
+            return self._run(inputs, cache, position_ids)
+        counts = (num_tokens, 0) if is_reading else (0, num_tokens)
+        for layer in cache:
+            layer.begin(*counts, mask=mask)
+        return self._run(inputs, cache, position_ids)
+
+    def forward(
+        self,
+        source: Sequence[int],
+        target: Sequence[int],
+        cache: Sequence[DualStreamingCache],
+        mask: mx.array | None = None,
+    ) -> mx.array:
+        """Logits (1, S + T, V) of one pass that reads `source`, then writes `target`, which sees that source."""
+        for layer in cache:
+            layer.begin(len(source), len(target), mask=mask)
+        positions = mx.array(cache[0].positions()) if source and target else None
+        return self._run(mx.array([[*source, *target]]), cache, positions)
+
+    def _run(self, inputs: mx.array, cache: Sequence[Any] | None, position_ids: mx.array | None) -> mx.array:
+        if position_ids is not None:
+            if position_ids.shape[-1] != inputs.shape[1] or position_ids.ndim > 2:
+                raise ValueError(
+                    f"position_ids must hold one position for each of the {inputs.shape[1]} tokens, got shape "
+                    f"{position_ids.shape}"
+                )
+            position_ids = position_ids.astype(mx.int32)
+        with self._positions.using(position_ids):
+            logits: mx.array = self.inner(inputs, cache=cache)
+        return logits
+
+
+def Model(args: ModelArgs) -> StreamingModel:
+    """A Qwen2-architecture model with random weights and φ = 0, as in the documents: `Model(ModelArgs(…))`."""
+    return StreamingModel(Qwen2(args), position_offset=0, name=args.model_type)
+
+
+def _check_caches(model: nn.Module, name: str) -> None:
+    if not hasattr(model, "layers"):
+        raise UnsupportedModel(f"{name} shows no `layers`; expected a decoder model of mlx-lm")
+    others = sorted({type(cache).__name__ for cache in make_prompt_cache(model) if type(cache) is not KVCache})
+    if others:
+        raise UnsupportedModel(
+            f"{name} keeps its past in {', '.join(others)}; a dual cache can only take the place of mlx-lm's "
+            "plain KVCache "
+            "(no sliding windows, no recurrent states). Use a model with full attention in all layers"
+        )
+
+
+def _arrays(model: nn.Module) -> list[mx.array]:
+    from mlx.utils import tree_flatten
+
+    return [array for _, array in tree_flatten(model.parameters())]
+
+
+def _floats(model: nn.Module) -> list[mx.array]:
+    return [array for array in _arrays(model) if mx.issubdtype(array.dtype, mx.floating)]

@@ -1,0 +1,170 @@
+"""The tokens around a segment's words: tags of a model trained for Decalage, or the chat template of a stock model."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from protocol import Session
+from worker.core.languages import language_name, split_instruction
+from worker.core.ports import Prompt, Refused
+from worker.engine.card import Card
+
+Encode = Callable[[str], tuple[int, ...]]
+_SLOT = "\u241fwords\u241f"  # stands in a rendered template for the words to come
+
+
+class UnsupportedLanguage(Refused):
+    """The model does not translate into the language that was asked for."""
+
+    code = "unsupported_language"
+
+
+class Prompts(Protocol):
+    """How a model wants its source and its target framed."""
+
+    first_lead: str  # what stands before a segment's first word
+
+    def prompt(self, session: Session) -> Prompt:
+        """The frame for a session's options. Raises Refused."""
+
+    def split(self, text: str, target_language: str | None) -> tuple[Session, str]:
+        """A one-off prompt as the documents give it: the options it names, and the words that are its source."""
+
+
+class TaggedPrompts:
+    """One special token for each target language, as models trained for Decalage have it."""
+
+    first_lead = " "
+
+    def __init__(self, card: Card, encode: Encode, max_positions: int) -> None:
+        if card.prompt is None:
+            raise AssertionError("a tagged prompt is built from a card that has one")
+        self._card = card
+        self._max_positions = max_positions
+        self._tags = {code: encode(tag) for code, tag in card.prompt.source.items()}
+        self._end = encode(card.prompt.end)
+        self._target = encode(card.prompt.target)
+
+    @property
+    def languages(self) -> str:
+        """The target languages, for messages: `fr (French) or de (German)`."""
+        return " or ".join(f"{code} ({language_name(code)})" for code in self._tags)
+
+    def prompt(self, session: Session) -> Prompt:
+        """The language tag, the end token and the start of the target."""
+        language = session.target_language
+        if session.prompt is not None:
+            named, rest = split_instruction(session.prompt)
+            if named is None or rest.strip():
+                raise Refused(
+                    "this model only translates, its prompt may be 'Translate to French:' and the like, got "
+                    f"{session.prompt!r}; "
+                    "leave the prompt out and set target_language, or serve a chat model",
+                    param="$.session.prompt",
+                )
+            language = named
+        if session.source_language != self._card.source_language:
+            raise UnsupportedLanguage(
+                f"this model translates from {self._card.source_language}, got source_language "
+                f"{session.source_language!r}",
+                param="$.session.source_language",
+            )
+        if language not in self._tags:
+            raise UnsupportedLanguage(
+                f"this model translates into {self.languages}, got target_language {language!r}",
+                param="$.session.target_language",
+            )
+        return Prompt(
+            source=self._tags[language],
+            end=self._end,
+            target=self._target,
+            max_source_tokens=self._card.position_offset or self._max_positions,
+            max_target_tokens=max(1, self._max_positions - self._card.position_offset),
+            max_segment_words=self._card.max_segment_words,
+        )
+
+    def split(self, text: str, target_language: str | None) -> tuple[Session, str]:
+        """`"Translate to French: Hello"` -> options for French, `"Hello"`. Raises Refused for any other instruction."""
+        named, rest = split_instruction(text)
+        language = named or target_language
+        if language is None:
+            raise Refused(
+                f"this model only translates, into {self.languages}: begin the prompt with 'Translate to French:', or "
+                "give "
+                f"a target language; got {text[:60]!r}",
+                param="$.session.prompt",
+            )
+        session = Session(source_language=self._card.source_language, target_language=language)
+        self.prompt(session)
+        return session, rest
+
+
+class ChatPrompts:
+    """A stock chat model: an instruction and the words in the user's turn of its own chat template."""
+
+    first_lead = ""
+
+    def __init__(self, card: Card, tokenizer: Any, special: Encode, plain: Encode, max_positions: int) -> None:
+        self._card = card
+        self._plain = plain
+        self._max_positions = max_positions
+        rendered = _render(tokenizer, add_generation_prompt=False)
+        opened = _render(tokenizer, add_generation_prompt=True)
+        head, _, tail = rendered.partition(_SLOT)
+        answer = opened.partition(_SLOT)[2].removeprefix(tail)
+        self._head, self._end, self._target = special(head), special(tail), special(answer)
+        if not self._target:  # a template without a header: the last token before the answer starts it
+            self._end, self._target = self._end[:-1], self._end[-1:]
+
+    def prompt(self, session: Session) -> Prompt:
+        """The template up to the words, with the instruction as plain text; its end; the header of the answer."""
+        instruction = session.prompt
+        if instruction is None and session.target_language is not None:
+            instruction = (
+                f"Translate the following {language_name(session.source_language)} text to "
+                f"{language_name(session.target_language)}. Output only the translation."
+            )
+        lead = "" if not instruction else instruction.rstrip() + (" " if instruction.rstrip().endswith(":") else "\n\n")
+        is_plain = session.mode == "completion" and not self._card.trained
+        offset = 0 if is_plain else self._card.position_offset
+        return Prompt(
+            source=self._head + (self._plain(lead) if lead else ()),
+            end=self._end,
+            target=self._target,
+            max_source_tokens=offset or self._max_positions,
+            max_target_tokens=max(1, self._max_positions - offset),
+            max_segment_words=self._card.max_segment_words,
+            plain=is_plain,
+        )
+
+    def split(self, text: str, target_language: str | None) -> tuple[Session, str]:
+        """The prompt as given is the user's turn; every word of it is source."""
+        return Session(target_language=target_language), text
+
+
+class UnknownPrompts:
+    """A model with neither a card nor a chat template: it can be driven by token ids, but knows no prompt."""
+
+    first_lead = ""
+
+    def prompt(self, session: Session) -> Prompt:
+        """Raises Refused."""
+        raise Refused(
+            "this model has neither a chat template nor a decalage.json that tells its prompt; use an "
+            "instruction-tuned "
+            "model, or one that `decalage train` has written"
+        )
+
+    def split(self, text: str, target_language: str | None) -> tuple[Session, str]:
+        """Raises Refused."""
+        raise AssertionError(self.prompt(Session()))
+
+
+def _render(tokenizer: Any, *, add_generation_prompt: bool) -> str:
+    return str(
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": _SLOT}],
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            enable_thinking=False,
+        )
+    )

@@ -1,0 +1,114 @@
+"""A tokenizer as the core sees it: words to tokens and back, with the user's words never read as special tokens."""
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from tokenizers import Tokenizer
+
+from protocol import Session
+from worker.core import words
+from worker.core.ports import Prompt
+from worker.engine.card import Card
+from worker.engine.prompts import ChatPrompts, Prompts, TaggedPrompts, UnknownPrompts
+
+_ANCHOR = "a"  # a tokenizer shows the space before a word only where something stands before it
+
+
+class Vocabulary:
+    """The words and tokens of one model; `core.ports.Vocabulary` for its tokenizer.
+
+    `tokenizer` is mlx-lm's TokenizerWrapper or a transformers tokenizer; `max_positions` is how far the model's
+    positions reach.
+    """
+
+    def __init__(self, tokenizer: Any, card: Card, *, max_positions: int = 32_768) -> None:
+        self.tokenizer = tokenizer
+        self.card = card
+        self._backend: Tokenizer = tokenizer.backend_tokenizer  # mlx-lm's wrapper hands it on
+        self._plain = _without_special_tokens(self._backend)
+        self._anchor = self._encode_plain(_ANCHOR)
+        self.prompts = self._prompts(max_positions)
+
+    def _prompts(self, max_positions: int) -> Prompts:
+        if self.card.prompt is not None:
+            return TaggedPrompts(self.card, self.encode_special, max_positions)
+        if getattr(self.tokenizer, "chat_template", None) is not None:
+            return ChatPrompts(self.card, self.tokenizer, self.encode_special, self._encode_plain, max_positions)
+        return UnknownPrompts()
+
+    @cached_property
+    def eos_tokens(self) -> frozenset[int]:
+        """Tokens that end a translation."""
+        known = set(getattr(self.tokenizer, "eos_token_ids", None) or ())
+        if self.tokenizer.eos_token_id is not None:
+            known.add(self.tokenizer.eos_token_id)
+        return frozenset(int(token) for token in known)
+
+    def prompt(self, session: Session) -> Prompt:
+        """The prompt for a session's options. Raises core.ports.Refused for what the model cannot do."""
+        return self.prompts.prompt(session)
+
+    def encode_special(self, text: str) -> tuple[int, ...]:
+        """The tokens of a template's text, special tokens recognised."""
+        return tuple(self._backend.encode(text, add_special_tokens=False).ids)
+
+    def encode_word(self, word: str, previous: str) -> tuple[int, ...]:
+        """The tokens of a bare word that follows `previous` ("" at the start of a segment).
+
+        `"<|im_end|>"` comes out as the tokens of its characters.
+        """
+        if self.card.straight_quotes:
+            word = word.replace("\u2019", "'").replace("\u2018", "'").replace("\u02bc", "'")
+        lead = words.separator(previous, word) if previous else self.prompts.first_lead
+        if not (previous or lead):
+            return self._encode_plain(word)
+        both = self._encode_plain(_ANCHOR + lead + word)
+        if both[: len(self._anchor)] == self._anchor:
+            return both[len(self._anchor) :]
+        return self._encode_plain(lead + word)
+
+    def _encode_plain(self, text: str) -> tuple[int, ...]:
+        return tuple(self._plain.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of `tokens`, special tokens left out."""
+        return str(self._backend.decode(list(tokens), skip_special_tokens=True))
+
+    @cached_property
+    def _pieces(self) -> list[str]:
+        # What each token adds behind another: with the space that a tokenizer hides at the very start.
+        size = self._backend.get_vocab_size(with_added_tokens=True)
+        anchored = self._backend.decode_batch([[*self._anchor, i] for i in range(size)])
+        lead = self.decode(self._anchor)
+        return [text[len(lead) :] if text.startswith(lead) else "" for text in anchored]
+
+    def word_starts(self, size: int) -> mx.array:
+        """(size,) bool: the tokens that may stand right behind a finished word, which are those of a new word and the
+        end.
+        """
+        allowed = np.zeros(size, dtype=bool)
+        for token, piece in enumerate(self._pieces[:size]):
+            allowed[token] = words.starts_word(_ANCHOR, piece)
+        allowed[[token for token in self.eos_tokens if token < size]] = True
+        return mx.array(allowed)
+
+    def forbidden(self, size: int) -> mx.array:
+        """(size,) bool: tokens that are no text: special ones other than the end, and ids the tokenizer does not know."""
+        blocked = np.zeros(size, dtype=bool)
+        blocked[self._backend.get_vocab_size(with_added_tokens=True) :] = True
+        special = [i for i, token in self._backend.get_added_tokens_decoder().items() if token.special and i < size]
+        blocked[special] = True
+        blocked[[token for token in self.eos_tokens if token < size]] = False
+        return mx.array(blocked)
+
+
+def _without_special_tokens(backend: Tokenizer) -> Tokenizer:
+    # The same tokenizer with no added token to recognise in what users write.
+    spec = json.loads(backend.to_str())
+    spec["added_tokens"] = []
+    spec["post_processor"] = None
+    return Tokenizer.from_str(json.dumps(spec))

@@ -1,0 +1,1 @@
+"""Redis, metrics, health and logs: everything that touches the world outside, except the model. Knows no mlx."""

@@ -1,0 +1,92 @@
+"""Which sessions have news: one blocking read on the bells of the shards, and a sweep for producers that do not ring."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from redis.asyncio import Redis
+
+from protocol import InvalidSessionId, bell_key, check_session_id, session_of, source_key
+from protocol.keys import BELL_FIELD, CONFIGURE_KEY, EVENT_FIELD, SOURCE_PATTERN
+from worker.io.connection import BLOCK_MS
+
+_SCAN_COUNT = 1_000
+
+
+class Doorbell:
+    """The bells of some shards, and the stream by which workers are configured. Remembers how far it has read."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._last: dict[str, str] = {}
+
+    async def listen(self, shards: Iterable[int]) -> None:
+        """Attends to exactly these shards; a new one's bell is heard from now on (its sessions are found by the sweep)."""
+        wanted = [bell_key(shard) for shard in shards] + [CONFIGURE_KEY]
+        pipe = self._redis.pipeline(transaction=False)
+        fresh = [key for key in wanted if key not in self._last]
+        for key in fresh:
+            pipe.xrevrange(key, count=1)
+        tops = await pipe.execute() if fresh else []
+        found = {key: top[0][0].decode() if top else "0-0" for key, top in zip(fresh, tops, strict=True)}
+        self._last = {key: self._last.get(key) or found[key] for key in wanted}
+
+    async def wait(self) -> tuple[list[str], list[bytes]]:
+        """Session ids that have rung, each once, and configure events (JSON); both empty after a quiet while."""
+        answer: Any = await self._redis.xread(dict(self._last), count=10_000, block=BLOCK_MS)  # type: ignore[arg-type]
+        rung: dict[str, None] = {}
+        settings: list[bytes] = []
+        for raw_key, entries in answer or []:
+            key = raw_key.decode()
+            if key not in self._last:
+                continue
+            self._last[key] = entries[-1][0].decode()
+            for _, fields in entries:
+                if key == CONFIGURE_KEY:
+                    settings.append(fields.get(EVENT_FIELD.encode(), b""))
+                else:
+                    rung[fields.get(BELL_FIELD.encode(), b"").decode(errors="replace")] = None
+        return [name for name in rung if _is_session_id(name)], settings
+
+
+class Sweep:
+    """A walk over the keyspace, a step at a time, and a look at sessions whose producers do not ring."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._cursor = 0
+        self._seen: set[str] = set()
+
+    async def step(self) -> tuple[set[str], set[str] | None]:
+        """Sessions met in this step; and, when the walk is through, all that were met in it (else None)."""
+        self._cursor, keys = await self._redis.scan(self._cursor, match=SOURCE_PATTERN, count=_SCAN_COUNT)
+        met = {name for name in (_name(key) for key in keys) if _is_session_id(name)}
+        self._seen |= met
+        if self._cursor:
+            return met, None
+        seen, self._seen = self._seen, set()
+        return met, seen
+
+    async def news(self, cursors: dict[str, str]) -> list[str]:
+        """Of the sessions given with their cursors, those with entries behind them."""
+        if not cursors:
+            return []
+        pipe = self._redis.pipeline(transaction=False)
+        for name, cursor in cursors.items():
+            pipe.xrange(source_key(name), min=f"({cursor}", count=1)
+        answers = await pipe.execute(raise_on_error=False)
+        return [name for name, answer in zip(cursors, answers, strict=True) if answer and isinstance(answer, list)]
+
+
+def _name(key: bytes | str) -> str:
+    try:
+        return session_of(key)
+    except (UnicodeDecodeError, ValueError, InvalidSessionId):
+        return ""
+
+
+def _is_session_id(name: str) -> bool:
+    try:
+        check_session_id(name)
+    except InvalidSessionId:
+        return False
+    return True

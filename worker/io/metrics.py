@@ -1,0 +1,86 @@
+"""All metrics of a worker, in one place: base units, no label that grows with the number of sessions."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from protocol import Error, OutputTextDelta, SegmentDone, ServerEvent
+
+_DELAYS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_TICKS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
+_WORDS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50)
+
+
+class PortTaken(Exception):
+    """The metrics' port cannot be had."""
+
+
+class Metrics:
+    """The metrics of one worker and the registry that holds them."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        gauge, counter, histogram = self._gauge, self._counter, self._histogram
+        self.sessions = gauge("decalage_sessions", "Open sessions of this worker.")
+        self.shards = gauge("decalage_shards", "Shards whose lease this worker holds.")
+        self.kv_bytes = gauge("decalage_kv_bytes", "Bytes of all keys and values in the dual caches.")
+        self.queue_age = gauge(
+            "decalage_queue_age_seconds", "Age of the oldest source word that could be worked on now."
+        )
+        self.source_words = counter("decalage_source_words", "Source words accepted.")
+        self.target_words = counter("decalage_target_words", "Target words published.")
+        self.segments = counter("decalage_segments", "Segments finished.")
+        self.duplicates = counter("decalage_duplicates", "Source events ignored because their seq was there already.")
+        self.fenced = counter("decalage_fenced_commits", "Commits refused because another worker had the session.")
+        self.forwards = counter("decalage_forwards", "Forward passes.")
+        self.tokens = counter("decalage_tokens", "Tokens read and written, drafts included.")
+        self.drafts_proposed = counter("decalage_drafts_proposed", "Draft tokens fed.")
+        self.drafts_accepted = counter("decalage_drafts_accepted", "Draft tokens that came out as guessed.")
+        self.errors = Counter("decalage_errors", "Error events published, by code.", ["code"], registry=self.registry)
+        self.lag = histogram(
+            "decalage_lag_words", "Source words read beyond the word written: n read, word t: n - t.", _WORDS
+        )
+        self.word_delay = histogram(
+            "decalage_word_delay_seconds",
+            "From the newest source word a target word needed to its publication.",
+            _DELAYS_S,
+        )
+        self.first_word_delay = histogram(
+            "decalage_first_word_delay_seconds",
+            "From a segment's first source word to its first target word.",
+            _DELAYS_S,
+        )
+        self.tick = histogram("decalage_tick_seconds", "Time of one tick: plan, pass, settle.", _TICKS_S)
+        self.tick_rows = histogram("decalage_tick_rows", "Sessions served in one tick.", (1, 2, 4, 8, 16, 32, 64, 128))
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, registry=self.registry)
+
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(name, text, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, text, buckets=buckets, registry=self.registry)
+
+    def observe(self, event: ServerEvent) -> None:
+        """Counts an event that has been published."""
+        match event:
+            case OutputTextDelta():
+                self.target_words.inc()
+                self.lag.observe(event.source_words_read - event.index)
+                self.word_delay.observe(event.delay_ms / 1000)
+            case SegmentDone():
+                self.segments.inc()
+            case Error():
+                self.errors.labels(event.code).inc()
+            case _:
+                pass
+
+    def serve(self, host: str, port: int) -> int:
+        """The port where `/metrics` answers from now on; `port` 0 takes a free one. Raises PortTaken."""
+        try:
+            server, _ = start_http_server(port, addr=host, registry=self.registry)
+        except OSError as error:
+            raise PortTaken(
+                f"metrics cannot listen on {host}:{port} ({error.strerror or error}); free the port, or choose another "
+                "with --metrics-port (0: any free one)"
+            ) from error
+        return int(server.server_port)

@@ -1,0 +1,139 @@
+"""A session's keys as the worker uses them: take it, read its source, publish to its target.
+
+Each change is one script on the session's keys; scripts of many sessions travel in one pipeline.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, ResponseError
+
+from protocol import ServerEvent, encode, source_key, state_key, target_key
+from protocol.keys import ABANDONED_TTL_S, CLOSED_TTL_S
+
+_LUA = Path(__file__).parent / "lua"
+MAX_TARGET_ENTRIES = 100_000
+PAGE_ENTRIES = 256
+Entry = tuple[str, dict[bytes, bytes]]
+
+
+def script(name: str) -> str:
+    """The text of a script of `worker/io/lua`."""
+    return (_LUA / f"{name}.lua").read_text(encoding="utf-8")
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """How far a session has come, as its state hash tells."""
+
+    status: str = "absent"  # a SessionPhase
+    seq: int = 0  # target events published
+    cursor: str = "0-0"  # last source entry whose events have been applied
+    segment: int = 0  # first segment that is not done
+    words: int = 0  # words of it that are published
+    source_seq: int | None = None  # the producer's last number
+    created_ms: int = 0
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """Events to publish, in order, and the checkpoint that holds once they are."""
+
+    session_id: str
+    epoch: int
+    events: tuple[ServerEvent, ...]
+    checkpoint: Checkpoint
+
+
+class Store:
+    """The sessions in one Redis."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._shas: dict[str, str] = {}
+
+    async def open(self, session_ids: Sequence[str]) -> list[tuple[int, Checkpoint]]:
+        """Epoch and checkpoint of each session, which is this worker's from now on."""
+        calls = [([state_key(session_id)], [ABANDONED_TTL_S]) for session_id in session_ids]
+        return [_opened(answer) for answer in await self._evaluate("open", calls)]
+
+    async def commit(self, commits: Sequence[Commit]) -> list[Exception | None]:
+        """Publishes; for each session None, Fenced where another worker has it, or what Redis says is wrong."""
+        answers = await self._evaluate("commit", [_commit_call(commit) for commit in commits])
+        return [_committed(answer) for answer in answers]
+
+    async def read(self, cursors: dict[str, str]) -> dict[str, list[Entry]]:
+        """Up to `PAGE_ENTRIES` source entries of each session behind its cursor."""
+        pipe = self._redis.pipeline(transaction=False)
+        for session_id, cursor in cursors.items():
+            pipe.xrange(source_key(session_id), min=f"({cursor}", count=PAGE_ENTRIES)
+        answers = await pipe.execute(raise_on_error=False)
+        pages: dict[str, list[Entry]] = {}
+        for session_id, answer in zip(cursors, answers, strict=True):
+            if isinstance(answer, ResponseError):  # someone keeps another type under that key
+                continue
+            if isinstance(answer, Exception):
+                raise answer
+            pages[session_id] = [(entry_id.decode(), fields or {}) for entry_id, fields in answer]
+        return pages
+
+    async def _evaluate(self, name: str, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
+        # EVALSHA in a pipeline; a server that has forgotten the script (a restart) gets it again. Repeating is
+        # harmless.
+        for _ in range(3):
+            if name not in self._shas:
+                self._shas[name] = await self._redis.script_load(script(name))
+            pipe = self._redis.pipeline(transaction=False)
+            for keys, args in calls:
+                pipe.evalsha(self._shas[name], len(keys), *keys, *args)
+            answers = await pipe.execute(raise_on_error=False)
+            if not any(isinstance(answer, NoScriptError) for answer in answers):
+                break
+            del self._shas[name]
+        for answer in answers:
+            if isinstance(answer, Exception) and not isinstance(answer, ResponseError):
+                raise answer
+        return list(answers)
+
+
+class Fenced(Exception):
+    """Another worker has taken the session; this one may not publish for it any more."""
+
+
+def _opened(answer: Any) -> tuple[int, Checkpoint]:
+    if isinstance(answer, Exception):
+        raise answer
+    epoch, *saved = answer
+    status, seq, cursor, segment, words, source_seq, created_ms = (v.decode() if v is not None else "" for v in saved)
+    return int(epoch), Checkpoint(
+        status=status or "absent",
+        seq=int(seq or 0),
+        cursor=cursor or "0-0",
+        segment=int(segment or 0),
+        words=int(words or 0),
+        source_seq=int(source_seq) if source_seq else None,
+        created_ms=int(created_ms or 0),
+    )
+
+
+def _commit_call(commit: Commit) -> tuple[list[str], list[Any]]:
+    point = commit.checkpoint
+    session_id = commit.session_id
+    ttl_s = CLOSED_TTL_S if point.status == "closed" else ABANDONED_TTL_S
+    source_seq = "" if point.source_seq is None else point.source_seq
+    first = commit.events[0].seq if commit.events else point.seq + 1
+    return (
+        [state_key(session_id), target_key(session_id), source_key(session_id)],
+        [
+            *(commit.epoch, ttl_s, MAX_TARGET_ENTRIES),
+            *(point.status, point.cursor, point.segment, point.words, source_seq, point.created_ms),
+            *(first, *(encode(event) for event in commit.events)),
+        ],
+    )
+
+
+def _committed(answer: Any) -> Exception | None:
+    if answer == b"FENCED":
+        return Fenced()
+    return answer if isinstance(answer, Exception) else None
