@@ -14,7 +14,7 @@ ifndef PYTHON
 PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
   "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$name" && break; done)
 endif
-PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK)
+PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint $(LOCK)
 
 .PHONY: help demo test lint lock clean
 
@@ -34,7 +34,7 @@ lint: $(VENV)/test.stamp ## ruff check, ruff format --check, mypy
 
 lock: ## make requirements.lock anew from the newest versions that pyproject.toml allows
 	@rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check '.[dev,gateway,train]'
+	$(VENV)-lock/bin/python -m pip install -qq --disable-pip-version-check '.[dev,gateway,train]'
 	$(VENV)-lock/bin/python -m pip freeze --exclude decalage | $(PYTHON) .ci/lock.py > $(LOCK).new && mv $(LOCK).new $(LOCK)
 	@rm -rf $(VENV)-lock
 

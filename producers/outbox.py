@@ -6,13 +6,12 @@ anything newer: if it had arrived, the worker knows the number and ignores the c
 
 from collections import deque
 from collections.abc import Iterable
-from itertools import dropwhile
 from typing import Final, Self
 
 from msgspec import structs
 
 from producers.errors import OutboxFull
-from protocol import ClientEvent, IllegalEvent, SequenceGap, SessionPhase, advance, check, check_seq
+from protocol import ClientEvent, ProtocolError, SessionPhase, advance, check, check_seq, decode_client, peek_seq
 
 MAX_UNSENT_EVENTS: Final = 1_000
 """How many events wait at most for a broker that does not answer."""
@@ -27,20 +26,24 @@ class Outbox:
         self._unsent: deque[bytes] = deque()
 
     @classmethod
-    def resume(cls, events: Iterable[ClientEvent], *, is_whole: bool = True, is_closed: bool = False) -> Self:
-        """An outbox that goes on where these last events of a source stream end, read as a worker reads them.
+    def resume(cls, data: Iterable[bytes], *, is_whole: bool = True, is_closed: bool = False) -> Self:
+        """An outbox that goes on where these last events of a source stream end, counted as a worker counts them.
 
-        `is_whole`: they are all events of the stream. Otherwise they must hold a numbered event, unless none in the
-        stream is; the numbers count from the first. `is_closed`: the worker has closed the session.
+        `data` is their JSON, oldest first. `is_whole`: they are all there are; otherwise the numbers count from the
+        first of them. `is_closed`: the worker has closed the session.
         """
-        phase, last = (SessionPhase.ABSENT, None) if is_whole else (SessionPhase.OPEN, _base(events := list(events)))
-        for event in events:
+        phase, last = SessionPhase.ABSENT, None
+        if not is_whole:
+            data = list(data)
+            phase, last = SessionPhase.OPEN, _base(data)
+        for event_data in data:
             try:
-                if check_seq(last, event.seq) == "duplicate" and event.seq != last:
+                if check_seq(last, seq := peek_seq(event_data)) == "duplicate":
                     continue
-                last = last if event.seq is None else event.seq
-                phase = advance(phase, event)
-            except (SequenceGap, IllegalEvent):
+                # The number of an event that is refused for another reason than a gap counts as used.
+                last = last if seq is None else seq
+                phase = advance(phase, decode_client(event_data))
+            except ProtocolError:
                 continue
         return cls(phase=SessionPhase.CLOSED if is_closed else phase, last_seq=last or 0)
 
@@ -81,7 +84,7 @@ class Outbox:
             self._unsent.popleft()
 
 
-def _base(events: Iterable[ClientEvent]) -> int | None:
-    """The number before the first numbered event, or None."""
-    first = next(dropwhile(lambda event: event.seq is None, events), None)
-    return None if first is None or first.seq is None else first.seq - 1
+def _base(data: Iterable[bytes]) -> int | None:
+    """The number before the first one in the events, or None."""
+    first = next((seq for seq in map(peek_seq, data) if seq is not None), None)
+    return None if first is None else first - 1

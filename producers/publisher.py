@@ -1,10 +1,10 @@
 """The upstream library: words into a session's source stream, and the bell rung after them.
 
-    async with Publisher("redis://127.0.0.1:6379", session=Session(target_language="fr")) as publisher:
-        await publisher.create()
-        await publisher.append("Good morning")
-        await publisher.finalize()
-        await publisher.close()
+async with Publisher("redis://127.0.0.1:6379", session=Session(target_language="fr")) as publisher:
+    await publisher.create()
+    await publisher.append("Good morning")
+    await publisher.finalize()
+    await publisher.close()
 """
 
 import asyncio
@@ -54,7 +54,10 @@ class Publisher:
         *,
         num_shards: int = NUM_SHARDS,
     ) -> None:
-        """Nothing is connected yet. Raises InvalidSessionId, InvalidBrokerUrl. None: an id of our own, default options."""
+        """Nothing is connected yet; without an id, the session gets a random one.
+
+        Raises InvalidSessionId, InvalidBrokerUrl.
+        """
         self.session_id: Final = check_session_id(f"s-{token_hex(6)}" if session_id is None else session_id)
         self.session: Final = Session() if session is None else session
         self._link: Final[Link] = open_writer(broker)

@@ -1,21 +1,22 @@
 """The downstream library: a session's target stream as typed events, each once and in order.
 
-    async with Subscriber("redis://127.0.0.1:6379", "talk-1") as events:
-        async for event in events:
-            if isinstance(event, OutputTextDelta):
-                print(event.text, end="", flush=True)
+async with Subscriber("redis://127.0.0.1:6379", "talk-1") as events:
+    async for event in events:
+        if isinstance(event, OutputTextDelta):
+            print(event.text, end="", flush=True)
 """
 
 import asyncio
 import logging
 from collections import deque
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
-from redis.exceptions import AuthenticationError, AuthorizationError
+from redis.exceptions import AuthenticationError, AuthorizationError, ResponseError
 
 from producers.connection import BLOCK_MS, NO_ANSWER, Broker, broker_errors, open_follower
 from producers.cursor import Cursor
+from producers.errors import BrokerRefused
 from producers.tail import Entry, target_phase
 from protocol import ServerEvent, SessionPhase, check_session_id, target_key
 
@@ -43,9 +44,7 @@ class Subscriber:
     TargetGap if events are missing, TimeoutError if no event came for `timeout_s` (None: wait for ever).
     """
 
-    def __init__(
-        self, broker: Broker, session_id: str, *, after: int = 0, timeout_s: float | None = None
-    ) -> None:
+    def __init__(self, broker: Broker, session_id: str, *, after: int = 0, timeout_s: float | None = None) -> None:
         """Nothing is connected yet. Raises InvalidSessionId, InvalidBrokerUrl, ValueError for a negative `after`."""
         if after < 0:
             raise ValueError(f"expected after >= 0, the number of an event, got {after}")
@@ -113,6 +112,8 @@ class Subscriber:
                     _LOG.warning("Redis at %s is gone, will read on from event %d", self.address, self.last_seq)
                 self._raise_if_hopeless(failure, num_failures)
                 await asyncio.sleep(backoff_s(num_failures))
+            except ResponseError as failure:
+                raise BrokerRefused(self.address, str(failure)) from failure
 
     def _raise_if_hopeless(self, failure: Exception, num_failures: int) -> None:
         is_refused = isinstance(failure, AuthenticationError | AuthorizationError)
@@ -126,10 +127,10 @@ class Subscriber:
         if not self._is_placed:
             await self._find_place()
             return
-        streams = {target_key(self.session_id): self._cursor.last_id}
+        streams: Any = {target_key(self.session_id): self._cursor.last_id}
         # The first read does not block, so that a broker which answers is known as such at once.
         block_ms = BLOCK_MS if self._has_answered else 1
-        reply = await client.xread(streams, count=PAGE_ENTRIES, block=block_ms)
+        reply: Any = await client.xread(streams, count=PAGE_ENTRIES, block=block_ms)
         self._has_answered = True
         self._entries.extend(entry for _, entries in reply for entry in entries)
 

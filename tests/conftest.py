@@ -4,7 +4,7 @@
 `any_redis_url`  the same, and once more with fakeredis
 `redis_client`, `any_redis_client`   asyncio clients of those, answering bytes
 
-Each test finds an empty server, and fails if it leaves a session's key without a TTL (the mark `leaves_keys` allows it).
+Each test finds an empty server, and fails if it leaves a session key without a TTL (the mark `leaves_keys` allows it).
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator

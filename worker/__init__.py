@@ -1,0 +1,74 @@
+"""Decalage's worker, and the library of streaming generation: `from worker import load, stream_generate_streaming_llm`.
+
+Names load on first use, so that `import worker` costs nothing and needs no mlx.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from worker.core.policy import calculate_wait_words
+    from worker.engine.cache import DualStreamingCache
+    from worker.engine.loading import load
+    from worker.engine.masks import create_streaming_attention_mask
+    from worker.engine.model import Model, ModelArgs, StreamingModel
+    from worker.library.criteria import EOSStoppingCriteria, MaxLengthStoppingCriteria, WordBoundaryStoppingCriteria
+    from worker.library.preparation import StreamingDataPreparator
+    from worker.library.state import StreamingState, generate_wait_words_list
+    from worker.library.streaming import stream_generate_streaming, stream_generate_streaming_llm
+
+__all__ = [
+    "DualStreamingCache",
+    "EOSStoppingCriteria",
+    "MaxLengthStoppingCriteria",
+    "Model",
+    "ModelArgs",
+    "StreamingDataPreparator",
+    "StreamingModel",
+    "StreamingState",
+    "WordBoundaryStoppingCriteria",
+    "calculate_wait_words",
+    "create_streaming_attention_mask",
+    "generate_wait_words_list",
+    "load",
+    "stream_generate_streaming",
+    "stream_generate_streaming_llm",
+]
+
+_HOMES = {
+    "DualStreamingCache": "worker.engine.cache",
+    "EOSStoppingCriteria": "worker.library.criteria",
+    "MaxLengthStoppingCriteria": "worker.library.criteria",
+    "Model": "worker.engine.model",
+    "ModelArgs": "worker.engine.model",
+    "StreamingDataPreparator": "worker.library.preparation",
+    "StreamingModel": "worker.engine.model",
+    "StreamingState": "worker.library.state",
+    "WordBoundaryStoppingCriteria": "worker.library.criteria",
+    "calculate_wait_words": "worker.core.policy",
+    "create_streaming_attention_mask": "worker.engine.masks",
+    "generate_wait_words_list": "worker.library.state",
+    "load": "worker.engine.loading",
+    "stream_generate_streaming": "worker.library.streaming",
+    "stream_generate_streaming_llm": "worker.library.streaming",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        value: object = getattr(import_module(home), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("mlx", "mlx_lm"):
+            raise
+        raise ImportError(
+            f"worker.{name} needs {error.name}; install it with: pip install 'decalage[worker]'"
+        ) from error
+    globals()[name] = value  # found directly from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

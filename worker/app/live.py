@@ -1,4 +1,6 @@
-"""The sessions that a worker holds: each one's state, its place in the log, and the events that wait to be published."""
+"""The sessions that a worker holds: each one's state, its place in the log, and the events that wait to be
+published.
+"""
 
 from collections.abc import Callable, Iterable
 

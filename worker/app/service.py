@@ -76,6 +76,8 @@ class Service:
                 for task in tasks:
                     task.cancel()
         finally:
+            self.table.keep_shards([])
+            await self.engine.run((), self.table.take_dropped())
             with contextlib.suppress(RedisError, OSError):
                 await self._leases.release()
             await self._redis.aclose()
@@ -113,6 +115,7 @@ class Service:
     # What is new
 
     async def _hear_bells(self) -> None:
+        await self._doorbell.listen(sorted(self._leases.held))
         while True:
             rung, configured = await self._doorbell.wait()
             for data in configured:

@@ -140,7 +140,7 @@ def row(segment: Segment, max_source_tokens: int, min_source_tokens: int = 1) ->
     is_read = need is not None and need <= available and segment.fed_source + len(source) >= stop
     draft = segment.draft if segment.session.speculation.enabled else ()
     target = segment.target[segment.fed_target :] + draft if is_read else ()
-    if not target and len(source) < max(1, min_source_tokens):
+    if not target and len(source) < max(1, min(min_source_tokens, max_source_tokens)):
         return None
     return Row(
         lane=segment.lane,

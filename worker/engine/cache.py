@@ -70,7 +70,9 @@ class DualStreamingCache:
     # What the next pass brings
 
     def begin(self, num_source: int, num_target: int, mask: mx.array | None = None) -> None:
-        """The next pass holds so many source tokens, then so many target tokens; `mask` (T, L) replaces the usual one."""
+        """The next pass holds so many source tokens, then so many target tokens; `mask` (T, L) replaces the
+        usual one.
+        """
         self._coming = (num_source, num_target)
         self._mask = mask
 

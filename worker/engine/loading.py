@@ -7,7 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from huggingface_hub import snapshot_download
 from mlx_lm.tokenizer_utils import TokenizerWrapper
-from mlx_lm.utils import dequantize_model, load_model, load_tokenizer
+from mlx_lm.utils import dequantize_model, load_config, load_model, load_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from worker.engine.card import Card, read_card, read_config
@@ -90,7 +90,7 @@ def load_vocabulary(path_or_repo: str = DEFAULT_MODEL, tokenizer: Any = None) ->
 def _weights(path: Path, dtype: mx.Dtype | None) -> nn.Module:
     try:
         model, _ = load_model(path)
-    except (ValueError, FileNotFoundError, KeyError, TypeError) as error:
+    except (ValueError, FileNotFoundError, KeyError, TypeError, RuntimeError) as error:
         raise UnsupportedModel(f"mlx-lm cannot load {path}: {error}") from error
     if mx.default_device().type == mx.DeviceType.cpu:
         model = dequantize_model(model)
@@ -102,8 +102,12 @@ def _weights(path: Path, dtype: mx.Dtype | None) -> nn.Module:
 
 
 def _tokenizer(path: Path, card: Card) -> TokenizerWrapper:
-    if card.prompt is None:
-        return load_tokenizer(path)
-    # As the file has it: the automatic class would replace the pre-tokenizer of a Qwen2 model and split numbers
-    # differently.
-    return TokenizerWrapper(PreTrainedTokenizerFast.from_pretrained(path))
+    try:
+        if card.prompt is None:
+            # A chat model's turn may end with another token than the tokenizer's: its config tells.
+            return load_tokenizer(path, eos_token_ids=load_config(path).get("eos_token_id"))
+        # As the file has it: the automatic class would replace the pre-tokenizer of a Qwen2 model and split numbers
+        # differently.
+        return TokenizerWrapper(PreTrainedTokenizerFast.from_pretrained(path))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UnsupportedModel(f"{path} holds no usable tokenizer: {error}") from error

@@ -70,7 +70,9 @@ class StreamingModel:
         return sum(array.size for array in _arrays(self.inner))
 
     def make_cache(self, position_offset: int | None = -1) -> list[DualStreamingCache]:
-        """Fresh dual caches, one a layer, with the model's φ unless another is given (None: right behind the source)."""
+        """Fresh dual caches, one a layer, with the model's φ unless another is given (None: right behind the
+        source).
+        """
         offset = self.position_offset if position_offset == -1 else position_offset
         return [DualStreamingCache(offset) for _ in range(self.num_layers)]
 
@@ -128,9 +130,14 @@ class StreamingModel:
         return logits
 
 
-def Model(args: ModelArgs) -> StreamingModel:
-    """A Qwen2-architecture model with random weights and φ = 0, as in the documents: `Model(ModelArgs(…))`."""
-    return StreamingModel(Qwen2(args), position_offset=0, name=args.model_type)
+class Model(StreamingModel):
+    """A Qwen2-architecture model with random weights and φ = 0, as in the documents: `Model(ModelArgs(…))`.
+
+    `Model.from_pretrained(path_or_repo)` gives the `StreamingModel` of any supported architecture.
+    """
+
+    def __init__(self, args: ModelArgs) -> None:
+        super().__init__(Qwen2(args), position_offset=0, name=args.model_type)
 
 
 def _check_caches(model: nn.Module, name: str) -> None:

@@ -7,6 +7,7 @@ from protocol import Session
 from worker.core.languages import language_name, split_instruction
 from worker.core.ports import Prompt, Refused
 from worker.engine.card import Card
+from worker.engine.errors import UnsupportedModel
 
 Encode = Callable[[str], tuple[int, ...]]
 _SLOT = "\u241fwords\u241f"  # stands in a rendered template for the words to come
@@ -111,6 +112,8 @@ class ChatPrompts:
         opened = _render(tokenizer, add_generation_prompt=True)
         head, _, tail = rendered.partition(_SLOT)
         answer = opened.partition(_SLOT)[2].removeprefix(tail)
+        if _SLOT not in rendered or not tail + answer:
+            raise UnsupportedModel("its chat template does not frame a user's message; use an instruction-tuned model")
         self._head, self._end, self._target = special(head), special(tail), special(answer)
         if not self._target:  # a template without a header: the last token before the answer starts it
             self._end, self._target = self._end[:-1], self._end[-1:]

@@ -10,6 +10,9 @@ import mlx.core as mx
 
 from worker.core.ports import Draw
 
+# Below it the noise is lost in the rounding of the logits, and dividing by it would overflow.
+_COLD = 1e-6
+
 
 class Sampler:
     """Chooses tokens from logits of V entries; `word_starts` and `forbidden` are (V,) bool."""
@@ -27,7 +30,7 @@ class Sampler:
         if draw.repetition_penalty is not None:
             scores = mx.stack([self._penalised(scores[i], draw, drafts[:i]) for i in range(num_tokens)])
         scores = scores + mx.stack(masks)
-        if draw.temperature == 0:
+        if draw.temperature < _COLD:
             return mx.argmax(scores, axis=-1)
         rows = [_noisy(scores[i], draw, draw.position + i) for i in range(num_tokens)]
         return mx.argmax(mx.stack(rows), axis=-1)

@@ -97,7 +97,9 @@ class Vocabulary:
         return mx.array(allowed)
 
     def forbidden(self, size: int) -> mx.array:
-        """(size,) bool: tokens that are no text: special ones other than the end, and ids the tokenizer does not know."""
+        """(size,) bool: tokens that are no text: special ones other than the end, and ids the tokenizer does
+        not know.
+        """
         blocked = np.zeros(size, dtype=bool)
         blocked[self._backend.get_vocab_size(with_added_tokens=True) :] = True
         special = [i for i, token in self._backend.get_added_tokens_decoder().items() if token.special and i < size]

@@ -1,4 +1,6 @@
-"""Which sessions have news: one blocking read on the bells of the shards, and a sweep for producers that do not ring."""
+"""Which sessions have news: one blocking read on the bells of the shards, and a sweep for producers that do
+not ring.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -20,7 +22,9 @@ class Doorbell:
         self._last: dict[str, str] = {}
 
     async def listen(self, shards: Iterable[int]) -> None:
-        """Attends to exactly these shards; a new one's bell is heard from now on (its sessions are found by the sweep)."""
+        """Attends to exactly these shards; a new one's bell is heard from now on (its sessions are found by
+        the sweep).
+        """
         wanted = [bell_key(shard) for shard in shards] + [CONFIGURE_KEY]
         pipe = self._redis.pipeline(transaction=False)
         fresh = [key for key in wanted if key not in self._last]

@@ -19,7 +19,9 @@ class Leases:
         self.held: frozenset[int] = frozenset()
 
     async def renew(self) -> frozenset[int]:
-        """The shards that are this worker's: held leases prolonged, free ones taken. Call it every quarter of the TTL."""
+        """The shards that are this worker's: held leases prolonged, free ones taken. Call it every quarter of
+        the TTL.
+        """
         kept = await self._each(sorted(self.held), self._ttl_ms)
         wanted = [shard for shard in self._shards if shard not in kept]
         pipe = self._redis.pipeline(transaction=False)

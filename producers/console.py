@@ -1,0 +1,90 @@
+"""What `decalage send` and `decalage watch` share: exit codes, what is printed when, and the end of a pipe."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from typing import Any, Final, TypeAlias
+
+from producers.errors import ProducerError
+from producers.subscriber import Subscriber
+from producers.transcript import JsonLines, Shown, Transcript
+from protocol import ProtocolError, SessionClosed
+
+FAILED: Final = 1
+INTERRUPTED: Final = 130
+"""128 + SIGINT, as shells have it."""
+
+BROKEN_PIPE: Final = 141
+"""128 + SIGPIPE."""
+
+HINT_AFTER_S: Final = 3.0
+"""Silence after which somebody who watches is told how to start a worker."""
+
+View: TypeAlias = Transcript | JsonLines
+
+
+def run_command(command: Coroutine[Any, Any, int]) -> int:
+    """The command's exit code; a failure is one line on the standard error, never a traceback."""
+    try:
+        code = asyncio.run(command)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes once more at its end, and would complain: let that flush go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except (ProducerError, ProtocolError, TimeoutError) as failure:
+        say(f"error: {failure}")
+        return FAILED
+
+
+def say(line: str) -> None:
+    """The line stands on the standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def emit(shown: Shown) -> None:
+    """Both parts are with whoever reads them."""
+    if shown.out:
+        sys.stdout.write(shown.out)
+        sys.stdout.flush()
+    if shown.err:
+        sys.stderr.write(shown.err)
+        sys.stderr.flush()
+
+
+async def follow(events: Subscriber, view: View, *, hint: str | None = None) -> int:
+    """The exit code of the session, whose events have been shown: 1 if it closed with an error.
+
+    `hint` is said once if nothing comes for a while.
+    """
+    code = 0
+    reminder = asyncio.create_task(_remind(hint)) if hint else None
+    try:
+        async for event in events:
+            if reminder:
+                reminder.cancel()
+            emit(view.show(event))
+            if isinstance(event, SessionClosed) and event.reason == "error":
+                code = FAILED
+    except asyncio.CancelledError:
+        if view.is_midline:
+            say("")
+        raise
+    finally:
+        if reminder:
+            reminder.cancel()
+    return code
+
+
+async def _remind(hint: str) -> None:
+    await asyncio.sleep(HINT_AFTER_S)
+    say(hint)
+
+
+def worker_hint(address: str) -> str:
+    """What to do when no worker answers."""
+    return f"nothing yet from {address}: is a worker running? `decalage serve` starts one, `--redis` names its broker"

@@ -1,0 +1,191 @@
+"""`decalage send`: text into a session, at once or at the pace of a speaker."""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+from msgspec import Struct
+
+from producers.connection import broker_errors, open_writer
+from producers.console import FAILED, follow, run_command, say, worker_hint
+from producers.errors import ProducerError
+from producers.options import add_session_arguments, given_options, session_of_options
+from producers.publisher import Publisher
+from producers.sources import PARAGRAPH, file_lines, paced, stdin_lines, text_lines, words
+from producers.subscriber import Subscriber
+from producers.tail import last_target_seq
+from producers.transcript import JsonLines, Transcript
+from producers.watch import seconds
+from protocol import ProtocolError, SessionPhase, check_session_id, source_key
+
+
+class Sent(Struct):
+    """What has gone out so far."""
+
+    words: int = 0
+    events: int = 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The parser knows the options of `decalage send`, apart from `--redis`."""
+    text = parser.add_argument_group("text")
+    text.add_argument(
+        "text", nargs="*", metavar="TEXT", help="what to send (default: the standard input, line by line)"
+    )
+    text.add_argument("--file", metavar="FILE", help="send this UTF-8 file; a blank line ends a segment")
+    text.add_argument(
+        "--pace", type=_pace, default=0.0, metavar="WPS", help="words per second, one event each (default: 0, at once)"
+    )
+    add_session_arguments(parser)
+    end = parser.add_argument_group("session and output")
+    end.add_argument("--session", metavar="ID", help="join this session, or open it under this id (default: a new id)")
+    end.add_argument("--keep-open", action="store_true", help="leave the session open (default if it was joined)")
+    end.add_argument("--close", action="store_true", help="close the session even if it was joined")
+    end.add_argument("--watch", action="store_true", help="show the translation until the session closes")
+    end.add_argument(
+        "--json", action="store_true", help="print one JSON object about what was sent; with --watch, the events follow"
+    )
+
+
+def run(args: argparse.Namespace, url: str) -> int:
+    """The text is in the session's stream at this broker; 0, 1 for an error, 130 for Ctrl-C."""
+    if args.keep_open and args.close:
+        say("error: expected one of --keep-open and --close, got both")
+        return FAILED
+    if args.text and args.file:
+        say("error: expected TEXT or --file, got both")
+        return FAILED
+    return run_command(_send(args, url))
+
+
+async def _send(args: argparse.Namespace, url: str) -> int:
+    session = session_of_options(args)
+    after = await _target_seq(url, args.session)
+    is_joined = after is not None
+    publisher = await Publisher.join(url, args.session) if is_joined else Publisher(url, args.session, session)
+    async with publisher:
+        sending = _Sending(args, publisher, is_joined=is_joined)
+        if not args.watch:
+            await sending.run()
+            return 0
+        async with Subscriber(url, publisher.session_id, after=after or 0) as events:
+            if args.json:
+                await sending.run()
+                return await follow(events, JsonLines())
+            return await _both(sending, events)
+
+
+async def _both(sending: "_Sending", events: Subscriber) -> int:
+    """The exit code of the session, watched while it is sent; sending stops when the session ends before."""
+    sender = asyncio.create_task(sending.run())
+    watcher = asyncio.create_task(follow(events, Transcript(), hint=worker_hint(events.address)))
+    try:
+        await asyncio.wait({sender, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        if sender.done():
+            sender.result()
+        return await watcher
+    finally:
+        for task in (sender, watcher):
+            task.cancel()
+        await asyncio.gather(sender, watcher, return_exceptions=True)
+
+
+class _Sending:
+    """One text on its way into one session."""
+
+    def __init__(self, args: argparse.Namespace, publisher: Publisher, *, is_joined: bool) -> None:
+        self._args = args
+        self._publisher = publisher
+        self._is_joined = is_joined
+        self._closes = bool(args.close or not (args.keep_open or is_joined))
+        self._sent = Sent()
+
+    async def run(self) -> None:
+        """Everything is sent, and the session closed if that was wanted; also if sending is given up."""
+        self._announce()
+        try:
+            if not self._is_joined:
+                await self._publisher.create()
+                self._sent.events += 1
+            await self._send_text()
+            if self._closes:
+                await self._publisher.close()
+                self._sent.events += 1
+        except BaseException:
+            await self._give_up()
+            raise
+        self._report()
+
+    async def _send_text(self) -> None:
+        """All words are sent and their last segment is finalized; an empty text makes an empty segment."""
+        is_open = True
+        async for text in paced(_lines(self._args), self._args.pace):
+            if text == PARAGRAPH:
+                await self._publisher.finalize()
+            else:
+                await self._publisher.append(text)
+                self._sent.words += sum(1 for _ in words(text))
+            is_open = text != PARAGRAPH
+            self._sent.events += 1
+        if is_open:
+            await self._publisher.finalize()
+            self._sent.events += 1
+
+    async def _give_up(self) -> None:
+        """A worker need not wait for more words: what has come is translated, then the session closes."""
+        if self._closes and self._publisher.phase is SessionPhase.OPEN:
+            with suppress(ProducerError, ProtocolError):
+                await self._publisher.close()
+
+    def _announce(self) -> None:
+        publisher = self._publisher
+        place = f" --redis {publisher.address}" if getattr(self._args, "redis", None) else ""
+        verb = "joined" if self._is_joined else "new"
+        say(f"{verb} session {publisher.session_id} at {publisher.address}")
+        if not self._args.watch:
+            say(f"follow it with: decalage watch {publisher.session_id}{place}")
+        if self._is_joined and (ignored := given_options(self._args)):
+            say(f"the session keeps its own options; not used: {', '.join(ignored)}")
+        if not self._args.text and not self._args.file and sys.stdin.isatty():
+            say("type the text, line by line; Ctrl-D ends it")
+
+    def _report(self) -> None:
+        sent = self._sent
+        if not self._args.json:
+            say(f"sent {sent.words} words in {sent.events} events")
+            return
+        fact = {
+            "session": self._publisher.session_id,
+            "broker": self._publisher.address,
+            "words": sent.words,
+            "events": sent.events,
+            "joined": self._is_joined,
+            "closed": self._closes,
+        }
+        print(json.dumps(fact), flush=True)
+
+
+def _lines(args: argparse.Namespace) -> AsyncIterator[str]:
+    if args.text:
+        return text_lines(" ".join(args.text))
+    return file_lines(args.file) if args.file else stdin_lines()
+
+
+async def _target_seq(url: str, session_id: str | None) -> int | None:
+    """The number of the newest target event of a session that is there; None: there is none to join."""
+    if session_id is None:
+        return None
+    link = open_writer(url)
+    try:
+        with broker_errors(link.address):
+            is_there = await link.client.exists(source_key(check_session_id(session_id)))
+            return await last_target_seq(link.client, session_id) if is_there else None
+    finally:
+        await link.close()
+
+
+def _pace(text: str) -> float:
+    return 0.0 if text == "0" else seconds(text)

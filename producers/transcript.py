@@ -1,0 +1,70 @@
+"""What a person or a program sees of a target stream: running text, or one JSON line for each event. No I/O."""
+
+import unicodedata
+from statistics import fmean
+from typing import Final
+
+from msgspec import Struct
+
+from protocol import Error, OutputTextDelta, SegmentDone, ServerEvent, SessionClosed, encode
+
+_REPLACEMENT: Final = "\ufffd"
+
+
+class Shown(Struct, frozen=True):
+    """What goes to the standard output and to the standard error."""
+
+    out: str = ""
+    err: str = ""
+
+
+class JsonLines:
+    """Each event as its JSON on a line of its own."""
+
+    is_midline: bool = False
+
+    def show(self, event: ServerEvent) -> Shown:
+        """The event's line."""
+        return Shown(out=encode(event).decode() + "\n")
+
+
+class Transcript:
+    """The translation as running text, a line for each segment; errors apart; a summary when the session closes."""
+
+    def __init__(self) -> None:
+        self.is_midline = False
+        self._lags_words: list[float] = []
+
+    def show(self, event: ServerEvent) -> Shown:
+        """What to print for the event, now."""
+        match event:
+            case OutputTextDelta(text=text):
+                self.is_midline = True
+                return Shown(out=printable(text))
+            case SegmentDone(average_lagging=lag):
+                self._lags_words += [] if lag is None else [lag]
+                return Shown(out=self._end_line())
+            case Error(code=code, message=message):
+                return Shown(err=f"error {printable(code)}: {printable(message)}\n")
+            case SessionClosed():
+                return Shown(out=self._end_line(), err=self._summary(event))
+            case _:
+                return Shown()
+
+    def _end_line(self) -> str:
+        end = "\n" if self.is_midline else ""
+        self.is_midline = False
+        return end
+
+    def _summary(self, closed: SessionClosed) -> str:
+        lag = f"{fmean(self._lags_words):.1f} words" if self._lags_words else "undefined"
+        return f"session {closed.reason}: {closed.source_words} source words, {closed.target_words} target words, average lagging {lag}\n"
+
+
+def printable(text: str) -> str:
+    """The text without control characters, which could move the cursor of a terminal or change its colours.
+
+    >>> printable("a\\x1b[2Jb")
+    'a\ufffd[2Jb'
+    """
+    return "".join(_REPLACEMENT if unicodedata.category(char) == "Cc" and char not in "\n\t" else char for char in text)

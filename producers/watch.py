@@ -1,0 +1,68 @@
+"""`decalage watch`: the translation of a session, as it is made."""
+
+import argparse
+import math
+
+from producers.connection import broker_errors, open_writer
+from producers.console import FAILED, follow, run_command, say, worker_hint
+from producers.subscriber import Subscriber
+from producers.tail import newest_session
+from producers.transcript import JsonLines, Transcript
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The parser knows the options of `decalage watch`, apart from `--redis`."""
+    parser.add_argument("session", nargs="?", metavar="SESSION", help="the session's id (default: the newest session)")
+    parser.add_argument(
+        "--after", type=event_number, default=0, metavar="N", help="leave out the first N events (default: 0)"
+    )
+    parser.add_argument("--json", action="store_true", help="print each event as one line of JSON")
+    parser.add_argument(
+        "--timeout", type=seconds, metavar="S", help="give up after S seconds without an event (default: wait)"
+    )
+
+
+def run(args: argparse.Namespace, url: str) -> int:
+    """The session at this broker has been shown; 0 when it closed, 1 for an error, 130 for Ctrl-C."""
+    return run_command(_watch(args, url))
+
+
+async def _watch(args: argparse.Namespace, url: str) -> int:
+    session_id: str | None = args.session or await _newest(url)
+    if session_id is None:
+        return FAILED
+    view = JsonLines() if args.json else Transcript()
+    async with Subscriber(url, session_id, after=args.after, timeout_s=args.timeout) as events:
+        return await follow(events, view, hint=worker_hint(events.address))
+
+
+async def _newest(url: str) -> str | None:
+    link = open_writer(url)
+    try:
+        with broker_errors(link.address):
+            session_id = await newest_session(link.client)
+    finally:
+        await link.close()
+    if session_id is None:
+        say(f"error: expected a session at {link.address}, got none: open one with `decalage send`, then watch it")
+    else:
+        say(f"session {session_id}")
+    return session_id
+
+
+def event_number(text: str) -> int:
+    """A whole number from 0 on; raises ArgumentTypeError."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """A number above 0; raises ArgumentTypeError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value

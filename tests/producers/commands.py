@@ -1,0 +1,45 @@
+"""`decalage send` and `decalage watch` as processes, without the program around them."""
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE, Process
+from pathlib import Path
+
+from msgspec import Struct
+
+ROOT = Path(__file__).parents[2]
+
+_PROGRAM = """
+import argparse, importlib, sys
+command = importlib.import_module("producers." + sys.argv[1])
+parser = argparse.ArgumentParser(prog="decalage " + sys.argv[1])
+parser.add_argument("--redis")
+command.add_arguments(parser)
+args = parser.parse_args(sys.argv[3:])
+sys.exit(command.run(args, sys.argv[2]))
+"""
+
+
+class Outcome(Struct):
+    """What a finished process left."""
+
+    code: int | None
+    out: str
+    err: str
+
+
+async def start(command: str, url: str, *arguments: str) -> Process:
+    """The command runs, its three streams are pipes."""
+    program = [sys.executable, "-W", "error", "-c", _PROGRAM, command, url, *arguments]
+    return await asyncio.create_subprocess_exec(*program, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=ROOT)
+
+
+async def finish(process: Process, stdin: str = "") -> Outcome:
+    """The process has read this and ended."""
+    out, err = await process.communicate(stdin.encode())
+    return Outcome(process.returncode, out.decode(), err.decode())
+
+
+async def run(command: str, url: str, *arguments: str, stdin: str = "") -> Outcome:
+    """The command has run to its end."""
+    return await finish(await start(command, url, *arguments), stdin)

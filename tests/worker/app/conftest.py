@@ -1,0 +1,97 @@
+"""A worker in the test's own process, on a real server, and a raw client that knows nothing of our code but key names."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from worker.app.config import Settings
+from worker.app.engine import Engine
+from worker.app.service import Service
+from worker.io.metrics import Metrics
+
+DEADLINE_S = 30.0
+Event = dict[str, Any]
+
+
+class Raw:
+    """What anybody can do with XADD and XREAD."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self.client = client
+
+    async def say(self, session: str, *events: Event | str) -> None:
+        """Appends events (or raw strings) to a session's source stream."""
+        for event in events:
+            data = event if isinstance(event, str) else json.dumps(event)
+            await self.client.xadd(f"decalage:{{{session}}}:source", {"event": data})
+
+    async def hear(self, session: str, until: str = "segment.done", *, count: int = 1) -> list[Event]:
+        """All target events up to the `count`-th of that type, with their entry ids checked against `seq`."""
+        heard: list[Event] = []
+        last = "0-0"
+        async with asyncio.timeout(DEADLINE_S):
+            while sum(event["type"] == until for event in heard) < count:
+                answer = await self.client.xread({f"decalage:{{{session}}}:target": last}, block=500)
+                for entry_id, fields in answer[0][1] if answer else []:
+                    last = entry_id.decode()
+                    heard.append(json.loads(fields[b"event"]))
+                    assert last == f"{heard[-1]['seq']}-0"
+        return heard
+
+
+@pytest.fixture
+def raw(redis_client: redis.asyncio.Redis) -> Raw:
+    """A raw client of the test's server."""
+    return Raw(redis_client)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """The shipped model on its thread, loaded once."""
+    started = asyncio.run(Engine.start("starter"))
+    yield started
+    started.stop()
+
+
+Running = Callable[..., contextlib.AbstractAsyncContextManager[Service]]
+
+
+@pytest.fixture
+def running(redis_url: str, engine: Engine) -> Running:
+    """`async with running() as service:` a worker that serves the test's server, with settings as keywords."""
+
+    @contextlib.asynccontextmanager
+    async def run(**settings: Any) -> AsyncIterator[Service]:
+        service = Service(Settings(**{"sweep_ms": 20, **settings}), engine, Metrics(), redis_url)
+        task = asyncio.create_task(service.run())
+        try:
+            yield service
+        finally:
+            service.stop()
+            await asyncio.wait_for(task, DEADLINE_S)
+
+    return run
+
+
+def create(**session: Any) -> Event:
+    """A session.create event, into French unless it says otherwise."""
+    return {"type": "session.create", "session": {"target_language": "fr", **session}}
+
+
+def append(text: str, **fields: Any) -> Event:
+    """An input_text.append event."""
+    return {"type": "input_text.append", "text": text, **fields}
+
+
+FINALIZE: Event = {"type": "input_text.finalize"}
+CLOSE: Event = {"type": "session.close"}
+
+
+def untimed(events: list[Event]) -> list[Event]:
+    """The events without what a clock has told."""
+    return [{k: v for k, v in event.items() if k not in ("elapsed_ms", "delay_ms", "source_id")} for event in events]

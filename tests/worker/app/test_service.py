@@ -1,0 +1,275 @@
+"""A worker on a real Redis server with the shipped model: what comes in, what comes out, and what stays apart."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from protocol import Session, SessionClose, SessionCreate, encode
+from protocol.events import InputTextAppend, InputTextFinalize
+from tests.worker.app.conftest import CLOSE, FINALIZE, Raw, Running, append, create, untimed
+from worker.app.engine import Engine
+from worker.core import scheduler
+from worker.core import session as machine
+
+TEXT = "Please close the window before you leave the room."
+
+
+async def alone(engine: Engine, *events: object) -> list[dict[str, object]]:
+    """What the core and the engine make of these events, with no Redis between them."""
+    import msgspec
+
+    state = machine.State(number=1_000_000 + alone_count.pop())
+    out: list[object] = []
+    for event in events:
+        state, said = machine.step(state, event, now_ms=1, vocabulary=engine.vocabulary, model="starter")  # type: ignore[arg-type]
+        out += said
+        while (row := scheduler.wants(state, scheduler.Budget())) is not None:
+            (sampled,), _ = await engine.run([row], ())
+            state, said = machine.settle(state, row, sampled, now_ms=1, vocabulary=engine.vocabulary)
+            out += said
+    await engine.run([], [(state.number, index) for index in range(state.num_segments)])
+    return [msgspec.json.decode(encode(event)) for event in out]  # type: ignore[arg-type]
+
+
+alone_count = list(range(1000))
+
+
+async def test_a_session_through_redis_gives_what_core_and_engine_give(raw: Raw, running: Running, engine: Engine) -> None:
+    """Law: transport changes nothing; words, tokens, source_words_read and seq are those of the core alone."""
+    spec = Session(target_language="fr")
+    said = [InputTextAppend(text=word) for word in TEXT.split()]
+    expected = await alone(engine, SessionCreate(session=spec), *said, InputTextFinalize(), SessionClose())
+    async with running():
+        await raw.say("talk", create(), *(append(word) for word in TEXT.split()), FINALIZE, CLOSE)
+        heard = await raw.hear("talk", "session.closed")
+    assert untimed(heard) == untimed(expected)
+    assert "".join(e["text"] for e in heard if e["type"] == "output_text.delta") == heard[-2]["text"]
+
+
+async def test_the_first_word_comes_after_k_words_and_no_sooner(raw: Raw, running: Running) -> None:
+    """With wait-3, two words bring nothing; the third brings the first target word while the sentence goes on."""
+    async with running() as service:
+        await raw.say("talk", create(), append("I do"))
+        await raw.hear("talk", "session.created")
+        live = service.table.get("talk")
+        while live is None or live.state.source_words < 2:
+            await asyncio.sleep(0.01)
+            live = service.table.get("talk")
+        assert scheduler.wants(live.state, scheduler.Budget()) is None
+        await raw.say("talk", append("not"))
+        heard = await raw.hear("talk", "output_text.delta")
+    assert heard[-1]["source_words_read"] == 3
+
+
+async def test_sessions_do_not_mix(raw: Raw, running: Running, engine: Engine) -> None:
+    """Sixteen sessions of unequal length, both languages and several k at once give what each gives alone."""
+    texts = [" ".join(TEXT.split()[: 3 + i % 7]) for i in range(16)]
+    options = [{"target_language": "fr" if i % 2 else "de", "policy": {"type": "wait-k", "k": 1 + i % 5}} for i in range(16)]
+    async with running():
+        await asyncio.gather(
+            *(raw.say(f"s{i}", create(**options[i]), *map(append, texts[i].split()), FINALIZE) for i in range(16))
+        )
+        heard = await asyncio.gather(*(raw.hear(f"s{i}") for i in range(16)))
+        again = []
+        for i in range(16):
+            await raw.say(f"alone{i}", create(**options[i]), *map(append, texts[i].split()), FINALIZE)
+            again.append(await raw.hear(f"alone{i}"))
+    for together, alone_ in zip(heard, again, strict=True):
+        assert untimed(together) == untimed(alone_)
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        ("{", "malformed_event"),
+        ('{"type":"nonsense"}', "unknown_event_type"),
+        ("x" * 70_000, "event_too_large"),
+        ({"type": "input_text.append", "text": "a" * 9_000}, "invalid_event"),
+        (append("word", seq=9), "sequence_gap"),
+        (create(), "session_exists"),
+        ({"type": "session.update", "session": {"policy": {"type": "wait-k", "k": 0}}}, "invalid_event"),
+        ({"type": "session.update", "session": {"target_language": "es"}}, "unsupported_language"),
+        ({"type": "session.update", "session": {"prompt": "Summarize this:"}}, "unsupported_option"),
+        (append("word " * 600), "segment_too_long"),
+    ],
+)
+async def test_a_bad_event_is_answered_and_nobody_else_notices(raw: Raw, running: Running, bad: object, code: str) -> None:
+    """The session gets an error event that names its entry and goes on; the other session's output is unchanged."""
+    async with running():
+        await raw.say("good", create(), append(TEXT))
+        await raw.say("bad", create(), append("I do not", seq=1), bad, append("know.", seq=2), FINALIZE)  # type: ignore[arg-type]
+        await raw.say("good", FINALIZE)
+        heard = await raw.hear("bad")
+        other = await raw.hear("good")
+    errors = [event for event in heard if event["type"] == "error"]
+    assert [error["code"] for error in errors] == [code]
+    assert errors[0]["message"]
+    assert errors[0]["source_id"]
+    assert heard[-1]["text"] == "Je ne sais pas."
+    assert all(event["type"] != "error" for event in other)
+
+
+async def test_a_gap_names_the_number_that_is_missing_and_repetition_is_ignored(raw: Raw, running: Running) -> None:
+    """seq 1 2 2 4: the second 2 is counted and ignored, 4 is refused; 3 and 4 sent again go through."""
+    async with running() as service:
+        await raw.say("talk", create(), append("I", seq=1), append("do", seq=2), append("do", seq=2), append("know", seq=4))
+        refused = (await raw.hear("talk", "error"))[-1]
+        await raw.say("talk", append("not", seq=3), append("know.", seq=4), FINALIZE)
+        heard = await raw.hear("talk")
+        live = service.table.get("talk")
+        assert live is not None
+        assert live.state.duplicates == 1
+    assert (refused["code"], refused["expected_seq"]) == ("sequence_gap", 3)
+    assert heard[-1]["source_words"] == 4
+
+
+async def test_words_for_no_session_and_for_a_closed_one_are_refused(raw: Raw, running: Running) -> None:
+    """session_not_created and session_closed arrive on the target stream, after a restart too."""
+    async with running():
+        await raw.say("none", append("word"))
+        assert (await raw.hear("none", "error"))[-1]["code"] == "session_not_created"
+        await raw.say("shut", create(), CLOSE)
+        await raw.hear("shut", "session.closed")
+        await raw.say("shut", append("word"))
+        assert (await raw.hear("shut", "error"))[-1]["code"] == "session_closed"
+    async with running():
+        await raw.say("shut", append("word"))
+        assert [e["code"] for e in (await raw.hear("shut", "error", count=2))[-2:]] == ["session_closed"] * 2
+        await raw.say("none", create(), append("Hello!"), FINALIZE)
+        assert (await raw.hear("none"))[-1]["type"] == "segment.done"
+
+
+async def test_several_segments_and_an_update_in_between(raw: Raw, running: Running) -> None:
+    """Utterances follow one another; a changed language counts from the next one on."""
+    async with running():
+        await raw.say("talk", create(), append("Thank you."), FINALIZE)
+        await raw.say("talk", {"type": "session.update", "session": {"target_language": "de"}})
+        await raw.say("talk", append("Thank you."), FINALIZE, FINALIZE, CLOSE)
+        heard = await raw.hear("talk", "session.closed")
+    done = [event for event in heard if event["type"] == "segment.done"]
+    assert [(e["segment"], e["text"], e["finish_reason"]) for e in done] == [
+        (0, "Merci.", "stop"),
+        (1, "Danke.", "stop"),
+        (2, "", "empty"),
+    ]
+
+
+async def test_an_idle_session_is_flushed_and_closed(raw: Raw, running: Running) -> None:
+    """Silence for idle_timeout_ms ends the session; what had been said is translated first."""
+    async with running():
+        await raw.say("talk", create(limits={"idle_timeout_ms": 1_000}), append("Thank you."))
+        heard = await raw.hear("talk", "session.closed")
+    assert heard[-2]["type"] == "segment.done"
+    assert heard[-2]["text"]
+    assert heard[-1]["reason"] == "idle"
+
+
+async def test_a_full_worker_says_so(raw: Raw, running: Running) -> None:
+    """session.create beyond max_sessions is refused with worker_full; it can be sent again once there is room."""
+    async with running(max_sessions=1):
+        await raw.say("first", create())
+        await raw.hear("first", "session.created")
+        await raw.say("second", create())
+        assert (await raw.hear("second", "error"))[-1]["code"] == "worker_full"
+        await raw.say("first", CLOSE)
+        await raw.hear("first", "session.closed")
+        await raw.say("second", create())
+        await raw.hear("second", "session.created")
+
+
+async def test_a_session_goes_on_under_the_next_worker(raw: Raw, running: Running) -> None:
+    """A worker that drains leaves its sessions open; the next one replays the log and goes on behind the last word."""
+    words = TEXT.split()
+    async with running():
+        await raw.say("whole", create(), *map(append, words), FINALIZE)
+        whole = await raw.hear("whole")
+        await raw.say("split", create(), *map(append, words[:5]))
+        await raw.hear("split", "output_text.delta", count=3)
+    async with running():
+        await raw.say("split", *map(append, words[5:]), FINALIZE)
+        split = await raw.hear("split")
+    assert untimed(split) == untimed(whole)
+
+
+async def test_a_fenced_worker_publishes_nothing(raw: Raw, running: Running) -> None:
+    """Once another owner has raised the epoch, the old one's commit is refused and it forgets the session."""
+    async with running() as service:
+        await raw.say("talk", create())
+        await raw.hear("talk", "session.created")
+        await raw.client.hincrby("decalage:{talk}:state", "epoch", 1)
+        live = service.table.get("talk")
+        await raw.say("talk", append(TEXT), FINALIZE)
+        while service.table.get("talk") is live:
+            await asyncio.sleep(0.01)
+        assert service.metrics.fenced._value.get() == 1
+        # Its lease still says that the session is this worker's: it takes it again, and nothing is lost or doubled.
+        heard = await raw.hear("talk")
+    assert [event["seq"] for event in heard] == list(range(1, len(heard) + 1))
+
+
+async def test_one_worker_holds_a_shard_and_another_stands_by(raw: Raw, running: Running) -> None:
+    """Two workers on one Redis: every shard has one owner; what the first gives back the second takes."""
+    async with contextlib.AsyncExitStack() as both:
+        first = await both.enter_async_context(running(lease_ms=400))
+        while len(first._leases.held) < 16:
+            await asyncio.sleep(0.01)
+        second = await both.enter_async_context(running(lease_ms=400))
+        await raw.say("talk", create(), append(TEXT), FINALIZE)
+        heard = await raw.hear("talk")
+        assert "talk" in first.table
+        assert "talk" not in second.table
+        first.stop()
+        while len(second._leases.held) < 16:
+            await asyncio.sleep(0.01)
+        await raw.say("talk", append("Thank you."), FINALIZE)
+        again = await raw.hear("talk", count=2)
+    assert untimed(again[: len(heard)]) == untimed(heard)
+    assert again[-1]["segment"] == 1
+
+
+async def test_redis_that_restarts_is_waited_for(raw: Raw, running: Running) -> None:
+    """All connections are cut in the middle of a session; it goes on and nothing is lost."""
+    async with running():
+        await raw.say("talk", create(), append("Please close the"))
+        await raw.hear("talk", "output_text.delta")
+        await raw.client.client_kill_filter(_type="normal", skipme=True)
+        await raw.client.script_flush()
+        await raw.say("talk", append("window."), FINALIZE)
+        heard = await raw.hear("talk")
+    assert heard[-1]["source_words"] == 4
+
+
+async def test_figures_are_kept(raw: Raw, running: Running) -> None:
+    """Metrics and the stats stream tell what has happened; no metric has a session in its labels."""
+    from prometheus_client import generate_latest
+
+    async with running(stats_ms=1) as service:
+        await raw.say("talk", create(), append(TEXT), FINALIZE)
+        heard = await raw.hear("talk")
+        words = sum(event["type"] == "output_text.delta" for event in heard)
+        while service.metrics.target_words._value.get() < words:
+            await asyncio.sleep(0.01)
+        page = generate_latest(service.metrics.registry).decode()
+        async with asyncio.timeout(10):
+            while not await raw.client.xlen("decalage:workers:stats"):
+                await asyncio.sleep(0.01)
+    assert f"decalage_target_words_total {float(words)}" in page
+    assert "decalage_source_words_total 9.0" in page
+    assert f"decalage_word_delay_seconds_count {float(words)}" in page
+    assert "decalage_first_word_delay_seconds_count 1.0" in page
+    assert "decalage_kv_bytes" in page
+    assert "talk" not in page
+
+
+async def test_a_worker_is_configured_while_it_runs(raw: Raw, running: Running) -> None:
+    """A worker.configure event on the configure stream changes the budget; a broken one changes nothing."""
+    async with running() as service:
+        await raw.say("talk", create())
+        await raw.hear("talk", "session.created")
+        for data in ("{", '{"type":"worker.configure","max_batch_rows":7,"max_sessions":3}'):
+            await raw.client.xadd("decalage:workers:configure", {"event": data})
+        async with asyncio.timeout(10):
+            while service.budget.max_rows != 7:
+                await asyncio.sleep(0.01)
+        assert service.max_sessions == 3

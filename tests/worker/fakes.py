@@ -1,0 +1,128 @@
+"""A model without weights: its next token is a pure function of what its lane holds, and of nothing else.
+
+A lane keeps what a dual cache keeps: the source tokens that were read, and for each target token how much source had been read
+when it was fed. So a core that forgets to feed a token again, rolls back too little or reads too early gets other tokens.
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from protocol import Session
+from worker.core import words
+from worker.core.ports import Draw, Lane, Prompt, Refused, Row, Sampled
+
+EOS, TAG, END, START = range(4)
+SPECIAL = 4
+SOURCE = 100_000  # a source character's token
+# Pieces of target text, as bytes so that some are parts of a character: words, continuations, white space, several words at
+# once, scripts without spaces.
+PIECES = (
+    *(b" a", b" bo", b" de", b" F", b"b", b"co", b"e", b".", b",", b" ", b"\n", b" x y"),
+    *("世".encode(), "界".encode(), "。".encode(), b"\xc3", b"\xa9", b" \xe4\xb8", b"\x96"),
+)
+LATIN = tuple(SPECIAL + i for i in range(8))
+
+PROMPT = Prompt(source=(TAG,), end=(END,), target=(START,), max_source_tokens=10_000, max_target_tokens=10_000)
+
+
+class FakeVocabulary:
+    """Source words are spelled in characters; target tokens are `PIECES`."""
+
+    eos_tokens = frozenset({EOS})
+
+    def __init__(self, prompt: Prompt = PROMPT, *, hides_first_space: bool = False) -> None:
+        self._prompt = prompt
+        self._hides_first_space = hides_first_space  # as SentencePiece decoders do
+
+    def prompt(self, session: Session) -> Prompt:
+        """The same prompt for every session, except that nobody speaks Klingon."""
+        if session.target_language == "tlh":
+            raise Refused("expected a language of this planet", param="target_language")
+        return self._prompt
+
+    def encode_word(self, word: str, previous: str) -> tuple[int, ...]:
+        """One token a character, the first one another when a word stands before it."""
+        return tuple(SOURCE + ord(char) + (500_000 if previous and not i else 0) for i, char in enumerate(word))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of the pieces; special tokens show nothing."""
+        text = b"".join(PIECES[t - SPECIAL] for t in tokens if t >= SPECIAL).decode(errors="replace")
+        return text.removeprefix(" ") if self._hides_first_space else text
+
+
+class FakeModel(msgspec.Struct, frozen=True):
+    """The next token of a lane, drawn by weights from `tokens`; `eos` is how often the end comes."""
+
+    seed: int = 0
+    tokens: tuple[int, ...] = tuple(range(SPECIAL, SPECIAL + len(PIECES)))
+    eos: float = 0.1
+    steadiness: float = 0.6  # how often the source makes no difference, so that drafts come true
+
+    def next_token(self, source: Sequence[int], target: Sequence[tuple[int, int]], draw: Draw) -> int:
+        """The token after `target`, a list of (token, source tokens read when it was fed)."""
+        recent = draw.history[-draw.context_tokens :] if draw.repetition_penalty and draw.context_tokens else ()
+        noise = (draw.seed, draw.position) if draw.temperature else ()
+        seen = tuple(token for token, _ in target)
+        dice = random.Random(repr((self.seed, seen, recent, noise)))
+        if dice.random() > self.steadiness:
+            dice = random.Random(repr((self.seed, tuple(source), tuple(target), recent, noise)))
+        if dice.random() < self.eos:
+            return EOS
+        # The likeliest token that is allowed, as an argmax behind a mask gives it.
+        ranked = dice.sample(self.tokens, len(self.tokens))
+        return next((token for token in ranked if not draw.word_start or _begins_word(token)), EOS)
+
+
+def _begins_word(token: int) -> bool:
+    return words.starts_word("a", PIECES[token - SPECIAL].decode(errors="replace"))
+
+
+class FakeRunner:
+    """Runs plans as the engine's runner does, and fails the test where a row does not fit its lane."""
+
+    def __init__(self, model: FakeModel, *, faulty: Iterable[Lane] = ()) -> None:
+        self.model = model
+        self.faulty = frozenset(faulty)
+        self.lanes: dict[Lane, tuple[list[int], list[tuple[int, int]]]] = {}
+        self.accepted_drafts = 0
+
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Sampled, ...]:
+        """What was sampled for each row."""
+        for lane in dropped:
+            self.lanes.pop(lane, None)
+        return tuple(self._row(row) for row in rows)
+
+    def _row(self, row: Row) -> Sampled:
+        if row.lane in self.faulty:
+            return Sampled(fault="RuntimeError: out of memory")
+        source, target = self.lanes.setdefault(row.lane, ([], []))
+        if not row.source and not row.target:
+            raise AssertionError(f"a row without tokens: {row}")
+        if row.target_start > len(target):
+            raise AssertionError(f"target tokens are missing: the lane has {len(target)}, the row starts at {row.target_start}")
+        source += row.source
+        if not row.target:
+            return Sampled()
+        del target[row.target_start :]
+        num_confirmed = len(row.target) - row.num_drafts
+        if num_confirmed < 1:
+            raise AssertionError("a row with drafts feeds at least one confirmed token before them")
+        target += [(token, len(source)) for token in row.target[:num_confirmed]]
+        sampled = [self.model.next_token(source, target, row.draw)]
+        for i, draft in enumerate(row.target[num_confirmed:], 1):
+            target.append((draft, len(source)))
+            sampled.append(self.model.next_token(source, target, _after_draft(row, i)))
+            self.accepted_drafts += sampled[-2] == draft
+        return Sampled(tokens=tuple(sampled))
+
+
+def _after_draft(row: Row, num_drafts: int) -> Draw:
+    drafts = row.target[len(row.target) - row.num_drafts :][:num_drafts]
+    return msgspec.structs.replace(
+        row.draw,
+        position=row.draw.position + num_drafts,
+        history=(*row.draw.history, *drafts),
+        word_start=False,
+    )

@@ -1,0 +1,23 @@
+"""The commands of `decalage`, one module each: `HELP`, `add_arguments(parser)` and `run(args) -> exit status`.
+
+A module may also have `USAGE`, what follows its name, and `EXAMPLES`, the lines at the end of its help. All modules are
+loaded for `decalage --help`, so they import what is slow inside their functions.
+"""
+
+from typing import Final, NamedTuple
+
+
+class Group(NamedTuple):
+    """Commands that belong together in the help, by the names of their modules."""
+
+    title: str
+    commands: tuple[str, ...]
+
+
+GROUPS: Final = (
+    Group("Start here", ("demo", "doctor")),
+    Group("Run the service", ("serve", "send", "watch")),
+    Group("Translate in this process, without Redis", ("generate", "compare", "live")),
+    Group("Describe the wire protocol", ("schema",)),
+)
+"""All commands, in the order of the help."""

@@ -1,0 +1,19 @@
+"""Where the Redis is that a command should use."""
+
+import os
+import sys
+
+
+def redis_url(given: str | None) -> str:
+    """The URL given, else $DECALAGE_REDIS, else that of the embedded broker, started if there is none.
+
+    Raises BrokerError.
+    """
+    if url := given or os.environ.get("DECALAGE_REDIS"):
+        return url
+    from worker.io.broker import ensure_broker
+
+    broker = ensure_broker()
+    if broker.started:
+        print(f"started a broker at {broker.url}; `decalage serve` starts a worker for it", file=sys.stderr)
+    return broker.url

@@ -1,0 +1,52 @@
+"""The doctor's look at the model: it loads, it can be driven, it translates."""
+
+from typing import Any
+
+from worker.commands.findings import Finding
+from worker.commands.translation import Model, Translation, load_model, new_task
+from worker.core.languages import language_name
+
+_SENTENCE = "The weather is nice and we are going to the park."
+
+
+def model(name: str) -> Finding:
+    """What is known about the model, and one short translation by it. Raises EngineError where it cannot be driven."""
+    from worker.engine.surface import check_surface
+
+    loaded = load_model(name)
+    languages = _languages(loaded)
+    language = (languages or ["fr"])[0]
+    difference = check_surface(loaded.engine)
+    Translation(loaded, new_task(loaded, "Good morning.", language)).finish()  # warms up
+    translation = Translation(loaded, new_task(loaded, _SENTENCE, language)).finish()
+    facts: dict[str, Any] = {
+        "model": name,
+        "position_offset": loaded.engine.position_offset,
+        "dtype": str(loaded.engine.dtype).removeprefix("mlx.core."),
+        "num_parameters": loaded.engine.num_parameters,
+        "languages": languages,
+        "surface_difference": difference,
+        "source": _SENTENCE,
+        "translation": translation.text,
+        "words_per_s": round(translation.words_per_s, 1),
+    }
+    if not translation.words:
+        remedy = "use an instruction-tuned model, or the one that comes with Decalage"
+        return Finding("model", "warning", f"{name} loads, but wrote nothing for {_SENTENCE!r}", remedy, facts)
+    return Finding("model", "ok", _text(facts), facts=facts)
+
+
+def _languages(loaded: Model) -> list[str]:
+    prompt = loaded.vocabulary.card.prompt
+    return [] if prompt is None else list(prompt.source)
+
+
+def _text(facts: dict[str, Any]) -> str:
+    names = " and ".join(language_name(code) for code in facts["languages"]) or "what its prompt asks for"
+    difference = facts["surface_difference"]
+    agreement = f"within {difference:.0e}" if difference else "exactly"
+    return (
+        f"{facts['model']}: {facts['num_parameters'] / 1e6:.1f} M parameters, φ = {facts['position_offset']}, "
+        f"{facts['dtype']}, translates into {names}; dual and plain cache agree {agreement}; "
+        f"{facts['words_per_s']:.0f} words/s, wait-3: {facts['translation']}"
+    )

@@ -1,0 +1,56 @@
+"""The doctor's look at Redis: the one that is named, or the broker that the commands would meet at."""
+
+import asyncio
+import os
+
+from worker.commands.findings import Finding
+from worker.io import connection
+from worker.io.broker import default_runtime_dir, read_record, wanted_kind
+from worker.io.servers import find_redis_servers
+
+_REMEDY = "pip install 'decalage[broker]', or name a running Redis with --redis"
+
+
+def redis(given: str | None) -> Finding:
+    """Whether Redis answers, and its version. Starts no broker. Raises BrokerError for a variable that is wrong."""
+    if url := given or os.environ.get("DECALAGE_REDIS"):
+        try:
+            return _answering(url, asyncio.run(_version(url)), "")
+        except connection.RedisUnreachable as error:
+            return Finding("redis", "failed", str(error), facts={"url": connection.shown(url)})
+    record = read_record(default_runtime_dir())
+    if record is not None:
+        try:
+            return _answering(record.url, asyncio.run(_version(record.url)), "the embedded broker, ")
+        except connection.RedisUnreachable:
+            pass  # it has ended since
+    return _startable()
+
+
+def _answering(url: str, version: str, what: str) -> Finding:
+    facts = {"url": connection.shown(url), "version": version, "embedded": bool(what)}
+    return Finding("redis", "ok", f"{what}Redis {version} answers at {connection.shown(url)}", facts=facts)
+
+
+async def _version(url: str) -> str:
+    client = connection.client(url)
+    try:
+        return await connection.check(client, url)
+    finally:
+        await client.aclose()
+
+
+def _startable() -> Finding:
+    """What the embedded broker would be."""
+    import importlib.util
+
+    kind = wanted_kind()
+    servers = [] if kind == "fakeredis" else find_redis_servers()
+    if servers:
+        facts = {"embedded": True, "kind": "redis-server", "path": str(servers[0])}
+        return Finding("redis", "ok", f"none running; the embedded broker will be {servers[0]}", facts=facts)
+    has_fake = all(importlib.util.find_spec(name) for name in ("fakeredis", "lupa"))
+    if has_fake and kind != "redis-server":
+        text = "none running, no redis-server here; the embedded broker will be fakeredis, which is slow"
+        return Finding("redis", "warning", text, _REMEDY, {"embedded": True, "kind": "fakeredis"})
+    return Finding("redis", "failed", "none running, and no redis-server here for an embedded broker", _REMEDY)

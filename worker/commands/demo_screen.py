@@ -1,0 +1,128 @@
+"""The demo on a terminal: a view of it as rich renders it, from the whole screen to the lines that stay behind."""
+
+from collections.abc import Iterator
+
+import msgspec
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+from protocol import OutputTextDelta
+from worker.commands.demo_report import Place, figures, header
+from worker.commands.demo_view import Sentence, Summary, View, join_words, lag_words
+from worker.core.words import separator
+
+_SUBSCRIPTS = str.maketrans("-0123456789", "₋₀₁₂₃₄₅₆₇₈₉")
+_UNREAD = "dim"
+_READ = "bold"
+_SPOKEN = "dim"  # the source of a finished sentence: the eye should rest on the translation
+_TARGET = "bold green"
+_LAG = "cyan"
+_BIG_LAG = "yellow"
+_NAME = "dim"
+
+
+class Screen(msgspec.Struct, frozen=True):
+    """One full screen: header, the finished sentences that fit, the current pair, a line of figures."""
+
+    place: Place
+    view: View
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        height = options.height or console.height
+        inner = options.update(height=None)
+        bottom = console.render_lines(self._bottom(), inner)
+        top = console.render_lines(heading(self.place, self.view), inner)
+        top = top if len(top) + len(bottom) < height else []
+        middle = self._middle(console, inner, height - len(top) - len(bottom))
+        for line in (*top, *middle, *bottom[-height:]):
+            yield from line
+            yield Segment.line()
+
+    def _middle(self, console: Console, options: ConsoleOptions, num_lines: int) -> list[list[Segment]]:
+        # The newest pairs that fit whole: from the last one upwards.
+        lines: list[list[Segment]] = []
+        for sentence in reversed(self.view.finished):
+            pair = console.render_lines(finished_pair(sentence), options)
+            if len(pair) + len(lines) > num_lines:
+                break
+            lines = pair + lines
+        return lines
+
+    def _bottom(self) -> RenderableType:
+        sentence = self.view.sentences[self.view.current]
+        pair = source_line(sentence), target_line(sentence, self.place.k)
+        return Group(*pair, Text(), status_line(self.view), legend())
+
+
+def heading(place: Place, view: View) -> RenderableType:
+    """The lines above the talk: what runs, where, and how to look at it from another terminal."""
+    table = _grid(header(place, view))
+    line = Text(place.redis_line, style="cyan", overflow="fold")
+    return Group(table, line, Text())
+
+
+def finished_pair(sentence: Sentence) -> RenderableType:
+    """A finished sentence: source, translation with its average lagging, and an empty line."""
+    lag = sentence.done.average_lagging if sentence.done else None
+    target = Text(sentence.translation, style=_TARGET)
+    if lag is not None:
+        target.append(f"  AL {lag:.1f}", style=f"not bold {_LAG}")
+    return Group(Text(join_words(sentence.spoken), style=_SPOKEN), target, Text())
+
+
+def source_line(sentence: Sentence) -> Text:
+    """The words spoken so far: those that have been read stand out, an ellipsis says that more will come."""
+    line = Text()
+    for index, word in enumerate(sentence.spoken):
+        line.append(separator(line.plain[-1:], word))
+        line.append(word, style=_READ if index < sentence.num_read_words else _UNREAD)
+    if not sentence.is_whole:
+        line.append(" …", style=_UNREAD)
+    return line
+
+
+def target_line(sentence: Sentence, k: int) -> Text:
+    """The words written so far, each with its lag behind the speaker as a small number."""
+    line = Text()
+    for word in sentence.target:
+        _append(line, word, k)
+    return line if line.plain else Text(" ")
+
+
+def _append(line: Text, word: OutputTextDelta, k: int) -> None:
+    lag = lag_words(word)
+    stem = word.text.rstrip()
+    line.append(stem, style=_TARGET)
+    line.append(str(lag).translate(_SUBSCRIPTS), style=_BIG_LAG if lag > k else _LAG)
+    line.append(word.text[len(stem) :])
+
+
+def status_line(view: View) -> Text:
+    """How far the talk is, in one line."""
+    num_words = sum(len(sentence.words) for sentence in view.sentences)
+    parts = [f"{view.num_source_words} of {num_words} words spoken", f"{len(view.heard)} written"]
+    if view.heard:
+        parts.append(f"the last {view.heard[-1].delay_ms} ms after its cue")
+    return Text(" · ".join(parts), style=_NAME, no_wrap=True, overflow="ellipsis")
+
+
+def legend() -> Text:
+    """What the small numbers mean."""
+    meaning = " lag: source words read beyond it when the word was written"
+    return Text.assemble(("₃", _LAG), (meaning, _NAME), no_wrap=True, overflow="ellipsis")
+
+
+def ending(summary: Summary, pace: float | None) -> RenderableType:
+    """The figures of the talk."""
+    return _grid(figures(summary, pace))
+
+
+def _grid(rows: Iterator[tuple[str, str]]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style=_NAME, no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(name, Text(value))
+    return grid

@@ -1,0 +1,211 @@
+"""The demo's stage: a worker in this process, a speaker at the source of a session, a listener at its target."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import msgspec
+from redis.asyncio import Redis
+
+from producers.errors import ProducerError
+from producers.publisher import Publisher
+from producers.subscriber import Subscriber
+from protocol import Error, Session, SessionPhase, WaitK
+from worker.app.config import Settings
+from worker.app.engine import Engine
+from worker.app.service import Service
+from worker.commands import demo_view
+from worker.commands.demo_report import Place
+from worker.commands.demo_view import View
+from worker.commands.faults import CommandError
+from worker.commands.talk import Words
+from worker.io import connection
+from worker.io.broker import ensure_broker
+from worker.io.connection import shown
+from worker.io.metrics import Metrics, PortTaken
+
+PATIENCE_S: Final = 60.0
+"""How long nothing may happen: no word spoken, no event heard."""
+
+_BREATH_WORDS: Final = 1
+"""How many words' time the speaker is silent after a sentence."""
+
+
+_CLOSE_S: Final = 1.0
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What to say and how: `pace` in words a minute, None as fast as the worker goes."""
+
+    sentences: tuple[Words, ...]
+    target_language: str
+    k: int
+    pace: float | None
+    session_id: str
+
+    @property
+    def session(self) -> Session:
+        """The options of the session."""
+        return Session(target_language=self.target_language, policy=WaitK(k=self.k))
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """A running worker on the broker at `url`."""
+
+    service: Service
+    metrics: Metrics
+    url: str
+
+    def place(self, plan: Plan, *, is_embedded: bool) -> Place:
+        """Where this plan's session can be seen."""
+        return Place(shown(self.url), plan.session_id, plan.target_language, plan.k, is_embedded)
+
+    @property
+    def num_forwards(self) -> int | None:
+        """Forward passes of this worker; None if it was another one that had the session."""
+        return int(self.metrics.registry.get_sample_value("decalage_forwards_total") or 0) or None
+
+
+@contextlib.asynccontextmanager
+async def open_stage(settings: Settings) -> AsyncIterator[Stage]:
+    """A worker serves until the block ends. Raises RedisUnreachable, BrokerError, and what loading the model raises.
+
+    Errors come in exception groups, also the one that ends the worker early; `only_error` finds the first.
+    """
+    async with asyncio.TaskGroup() as group:
+        broker = group.create_task(_find_broker(settings))
+        loading = group.create_task(Engine.start(settings.model))
+    url, engine = broker.result(), loading.result()
+    try:
+        metrics = Metrics()
+        _serve_metrics(metrics, settings)
+        service = Service(settings, engine, metrics, url)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(service.run())
+            try:
+                yield Stage(service, metrics, url)
+            finally:
+                service.stop()
+    finally:
+        engine.stop()
+
+
+async def _find_broker(settings: Settings) -> str:
+    if not settings.redis:
+        return (await asyncio.to_thread(ensure_broker)).url
+    redis: Redis = connection.client(settings.redis)
+    try:
+        await connection.check(redis, settings.redis)
+    finally:
+        await redis.aclose()
+    return settings.redis
+
+
+def _serve_metrics(metrics: Metrics, settings: Settings) -> None:
+    # Another worker may have the port: the demo does well without.
+    for port in (settings.metrics_port, 0):
+        with contextlib.suppress(PortTaken):
+            if port >= 0:
+                metrics.serve(settings.metrics_host, port)
+            return
+
+
+class Performance:
+    """One talk from its first word to the end of its session; `view` is what has been spoken and heard so far."""
+
+    def __init__(self, url: str, plan: Plan, on_change: Callable[[View], None] | None = None) -> None:
+        """`on_change` is told each new view."""
+        self.view = demo_view.begin(plan.sentences)
+        self._url = url
+        self._plan = plan
+        self._on_change = on_change
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Everything has been spoken, translated and heard; cut short, the session is asked to close all the same.
+
+        Raises CommandError, and what publisher and subscriber raise, in exception groups.
+        """
+        plan = self._plan
+        async with (
+            Publisher(self._url, plan.session_id, plan.session) as publisher,
+            Subscriber(self._url, plan.session_id) as subscriber,
+        ):
+            await publisher.create()
+            try:
+                await self._perform(publisher, subscriber)
+            finally:
+                if publisher.phase is SessionPhase.OPEN:
+                    with contextlib.suppress(ProducerError, TimeoutError):
+                        async with asyncio.timeout(_CLOSE_S):
+                            await publisher.close()
+
+    async def _perform(self, publisher: Publisher, subscriber: Subscriber) -> None:
+        async with asyncio.TaskGroup() as group:
+            watchdog = group.create_task(self._watch_patiently())
+            speaker = group.create_task(self._speak(publisher))
+            await self._listen(subscriber)
+            await speaker
+            watchdog.cancel()
+
+    async def _listen(self, subscriber: Subscriber) -> None:
+        async for event in subscriber:
+            if isinstance(event, Error):
+                raise CommandError(f"the worker refused: {event.message}", code=event.code)
+            self._set(demo_view.hear(self.view, event, _now_ms()))
+
+    async def _speak(self, publisher: Publisher) -> None:
+        beat_s = 60 / self._plan.pace if self._plan.pace else 0.0
+        due_s = time.monotonic()
+        for index, words in enumerate(self._plan.sentences):
+            for word in words:
+                await _sleep_until(due_s)
+                self._set(demo_view.speak(self.view, index, _now_ms()))
+                await publisher.append(word)
+                due_s += beat_s
+            await publisher.finalize()
+            due_s += beat_s * _BREATH_WORDS
+            if not beat_s:
+                await self._until_done(index)
+        await publisher.close()
+
+    async def _until_done(self, index: int) -> None:
+        while self.view.sentences[index].done is None:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _watch_patiently(self) -> None:
+        while True:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                raise CommandError(
+                    f"expected a word or an event of session {self._plan.session_id} within {PATIENCE_S:g} s, got "
+                    f"none: is Redis at {shown(self._url)} still there?",
+                    code="no_answer",
+                ) from None
+
+    def _set(self, view: View) -> None:
+        self.view = view
+        self._changed.set()
+        if self._on_change is not None:
+            self._on_change(view)
+
+
+async def _sleep_until(due_s: float) -> None:
+    await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+def only_error(failure: Exception) -> Exception:
+    """The first error inside a group of one or more, which task groups make of every error."""
+    while isinstance(failure, ExceptionGroup):
+        failure = failure.exceptions[0]
+    return failure

@@ -1,0 +1,77 @@
+"""What users can cause, as a code and a message; and the error that commands raise themselves."""
+
+from typing import Final, NamedTuple
+
+
+class CommandError(Exception):
+    """A command cannot do what was asked; the message says why and what to do."""
+
+    def __init__(self, message: str, *, code: str = "invalid_input") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Fault(NamedTuple):
+    """An error as users get it: a stable code for programs, one line for people."""
+
+    code: str
+    message: str
+
+
+# By name, not by class: whoever asks must not load the module, nor the packages that it needs.
+_CODES: Final = {
+    "worker.commands.faults.CommandError": "invalid_input",
+    "worker.engine.errors.ModelNotFound": "model_not_found",
+    "worker.engine.errors.UnsupportedModel": "unsupported_model",
+    "worker.engine.errors.UnsupportedPrompt": "unsupported_prompt",
+    "worker.engine.errors.EngineError": "engine_error",
+    "worker.io.connection.RedisUnreachable": "redis_unreachable",
+    "worker.io.broker.BrokerError": "no_broker",
+    "worker.io.metrics.PortTaken": "port_taken",
+    "worker.app.config.BadSetting": "invalid_setting",
+    "protocol.errors.ProtocolError": "invalid_event",
+    "producers.errors.BrokerUnreachable": "redis_unreachable",
+    "producers.errors.UnreadableSource": "unreadable_source",
+    "producers.errors.ProducerError": "producer_error",
+    "redis.exceptions.RedisError": "redis_failed",
+}
+_EXTRAS: Final = {
+    **dict.fromkeys(("fakeredis", "lupa"), "broker"),
+    **dict.fromkeys(("starlette", "uvicorn"), "gateway"),
+    **dict.fromkeys(("matplotlib", "sacrebleu"), "eval"),
+}
+
+
+def fault_of(error: BaseException) -> Fault:
+    """The code and the message of an error; one that no user can cause is called a bug."""
+    while isinstance(error, BaseExceptionGroup):  # a group of tasks that failed: the first tells
+        error = error.exceptions[0]
+    for kind in type(error).__mro__:
+        code = _CODES.get(f"{kind.__module__}.{kind.__qualname__}")
+        if code is not None:
+            return Fault(str(getattr(error, "code", None) or code), _one_line(str(error)))
+    match error:
+        case ModuleNotFoundError(name=str(name)) if name.partition(".")[0] not in ("worker", "producers", "protocol"):
+            return _missing_package(name)
+        case UnicodeDecodeError():
+            return Fault("invalid_input", f"expected text in UTF-8, got bytes that are none ({error.reason})")
+        case OSError(filename=str(path)):
+            return Fault("file_error", f"{path}: {error.strerror}")
+    return Fault(
+        "internal_error",
+        f"{type(error).__name__}: {_one_line(str(error))}; this is a bug in Decalage, "
+        "DECALAGE_TRACEBACK=1 shows where it happened",
+    )
+
+
+def _missing_package(name: str) -> Fault:
+    top_level = name.partition(".")[0]
+    extra = _EXTRAS.get(top_level, "worker")
+    return Fault(
+        "missing_package",
+        f"the package {top_level} is not installed, and this command needs it: pip install 'decalage[{extra}]'",
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()) or "no reason given"

@@ -1,0 +1,68 @@
+"""`decalage serve`: a worker, until it is told to stop."""
+
+import argparse
+from typing import Final
+
+from worker.commands.arguments import add_redis, whole
+
+HELP: Final = "run a worker: it translates every session on its Redis"
+EXAMPLES: Final = """\
+Each option can also be set by a variable: DECALAGE_REDIS, DECALAGE_MODEL, DECALAGE_METRICS_PORT and so on.
+Ctrl-C or SIGTERM lets the words that are being written come out, then ends the worker; a second one ends it at once.
+
+Examples:
+  decalage serve
+  decalage serve --redis redis://localhost:6379/0 --metrics-port 9465 --log-format json"""
+
+_LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The parser knows the options of `decalage serve`; one that is not given is None, so that a variable counts."""
+    add_redis(parser)
+    parser.add_argument("--model", metavar="M", help="directory, hub id or shipped model (default: starter)")
+    parser.add_argument(
+        "--metrics-host", metavar="HOST", help="who may read /metrics (default: 127.0.0.1, this machine)"
+    )
+    parser.add_argument(
+        "--metrics-port", type=whole(-1, 65_535), metavar="N", help="0: any free port, -1: no metrics (default: 9464)"
+    )
+    parser.add_argument("--max-sessions", type=whole(1), metavar="N", help="open at once (default: 2000)")
+    parser.add_argument("--max-batch-rows", type=whole(1), metavar="N", help="sessions in one pass (default: 64)")
+    parser.add_argument(
+        "--lease-ms", type=whole(100), metavar="MS", help="a dead worker's sessions wait so long (default: 3000)"
+    )
+    parser.add_argument(
+        "--sweep-ms",
+        type=whole(1),
+        metavar="MS",
+        help="words of a producer that rings no bell wait so long (default: 250)",
+    )
+    parser.add_argument("--log-level", choices=_LOG_LEVELS, default="info", help="(default: info)")
+    parser.add_argument("--log-format", choices=("pretty", "json"), help="(default: pretty on a terminal, else json)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0, once the worker has drained."""
+    import asyncio
+
+    from worker.app.config import from_environment
+    from worker.commands.output import silence_libraries
+    from worker.io import logs
+
+    silence_libraries()
+    settings = from_environment(
+        redis=args.redis,
+        model=args.model,
+        metrics_host=args.metrics_host,
+        metrics_port=args.metrics_port,
+        max_sessions=args.max_sessions,
+        max_batch_rows=args.max_batch_rows,
+        lease_ms=args.lease_ms,
+        sweep_ms=args.sweep_ms,
+    )
+    logs.configure(args.log_level, json=None if args.log_format is None else args.log_format == "json")
+    from worker.app.serve import serve
+
+    asyncio.run(serve(settings))
+    return 0

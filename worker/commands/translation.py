@@ -1,0 +1,196 @@
+"""A model in this process and one text at a time: what `generate`, `compare`, `live` and `doctor` share.
+
+Source words are counted through the whole text, also where the model takes it sentence by sentence.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from protocol import OutputTextDelta, SegmentDone, Session
+from worker.commands.faults import CommandError
+from worker.commands.output import busy, silence_libraries
+from worker.core import words
+from worker.core.languages import language_name, split_instruction
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A model that is ready, and its vocabulary; `engine` is a `worker.engine.model.StreamingModel`."""
+
+    name: str
+    engine: Any
+    vocabulary: Any
+
+
+class Task(msgspec.Struct, frozen=True):
+    """What is to be translated: the source words, as `core.words` counts them, and all options."""
+
+    session: Session
+    text: str
+    source_words: Sequence[str]
+
+
+class Written(msgspec.Struct, frozen=True):
+    """One target word; `text` is the word with what separates it from the one before."""
+
+    word: str
+    text: str
+    source_words_read: int
+    tokens: tuple[int, ...]
+
+
+class Translation:
+    """A text on its way through a model: iterate once over its words, then ask for the figures."""
+
+    def __init__(self, model: Model, task: Task) -> None:
+        self.task = task
+        self.words: list[Written] = []
+        self.finish_reason = "stop"
+        self.compute_s = 0.0  # time spent on the words, not on whoever consumes them
+        self._lags: list[float] = []
+        self._model = model
+        self._source_words_before = 0
+
+    def __iter__(self) -> Iterator[Written]:
+        from worker.library.words import generate_words
+
+        model = self._model
+        events = _timed(generate_words(model.engine, model.vocabulary, self.task.session, self.task.text), self._spend)
+        for event in events:
+            if isinstance(event, SegmentDone):
+                self._end_segment(event)
+                continue
+            self.words.append(self._written(event))
+            yield self.words[-1]
+
+    def finish(self) -> "Translation":
+        """The translation, all of its words written."""
+        for _ in self:
+            pass
+        return self
+
+    def _written(self, delta: OutputTextDelta) -> Written:
+        is_next_segment = bool(self.words) and delta.index == 0
+        gap = words.separator(self.words[-1].word, delta.word) if is_next_segment else ""
+        read = self._source_words_before + delta.source_words_read
+        return Written(delta.word, gap + delta.text, read, delta.tokens)
+
+    def _end_segment(self, done: SegmentDone) -> None:
+        self._source_words_before += done.source_words
+        if done.average_lagging is not None:
+            self._lags.append(done.average_lagging)
+        if done.finish_reason == "length":
+            self.finish_reason = "length"
+
+    def _spend(self, seconds: float) -> None:
+        self.compute_s += seconds
+
+    @property
+    def text(self) -> str:
+        """The translation so far."""
+        return "".join(word.text for word in self.words)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all words."""
+        return sum(len(word.tokens) for word in self.words)
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens written in a second of computing, the reading of the source included."""
+        return self.num_tokens / self.compute_s if self.compute_s else 0.0
+
+    @property
+    def words_per_s(self) -> float:
+        """Words written in a second of computing."""
+        return len(self.words) / self.compute_s if self.compute_s else 0.0
+
+    @property
+    def average_lagging(self) -> float | None:
+        """Words that the translation lags behind its source, the mean over its segments; None without words."""
+        return sum(self._lags) / len(self._lags) if self._lags else None
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, for programs."""
+        return {
+            "text": self.text,
+            "words": [
+                {"word": word.word, "source_words_read": word.source_words_read, "tokens": list(word.tokens)}
+                for word in self.words
+            ],
+            "source_words": len(self.task.source_words),
+            "target_words": len(self.words),
+            "num_tokens": self.num_tokens,
+            "average_lagging": None if self.average_lagging is None else round(self.average_lagging, 3),
+            "compute_s": round(self.compute_s, 4),
+            "words_per_s": round(self.words_per_s, 1),
+            "generation_tps": round(self.tokens_per_s, 1),
+            "finish_reason": self.finish_reason,
+        }
+
+
+def _timed(
+    events: Iterator[OutputTextDelta | SegmentDone], spend: Callable[[float], None]
+) -> Iterator[OutputTextDelta | SegmentDone]:
+    while True:
+        start_s = perf_counter()
+        event = next(events, None)
+        spend(perf_counter() - start_s)
+        if event is None:
+            return
+        yield event
+
+
+def load_model(name: str) -> Model:
+    """The model of this name, with a spinner on a terminal. Raises EngineError, and ImportError without the engine."""
+    silence_libraries()
+    with busy("Starting the engine"):
+        from worker.engine import loading
+        from worker.library.running import runner_of
+    path = loading.model_path(name)  # a download shows its own progress
+    with busy(f"Loading {name}"):
+        engine, tokenizer = loading.load(str(path))
+        engine.name = name
+        vocabulary = loading.load_vocabulary(str(path), tokenizer)
+        runner_of(engine, vocabulary)  # made once for a model: here, where nobody measures the time
+        return Model(name, engine, vocabulary)
+
+
+def read_prompt(prompt: str) -> str:
+    """The prompt, from standard input where it is `-`. Raises CommandError where there is nothing in it."""
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if not text.strip():
+        raise CommandError("the prompt is empty; expected a text, such as 'Translate to French: Good morning'")
+    return text
+
+
+def new_task(model: Model, prompt: str, to: str | None, **options: object) -> Task:
+    """The task that a prompt such as "Translate to French: Good morning" sets; `options` are fields of its session.
+
+    Raises CommandError for a prompt without words or with two languages, UnsupportedPrompt for what the model cannot
+    do.
+    """
+    from worker.engine.errors import UnsupportedPrompt
+    from worker.library.words import split_prompt
+
+    named, _ = split_instruction(prompt)
+    if named is not None and to is not None and named != to:
+        raise CommandError(f"the prompt asks for {language_name(named)}, --to for {language_name(to)}; leave one out")
+    try:
+        session, text = split_prompt(model.vocabulary, prompt, to)
+    except UnsupportedPrompt as error:
+        hint = "; --to fr gives one" if to is None and named is None and model.vocabulary.card.prompt is not None else ""
+        raise UnsupportedPrompt(f"{error}{hint}") from error
+    if not words.split_words(text):
+        raise CommandError(f"the prompt {prompt.strip()!r} has no words to translate behind its instruction")
+    return Task(_segmented(model, replace(session, **options)), text, words.split_words(text))
+
+
+def _segmented(model: Model, session: Session) -> Session:
+    # A model that was trained on sentences gets sentences; a chat model gets its whole prompt at once.
+    is_sentences = model.vocabulary.prompt(session).max_segment_words is not None
+    return replace(session, segmentation="sentence" if is_sentences else "manual")

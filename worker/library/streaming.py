@@ -1,0 +1,167 @@
+"""The documents' generators: words come out with a lag of k behind the words that are read."""
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from msgspec.structs import asdict, replace
+
+from protocol import Session
+from worker.core import segment as segments
+from worker.core.ports import Prompt, Refused
+from worker.core.segment import Segment
+from worker.engine.model import StreamingModel
+from worker.engine.tokens import Vocabulary
+from worker.library.arguments import session_options, source_segments
+from worker.library.preparation import StreamingDataPreparator
+from worker.library.responses import Response, responses
+from worker.library.running import lane_numbers, runner_of
+from worker.library.vocabulary import unsupported, vocabulary_of
+
+
+def stream_generate_streaming(
+    model: StreamingModel,
+    tokenizer: Any,
+    source_token_ids: Any,
+    source_seg_len: Sequence[int],
+    wait_k: int = 3,
+    *,
+    max_new_words: int | None = None,
+    max_tokens_per_word: int = 50,
+    temp: float = 0.0,
+    top_p: float = 1.0,
+    repetition_penalty: float | None = None,
+    repetition_context_size: int = 20,
+    seed: int = 0,
+    position_offset: int | None = None,
+) -> Generator[dict[str, Any]]:
+    """One dict for every target token, with the fields of `Response`; an empty source gives none.
+
+    `source_token_ids` (a sequence, or an array (n,) or (1, n)) and `source_seg_len` are as `prepare_source_text`
+    returns them. `position_offset` replaces the model's φ. Sampling depends on `seed` and position only: the same call
+    gives the same words, also while other generators run. The arguments are checked at the call: raises ValueError,
+    TypeError for another kind of model or tokenizer, UnsupportedPrompt (a ValueError) for a model that knows no prompt;
+    on the way, EngineError.
+    """
+    session = session_options(
+        wait_k=wait_k,
+        max_new_words=max_new_words,
+        max_tokens_per_word=max_tokens_per_word,
+        temp=temp,
+        top_p=top_p,
+        repetition_penalty=repetition_penalty,
+        repetition_context_size=repetition_context_size,
+        seed=seed,
+    )
+    source = source_segments(source_token_ids, source_seg_len)
+    found = _generate(model, tokenizer, source, session, position_offset=position_offset)
+    return (asdict(response) for response in found)
+
+
+def stream_generate_streaming_llm(
+    model: StreamingModel,
+    tokenizer: Any,
+    prompt: str,
+    wait_k: int = 3,
+    *,
+    target_language: str | None = None,
+    system_prompt: str | None = None,
+    max_new_words: int | None = None,
+    max_tokens_per_word: int = 50,
+    temp: float = 0.0,
+    top_p: float = 1.0,
+    repetition_penalty: float | None = None,
+    repetition_context_size: int = 20,
+    seed: int = 0,
+    position_offset: int | None = None,
+) -> Generator[Response]:
+    """One `Response` for every target token, from a prompt such as "Translate to French: Hello, how are you?".
+
+    What a prompt may say: see `StreamingDataPreparator`; the rest, and what is raised: see `stream_generate_streaming`.
+    """
+    session = session_options(
+        wait_k=wait_k,
+        max_new_words=max_new_words,
+        max_tokens_per_word=max_tokens_per_word,
+        temp=temp,
+        top_p=top_p,
+        repetition_penalty=repetition_penalty,
+        repetition_context_size=repetition_context_size,
+        seed=seed,
+    )
+    preparator = StreamingDataPreparator(tokenizer, target_language=target_language, system_prompt=system_prompt)
+    _, token_ids, lengths = preparator.prepare_source_text(prompt)
+    return _generate(model, tokenizer, source_segments(token_ids, lengths), session, position_offset=position_offset)
+
+
+def _generate(
+    model: StreamingModel,
+    tokenizer: Any,
+    source: list[tuple[int, ...]],
+    session: Session,
+    *,
+    position_offset: int | None,
+) -> Generator[Response]:
+    if position_offset is not None and position_offset < 0:
+        raise ValueError(f"position_offset is the position of the first target token, 0 or more, got {position_offset}")
+    vocabulary = vocabulary_of(tokenizer)
+    num_tokens = sum(len(tokens) for tokens in source)
+    offset = _position_offset(model, num_tokens) if position_offset is None else position_offset
+    runner = runner_of(model, vocabulary, offset)
+    if len(source) <= 2:  # no words, nothing to say
+        return _nothing()
+    _check_known(model, source)
+    return responses(runner, _segment(vocabulary, session, source, offset), vocabulary)
+
+
+def _nothing() -> Generator[Response]:
+    yield from ()
+
+
+def _position_offset(model: StreamingModel, num_tokens: int) -> int:
+    # φ = 0: trained with group positions, at any length. A stock model's target must stay clear of its source.
+    offset = int(getattr(model, "position_offset", 0))
+    return max(offset, num_tokens) if offset else 0
+
+
+def _check_known(model: StreamingModel, source: list[tuple[int, ...]]) -> None:
+    size = getattr(getattr(model, "args", None), "vocab_size", None)
+    highest = max(token for tokens in source for token in tokens)
+    if isinstance(size, int) and highest >= size:
+        raise ValueError(
+            f"source_token_ids holds {highest}, but the model knows {size} tokens; the tokenizer is another model's"
+        )
+
+
+def _segment(vocabulary: Vocabulary, session: Session, source: list[tuple[int, ...]], offset: int) -> Segment:
+    """A segment whose source is given as tokens, its end known."""
+    prompt_tokens, *words, end = source
+    session, prompt = _prompt(vocabulary, session, prompt_tokens)
+    max_positions = prompt.max_target_tokens + vocabulary.card.position_offset
+    num_tokens = sum(len(tokens) for tokens in source)
+    if num_tokens > max_positions:
+        raise ValueError(
+            f"the source has {num_tokens} tokens, the model's positions reach {max_positions}; "
+            "give it a sentence at a time"
+        )
+    frame = replace(prompt, source=prompt_tokens, end=end, max_target_tokens=max(1, max_positions - offset))
+    lane = (next(lane_numbers), 0)
+    segment = segments.begin(0, lane, session, vocabulary)
+    segment = replace(segment, prompt=frame, source=frame.source, bounds=(len(frame.source),))
+    for word in words:
+        segment = segments.append(segment, "", word, 0)
+    return segments.end(segment, 0)
+
+
+def _prompt(vocabulary: Vocabulary, session: Session, tokens: tuple[int, ...]) -> tuple[Session, Prompt]:
+    # The tokens before the words tell which language was prepared; what stands around the target is the same for all.
+    card = vocabulary.card
+    choices = [session]
+    if card.prompt is not None:
+        choices = [
+            replace(session, source_language=card.source_language, target_language=code) for code in card.prompt.source
+        ]
+    try:
+        prompts = [(choice, vocabulary.prompt(choice)) for choice in choices]
+    except Refused as refused:
+        raise unsupported(refused) from refused
+    return next((pair for pair in prompts if pair[1].source == tokens), prompts[0])
