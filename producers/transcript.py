@@ -58,7 +58,8 @@ class Transcript:
 
     def _summary(self, closed: SessionClosed) -> str:
         lag = f"{fmean(self._lags_words):.1f} words" if self._lags_words else "undefined"
-        return f"session {closed.reason}: {closed.source_words} source words, {closed.target_words} target words, average lagging {lag}\n"
+        words = f"{closed.source_words} source words, {closed.target_words} target words"
+        return f"session {closed.reason}: {words}, average lagging {lag}\n"
 
 
 def printable(text: str) -> str:

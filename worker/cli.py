@@ -27,7 +27,7 @@ _INTRODUCTION = (
 _FIRST_STEPS = """\
 Examples:
   decalage demo
-  decalage generate --streaming --prompt "Translate to French: Where is the station?"
+  decalage generate --streaming --to fr --prompt "Where is the station?"
 
 `decalage COMMAND --help` tells the options of a command."""
 
@@ -51,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # the shell's prompt begins on a line of its own
         return INTERRUPTED
     except BrokenPipeError:
         # What is still buffered has no reader: without this, Python would complain about it on its way out.

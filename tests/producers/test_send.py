@@ -61,8 +61,8 @@ async def test_stdin_lines_go_out_as_they_come(redis_url: str, redis_client: Red
     entries: list[object] = []
     position = "0-0"
     while len(entries) < 2:
-        reply = await redis_client.xread({source_key("talk"): position}, block=4000)  # type: ignore[arg-type]
-        entries += reply[0][1]  # type: ignore[index, operator, arg-type]
+        reply = await redis_client.xread({source_key("talk"): position}, block=4000)
+        entries += reply[0][1]  # type: ignore[index]
         position = entries[-1][0]  # type: ignore[index]
     assert texts([*await source_events(redis_client, "talk")]) == ["first line"]
     assert (await finish(process, " one\n")).code == 0
@@ -124,7 +124,7 @@ async def test_sending_ends_when_the_session_does(redis_url: str, redis_client: 
 async def test_ctrl_c_closes_the_session(redis_url: str, redis_client: Redis) -> None:
     """Exit code 130 without a traceback; the worker is told that no more will come."""
     process = await start("send", redis_url, "--session", "talk")
-    await redis_client.xread({source_key("talk"): "0-0"}, block=4000)  # type: ignore[arg-type]
+    await redis_client.xread({source_key("talk"): "0-0"}, block=4000)
     process.send_signal(signal.SIGINT)
     # The standard input stays open: the thread that reads it must not keep the process alive.
     assert await asyncio.wait_for(process.wait(), 20) == 130

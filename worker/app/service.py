@@ -99,7 +99,7 @@ class Service:
     # Whose sessions
 
     async def _hold_leases(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             before = self._leases.held
             held = await self._leases.renew()
             if held != before:
@@ -116,7 +116,7 @@ class Service:
 
     async def _hear_bells(self) -> None:
         await self._doorbell.listen(sorted(self._leases.held))
-        while True:
+        while not self._stopping.is_set():
             rung, configured = await self._doorbell.wait()
             for data in configured:
                 self._configure(data)
@@ -137,7 +137,9 @@ class Service:
         self._log.info("configured", max_batch_rows=self.budget.max_rows, max_sessions=self.max_sessions)
 
     async def _sweep_streams(self) -> None:
-        for round_ in range(2**63):
+        round_ = 0
+        while not self._stopping.is_set():
+            round_ += 1
             met, all_met = await self._sweep.step()
             if all_met is not None:
                 self.table.prune(all_met)
@@ -269,7 +271,7 @@ class Service:
             self.table.forget(commit.session_id)
 
     async def _watch_clock(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             now_ms = _now_ms()
             for live in self.table:
                 if live.is_open and not live.is_behind:

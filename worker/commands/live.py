@@ -2,8 +2,8 @@
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator
+from time import monotonic, sleep
 from typing import Any, Final, NamedTuple
 
 from worker.commands import arguments, output
@@ -87,13 +87,13 @@ def _one(args: argparse.Namespace, model: Any, request: Request) -> None:
 def _speak(translation: Any, wait_k: int, delay_s: float) -> None:
     """The words appear when a speaker with this pace would have said the source words that they need."""
     print(f"\nStreaming output (wait-k={wait_k}):\n{_RULE}", flush=True)
-    start_s = time.monotonic()
+    start_s = monotonic()
     for word in translation:
         due_s = start_s + word.source_words_read * delay_s
-        time.sleep(max(0.0, due_s - time.monotonic()))
+        sleep(max(0.0, due_s - monotonic()))
         print(word.text, end="", flush=True)
     print(f"\n{_RULE}", flush=True)
-    print(f"{_figures(translation, time.monotonic() - start_s)}\n", flush=True)
+    print(f"{_figures(translation, monotonic() - start_s)}\n", flush=True)
 
 
 def _figures(translation: Any, elapsed_s: float) -> str:

@@ -183,7 +183,8 @@ def new_task(model: Model, prompt: str, to: str | None, **options: object) -> Ta
     try:
         session, text = split_prompt(model.vocabulary, prompt, to)
     except UnsupportedPrompt as error:
-        hint = "; --to fr gives one" if to is None and named is None and model.vocabulary.card.prompt is not None else ""
+        is_language_missing = named is None and to is None and model.vocabulary.card.prompt is not None
+        hint = "; --to fr gives one" if is_language_missing else ""
         raise UnsupportedPrompt(f"{error}{hint}") from error
     if not words.split_words(text):
         raise CommandError(f"the prompt {prompt.strip()!r} has no words to translate behind its instruction")

@@ -16,7 +16,7 @@ from worker.core import segment as segments
 from worker.core.scheduler import Budget
 
 # Long enough for any segment of these tests, short enough to catch one that never ends.
-NEVER = 200
+NEVER = 5000
 TEXT = "the cat sat on the mat and slept".split()
 
 

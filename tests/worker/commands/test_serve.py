@@ -1,0 +1,72 @@
+"""`decalage serve`: its options, and what keeps it from starting."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from tests.worker.commands.conftest import Decalage
+from worker.app import serve as app
+from worker.app.config import Settings
+
+
+@pytest.fixture(autouse=True)
+def _restore_logs() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def test_options_win_over_variables(decalage: Decalage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option that is given counts, else its variable, else the default."""
+    seen: list[Settings] = []
+
+    async def serve(settings: Settings) -> None:
+        seen.append(settings)
+
+    monkeypatch.setattr(app, "serve", serve)
+    monkeypatch.setenv("DECALAGE_LEASE_MS", "700")
+    monkeypatch.setenv("DECALAGE_MAX_SESSIONS", "5")
+    assert decalage("serve", "--redis", "redis://h", "--max-sessions", "6", "--metrics-port", "-1").status == 0
+    assert seen == [Settings(redis="redis://h", lease_ms=700, max_sessions=6, metrics_port=-1)]
+
+
+@pytest.mark.parametrize("option", ["--max-sessions", "--max-batch-rows", "--lease-ms", "--sweep-ms"])
+def test_no_knob_takes_zero(option: str, decalage: Decalage) -> None:
+    """A number that no worker could run with is a usage error."""
+    assert decalage("serve", option, "0").status == 2
+
+
+def test_a_wrong_variable_is_named(decalage: Decalage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the variable and what it holds."""
+    monkeypatch.setenv("DECALAGE_MAX_SESSIONS", "many")
+    ran = decalage("serve", "--redis", "redis://127.0.0.1:1")
+    assert ran.status == 1
+    assert "DECALAGE_MAX_SESSIONS='many'" in ran.err
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "nonsense"])
+def test_no_redis_there(url: str, decalage: Decalage) -> None:
+    """A Redis that does not answer, or a URL that is none, is one line."""
+    ran = decalage("serve", "--redis", url)
+    assert ran.status == 1
+    assert ran.err.startswith("decalage: error: ")
+    assert url in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_the_port_of_the_metrics_is_taken(decalage: Decalage, redis_url: str) -> None:
+    """Another program on the metrics' port: the error names it and the option."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ran = decalage("serve", "--redis", redis_url, "--metrics-port", port)
+    assert ran.status == 1
+    assert f"127.0.0.1:{port}" in ran.err
+    assert "--metrics-port" in ran.err
+
+
+def test_an_unknown_model(decalage: Decalage, redis_url: str) -> None:
+    """A model that is not there ends the worker before it takes a session."""
+    ran = decalage("serve", "--redis", redis_url, "--metrics-port", "-1", "--model", "nope", "--log-level", "error")
+    assert (ran.status, ran.err.count("\n")) == (1, 1)
+    assert "no model directory 'nope'" in ran.err

@@ -1,0 +1,19 @@
+"""The shipped model, loaded once for all tests of the worker."""
+
+import pytest
+
+from worker.engine.loading import load, load_vocabulary
+from worker.engine.model import StreamingModel
+from worker.engine.tokens import Vocabulary
+
+
+@pytest.fixture(scope="session")
+def starter() -> StreamingModel:
+    """The shipped model."""
+    return load("starter")[0]
+
+
+@pytest.fixture(scope="session")
+def starter_vocabulary() -> Vocabulary:
+    """The shipped model's words and tokens."""
+    return load_vocabulary("starter")

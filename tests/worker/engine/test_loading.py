@@ -1,0 +1,123 @@
+"""From a name to a model: what is found, and what is said where there is nothing to find."""
+
+import json
+import shutil
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from tests.worker.engine.conftest import chat_tokenizer
+from tests.worker.engine.tiny import save
+from worker.engine import loading
+from worker.engine.errors import ModelNotFound, UnsupportedModel
+from worker.engine.model import StreamingModel
+
+
+def test_the_shipped_model_says_what_it_is(starter: StreamingModel) -> None:
+    """Its repr tells model, φ, type and device; on a CPU it computes in fp32."""
+    text = repr(starter)
+    assert "starter" in text
+    assert "φ=0" in text
+    if mx.default_device().type == mx.DeviceType.cpu:
+        assert starter.dtype == mx.float32
+
+
+def test_an_unknown_name_lists_the_shipped_models() -> None:
+    """A name that is neither path nor hub id."""
+    with pytest.raises(ModelNotFound, match=r"'no-such-model'.*starter"):
+        loading.load("no-such-model")
+
+
+@pytest.mark.parametrize("name", ["./no/such/dir", "/no/such", "~/no-such-model-here"])
+def test_a_missing_path_is_no_hub_id(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What looks like a path is not looked up on the network."""
+    monkeypatch.setattr(loading, "snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
+    with pytest.raises(ModelNotFound, match="no model directory"):
+        loading.load(name)
+
+
+def test_a_hub_model_comes_from_the_cache_when_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network first, then the local cache; the error names the first reason."""
+
+    def offline(repo: str, *, allow_patterns: list[str], local_files_only: bool = False) -> str:
+        if repo == "owner/cached" and local_files_only:
+            return str(tmp_path)
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(loading, "snapshot_download", offline)
+    assert loading.model_path("owner/cached") == tmp_path
+    with pytest.raises(ModelNotFound, match=r"owner/other.*no route to host"):
+        loading.model_path("owner/other")
+
+
+@pytest.mark.parametrize("config", [None, "{", "[]", '{"model_type": "no_such_architecture"}', "{}"])
+def test_a_directory_that_is_no_model(tmp_path: Path, config: str | None) -> None:
+    """No config, a broken one, one of an architecture that mlx-lm does not know."""
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    with pytest.raises(UnsupportedModel, match=r"config\.json|mlx-lm cannot load"):
+        loading.load(str(tmp_path))
+
+
+def test_broken_weights(tmp_path: Path) -> None:
+    """A file that is no safetensors, and none at all."""
+    save("llama", tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{broken}")
+    with pytest.raises(UnsupportedModel, match="mlx-lm cannot load"):
+        loading.load(str(tmp_path))
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(UnsupportedModel, match="mlx-lm cannot load"):
+        loading.load(str(tmp_path))
+
+
+def test_a_model_without_a_tokenizer(tmp_path: Path) -> None:
+    """The weights are fine, the tokenizer is missing."""
+    with pytest.raises(UnsupportedModel, match="tokenizer"):
+        loading.load(str(save("llama", tmp_path)))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "mamba", "llama-sliding"])
+def test_an_architecture_that_cannot_be_driven(tmp_path: Path, family: str) -> None:
+    """It is refused when it is loaded, not when the first session meets it."""
+    with pytest.raises(UnsupportedModel, match="Use a"):
+        loading.load(str(save(family, tmp_path)))
+
+
+def test_a_broken_card(tmp_path: Path) -> None:
+    """A card of another shape is named with the path of what is wrong."""
+    save("llama", tmp_path)
+    (tmp_path / "decalage.json").write_text('{"position_offset": "far"}')
+    with pytest.raises(UnsupportedModel, match=r"decalage\.json.*position_offset"):
+        loading.load(str(tmp_path))
+
+
+def test_a_stock_chat_model(tmp_path: Path) -> None:
+    """A safe φ, all ends that its configs name, and the template's prompt."""
+    save("llama", tmp_path)
+    chat_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [257, 0]}))
+    model, tokenizer = loading.load(str(tmp_path))
+    assert model.position_offset == 256
+    vocabulary = loading.load_vocabulary(str(tmp_path), tokenizer)
+    assert vocabulary.eos_tokens == {257, 0}
+    assert loading.load(str(tmp_path), position_offset=7)[0].position_offset == 7
+    with pytest.raises(ValueError, match="position_offset"):
+        loading.load(str(tmp_path), position_offset=-1)
+
+
+def test_the_papers_checkpoints_have_group_positions(tmp_path: Path) -> None:
+    """`…_stream` in the architecture is the mark of the authors' own models: φ = 0."""
+    save("qwen2", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": ["Qwen2ForCausalLM_stream"]}))
+    chat_tokenizer().save_pretrained(tmp_path)
+    assert loading.load(str(tmp_path))[0].position_offset == 0
+
+
+def test_a_copy_of_the_shipped_model_is_a_model(tmp_path: Path, starter: StreamingModel) -> None:
+    """The default model goes the same way as any directory."""
+    shutil.copytree(loading.model_path("starter"), tmp_path / "copy")
+    copy, _ = loading.load(str(tmp_path / "copy"))
+    tokens = mx.array([[1, 300, 400]])
+    assert mx.array_equal(copy(tokens), starter(tokens))

@@ -1,0 +1,93 @@
+"""Unmodified mlx-lm models of several families are driven through dual caches; what cannot be driven says why."""
+
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from mlx_lm.models import llama
+from mlx_lm.models.base import create_attention_mask
+
+from tests.worker.engine.tiny import OTHERS, ROTARY, build
+from worker.engine.errors import UnsupportedModel
+from worker.engine.model import StreamingModel
+from worker.engine.surface import check_surface
+
+SOURCE, TARGET = mx.array([[3, 5, 7, 11]]), mx.array([[17, 19]])
+
+
+@pytest.mark.parametrize("family", ROTARY)
+def test_rotary_families_are_driven(family: str) -> None:
+    """Dual and plain cache agree at φ = len(source); another φ gives other logits, so positions are really taken."""
+    model = StreamingModel(build(family), position_offset=0, name=family)
+    assert check_surface(model) < 1e-4
+    outcomes = []
+    for offset in (4, 60):
+        cache = model.make_cache(offset)
+        model(SOURCE, cache=cache)
+        outcomes.append(model(TARGET, cache=cache, is_reading=False))
+    assert mx.abs(outcomes[0] - outcomes[1]).max().item() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("family", "reason"),
+    [
+        ("gpt2", "no rotary position embedding"),
+        ("mamba", "ArraysCache"),
+        ("llama-sliding", "RotatingKVCache"),
+        ("gemma3_text", "RotatingKVCache"),
+    ],
+)
+def test_others_say_why_not(family: str, reason: str) -> None:
+    """No rotary positions, a recurrent state, a sliding window: the message names what it is, and what to use."""
+    assert family in OTHERS
+    with pytest.raises(UnsupportedModel, match=rf"(?s){reason}.*Use a"):
+        StreamingModel(build(family), name=family)
+
+
+def test_an_attention_that_makes_its_own_mask_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that does not ask its cache for the mask lets the source see the target: it is refused."""
+
+    def causal(h: mx.array, cache: Any = None, **options: Any) -> Any:
+        return create_attention_mask(h, None, **options)
+
+    monkeypatch.setattr(llama, "create_attention_mask", causal)
+    with pytest.raises(UnsupportedModel, match="its mask from the cache"):
+        check_surface(StreamingModel(build("llama")))
+
+
+def test_an_attention_that_counts_for_itself_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose rotary module ignores the offset is refused."""
+    model = StreamingModel(build("llama"))
+    rope = type(model.inner.layers[0].self_attn.rope.inner)
+    turn = rope.__call__
+    monkeypatch.setattr(rope, "__call__", lambda self, x, offset=0: turn(self, x, offset=0))
+    with pytest.raises(UnsupportedModel, match="its positions"):
+        check_surface(model)
+
+
+def test_a_model_that_computes_nonsense_is_found() -> None:
+    """Not a number is not within the tolerance."""
+    model = StreamingModel(build("llama"))
+    model.inner.model.norm.weight = mx.full((32,), float("nan"))
+    with pytest.raises(UnsupportedModel):
+        check_surface(model)
+
+
+def test_one_model_can_be_wrapped_twice() -> None:
+    """Two StreamingModels over the same weights, with another φ each: both keep taking positions."""
+    inner = build("qwen2")
+    first, second = StreamingModel(inner, position_offset=4), StreamingModel(inner, position_offset=9)
+    for model in (first, second, first):
+        assert check_surface(model) < 1e-4
+    assert [model.make_cache()[0].position_offset for model in (first, second)] == [4, 9]
+
+
+def test_positions_are_forgotten_after_a_fault() -> None:
+    """A pass that fails leaves no positions behind for the next one."""
+    model = StreamingModel(build("llama"))
+    expected = model(SOURCE)
+    with pytest.raises(ValueError, match="position_ids"):
+        model(SOURCE, position_ids=mx.array([1, 2]))
+    with pytest.raises(ValueError, match=r"\(B, T\)"):
+        model(SOURCE[0])
+    assert mx.array_equal(model(SOURCE), expected)

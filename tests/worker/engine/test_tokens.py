@@ -1,0 +1,86 @@
+"""Words to tokens and back, on the shipped tokenizer and on a chat model's."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from worker.core import words
+from worker.engine.card import Card
+from worker.engine.loading import load_vocabulary, model_path
+from worker.engine.tokens import Vocabulary
+
+STARTER = load_vocabulary("starter")
+SPECIALS = ["<|im_start|>", "<|im_end|>", "</s>", "<2fr>", "<2de>", "<t>", "<pad>", "<|endoftext|>", "</s></s>", "x<t>y", "[INST]"]
+SENTENCES = [
+    "The weather is nice, and we're going to the park.",
+    "In 2024 it cost 3.14 (or $1,250,000) — 50% more than in 1999!",
+    "Où est l'été? \"Là-bas\", dit-elle; ça va.",
+    "e-mail: someone@example.org, http://example.org/a?b=c&d",
+    "日本 語 Straße ﬁn 🙂 naïve",
+]
+
+
+def tokens_of(vocabulary: Vocabulary, text: str) -> list[int]:
+    split = text.split()
+    return [t for i, word in enumerate(split) for t in vocabulary.encode_word(word, split[i - 1] if i else "")]
+
+
+@pytest.mark.parametrize("word", SPECIALS)
+@pytest.mark.parametrize("previous", ["", "and", "世"])
+def test_special_tokens_are_text_in_a_users_words(chat: Vocabulary, word: str, previous: str) -> None:
+    """A word that looks like a special token has the tokens of its characters, and decodes back."""
+    for vocabulary in (STARTER, chat):
+        tokens = vocabulary.encode_word(word, previous)
+        special = {i for i, token in vocabulary._backend.get_added_tokens_decoder().items() if token.special}
+        assert not special & set(tokens)
+        assert vocabulary.decode(tokens).strip() == word
+
+
+@given(st.text(min_size=1, max_size=12).filter(lambda text: text == "".join(text.split())))
+def test_any_word_comes_back(word: str) -> None:
+    """Whatever a word is made of, its tokens are its text (straight quotes for curly ones)."""
+    straight = word.replace("\u2019", "'").replace("\u2018", "'").replace("\u02bc", "'")
+    tokens = STARTER.encode_word(word, "and")
+    assert min(tokens) > 4
+    assert STARTER.decode(tokens).removeprefix(" ") == straight
+
+
+@pytest.mark.parametrize("text", SENTENCES)
+def test_words_are_the_tokens_of_the_whole(text: str) -> None:
+    """Word by word or at once, tokenizer.json as it is: numbers too, whose digits a Qwen2 tokenizer class would split."""
+    whole = Tokenizer.from_file(str(model_path("starter") / "tokenizer.json"))
+    assert tokens_of(STARTER, text) == whole.encode(" " + text, add_special_tokens=False).ids
+
+
+def test_a_chat_models_first_word_has_no_space(chat: Vocabulary) -> None:
+    """The template ends where the first word begins; the others bring their space."""
+    assert chat.decode(tokens_of(chat, "one two")) == "one two"
+    assert chat.decode(chat.encode_word("界", "世")) == "界"
+
+
+def test_word_starts_begin_words(chat: Vocabulary) -> None:
+    """Right behind a finished word only a token that begins another, or the end, may come."""
+    for vocabulary, size in ((STARTER, 8000), (chat, 300)):
+        allowed = np.flatnonzero(np.array(vocabulary.word_starts(size)))
+        assert set(vocabulary.eos_tokens) <= set(allowed.tolist())
+        for token in set(allowed.tolist()) - vocabulary.eos_tokens:
+            piece = vocabulary.decode([*vocabulary.encode_word("a", "b"), token])[2:]
+            assert words.starts_word("a", piece), (token, piece)
+    assert 225 in np.flatnonzero(np.array(STARTER.word_starts(8000)))
+
+
+def test_forbidden_are_specials_and_strangers(chat: Vocabulary) -> None:
+    """All special tokens but the end, and what the model has beyond its tokenizer, are no text."""
+    assert np.flatnonzero(np.array(STARTER.forbidden(8003))).tolist() == [0, 1, 2, 4, 8000, 8001, 8002]
+    assert STARTER.eos_tokens == {3}
+    assert np.flatnonzero(np.array(chat.forbidden(260))).tolist() == [256, 258, 259]
+    assert chat.eos_tokens == {257}
+
+
+def test_both_kinds_of_tokenizer(chat: Vocabulary) -> None:
+    """A transformers tokenizer does as well as mlx-lm's wrapper of it."""
+    inner = STARTER.tokenizer._tokenizer
+    assert Vocabulary(inner, STARTER.card).encode_word("Hello", "") == STARTER.encode_word("Hello", "")
+    assert Vocabulary(inner, Card()).eos_tokens == {3}

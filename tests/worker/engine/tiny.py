@@ -1,0 +1,112 @@
+"""Tiny models of several families with random weights, as the arguments of mlx-lm's own classes."""
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "intermediate_size": 48,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-6,
+    "vocab_size": 64,
+    "rope_theta": 10_000.0,
+    "tie_word_embeddings": True,
+    "max_position_embeddings": 512,
+}
+HEAD = {**SIZES, "head_dim": 8}
+ROTARY: dict[str, dict[str, Any]] = {
+    "llama": SIZES,
+    "qwen2": SIZES,
+    "qwen3": HEAD,
+    "gemma": HEAD,
+    "gemma2": {**HEAD, "query_pre_attn_scalar": 8.0},
+    "phi3": SIZES,
+    "olmo2": HEAD,
+    "granite": {
+        **SIZES,
+        "logits_scaling": 1.0,
+        "attention_multiplier": 0.25,
+        "embedding_multiplier": 1.0,
+        "residual_multiplier": 1.0,
+        "attention_bias": False,
+        "mlp_bias": False,
+    },
+    "llama-yarn": {
+        **SIZES,
+        "rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128},
+    },
+    "llama3-rope": {
+        **SIZES,
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 128,
+        },
+    },
+    "phi3-longrope": {
+        **SIZES,
+        "original_max_position_embeddings": 128,
+        "rope_scaling": {"type": "longrope", "long_factor": [1.5] * 4, "short_factor": [1.0] * 4},
+    },
+}
+OTHERS: dict[str, dict[str, Any]] = {
+    "gpt2": {
+        "n_ctx": 64,
+        "n_embd": 32,
+        "n_head": 4,
+        "n_layer": 2,
+        "n_positions": 64,
+        "layer_norm_epsilon": 1e-5,
+        "vocab_size": 64,
+    },
+    "mamba": {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "state_size": 4,
+        "num_hidden_layers": 2,
+        "conv_kernel": 4,
+        "use_bias": False,
+        "use_conv_bias": True,
+        "time_step_rank": 2,
+    },
+    "llama-sliding": {
+        **SIZES,
+        "sliding_window": 16,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+    "gemma3_text": {**HEAD, "sliding_window": 16, "sliding_window_pattern": 2},
+}
+_MODULES = {"llama-yarn": "llama", "llama3-rope": "llama", "phi3-longrope": "phi3", "llama-sliding": "llama"}
+
+
+def build(name: str) -> nn.Module:
+    """A random model of that family; the same one each time."""
+    mx.random.seed(7)
+    family = _MODULES.get(name, name)
+    module = import_module(f"mlx_lm.models.{family}")
+    model: nn.Module = module.Model(module.ModelArgs.from_dict(config(name)))
+    mx.eval(model.parameters())
+    return model
+
+
+def config(name: str) -> dict[str, Any]:
+    """The family's config.json."""
+    return {"model_type": _MODULES.get(name, name), **{**ROTARY, **OTHERS}[name]}
+
+
+def save(name: str, path: Path) -> Path:
+    """A model directory without a tokenizer."""
+    (path / "config.json").write_text(json.dumps(config(name)))
+    mx.save_safetensors(str(path / "model.safetensors"), dict(tree_flatten(build(name).parameters())))
+    return path
