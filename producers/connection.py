@@ -5,6 +5,7 @@ inside Redis, and so needs a connection of its own whose read time-out lies abov
 add the two.
 """
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
@@ -115,3 +116,12 @@ def broker_errors(address: str) -> Iterator[None]:
         raise BrokerUnreachable(address, str(failure) or type(failure).__name__) from failure
     except RedisError as failure:
         raise BrokerRefused(address, str(failure)) from failure
+
+
+async def deliver_cancellation() -> None:
+    """A cancellation that is due, such as Ctrl-C's, is raised here.
+
+    redis-py begins a command with a time-out of 0 s; Python 3.11's `asyncio.timeout` takes a cancellation that is due
+    at that moment for its own, and swallows it.
+    """
+    await asyncio.sleep(0)

@@ -12,7 +12,7 @@ from secrets import token_hex
 from types import TracebackType
 from typing import Any, Final, Self
 
-from producers.connection import Broker, Link, broker_errors, open_writer
+from producers.connection import Broker, Link, broker_errors, deliver_cancellation, open_writer
 from producers.errors import BrokerRefused, SessionExists
 from producers.outbox import Outbox
 from producers.tail import resume_outbox
@@ -145,6 +145,7 @@ class Publisher:
 
     async def _send(self, event: ClientEvent) -> None:
         async with self._lock:
+            await deliver_cancellation()
             self._outbox.put(event)
             await self._flush()
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 from redis.exceptions import AuthenticationError, AuthorizationError, ResponseError
 
-from producers.connection import BLOCK_MS, NO_ANSWER, Broker, broker_errors, open_follower
+from producers.connection import BLOCK_MS, NO_ANSWER, Broker, broker_errors, deliver_cancellation, open_follower
 from producers.cursor import Cursor
 from producers.errors import BrokerRefused
 from producers.tail import Entry, target_phase
@@ -103,6 +103,7 @@ class Subscriber:
     async def _fill_patiently(self) -> None:
         num_failures = 0
         while not self._entries and not self._cursor.has_ended:
+            await deliver_cancellation()
             try:
                 await self._read()
                 num_failures = 0

@@ -2,7 +2,7 @@
 
     producers -> protocol <- worker.core <- {worker.engine, worker.io} <- worker.app
 
-Read from the source by AST, so an import inside a function or under TYPE_CHECKING counts like any other.
+Read from the source by AST, so an import inside a function or under TYPE_CHECKING counts like any other for the rings.
 """
 
 import ast
@@ -87,9 +87,9 @@ def imports(source: str, module: str, *, is_package: bool = False) -> Iterator[I
     tree = ast.parse(source)
     deferred = {
         id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-        for node in ast.walk(function)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.FunctionDef | ast.AsyncFunctionDef) or _is_for_type_checkers(block)
+        for node in ast.walk(block)
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -101,6 +101,10 @@ def imports(source: str, module: str, *, is_package: bool = False) -> Iterator[I
             continue
         for name in dict.fromkeys(names):
             yield Import(name, node.lineno, is_eager=id(node) not in deferred)
+
+
+def _is_for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def _resolve(node: ast.ImportFrom, module: str, *, is_package: bool) -> str:

@@ -1,7 +1,8 @@
 """A model without weights: its next token is a pure function of what its lane holds, and of nothing else.
 
-A lane keeps what a dual cache keeps: the source tokens that were read, and for each target token how much source had been read
-when it was fed. So a core that forgets to feed a token again, rolls back too little or reads too early gets other tokens.
+A lane keeps what a dual cache keeps: the source tokens that were read, and for each target token how much source had
+been read when it was fed. So a core that forgets to feed a token again, rolls back too little or reads too early gets
+other tokens.
 """
 
 import random
@@ -16,8 +17,8 @@ from worker.core.ports import Draw, Lane, Prompt, Refused, Row, Sampled
 EOS, TAG, END, START = range(4)
 SPECIAL = 4
 SOURCE = 100_000  # a source character's token
-# Pieces of target text, as bytes so that some are parts of a character: words, continuations, white space, several words at
-# once, scripts without spaces.
+# Pieces of target text, as bytes so that some are parts of a character: words, continuations, white space, several
+# words at once, scripts without spaces.
 PIECES = (
     *(b" a", b" bo", b" de", b" F", b"b", b"co", b"e", b".", b",", b" ", b"\n", b" x y"),
     *("世".encode(), "界".encode(), "。".encode(), b"\xc3", b"\xa9", b" \xe4\xb8", b"\x96"),
@@ -101,7 +102,9 @@ class FakeRunner:
         if not row.source and not row.target:
             raise AssertionError(f"a row without tokens: {row}")
         if row.target_start > len(target):
-            raise AssertionError(f"target tokens are missing: the lane has {len(target)}, the row starts at {row.target_start}")
+            raise AssertionError(
+                f"target tokens are missing: the lane has {len(target)}, the row starts at {row.target_start}"
+            )
         source += row.source
         if not row.target:
             return Sampled()

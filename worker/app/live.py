@@ -9,7 +9,7 @@ from protocol.keys import EVENT_FIELD
 from worker.core import replay
 from worker.core import session as machine
 from worker.core.ports import Lane, Row, Sampled, Vocabulary
-from worker.core.session import State
+from worker.core.state import State, lanes
 from worker.io.store import Checkpoint, Commit, Entry
 
 _OLDEST_MS = 3_600_000
@@ -56,7 +56,7 @@ class Live:
 
     def all_lanes(self) -> set[Lane]:
         """Lanes in use, and those to be freed."""
-        return self.dropped | machine.lanes(self.state)
+        return self.dropped | lanes(self.state)
 
     def replay(self, entries: Iterable[Entry], vocabulary: Vocabulary, model: str) -> None:
         """Steps through the log up to the checkpoint; what it led to has been published."""
@@ -108,10 +108,10 @@ class Live:
         self._set(machine.expire(self.state, now_ms))
 
     def _set(self, outcome: machine.Outcome) -> None:
-        before = machine.lanes(self.state)
+        before = lanes(self.state)
         state, events = outcome
         self.state = state
-        self.dropped |= before - machine.lanes(state)
+        self.dropped |= before - lanes(state)
         self.pending.extend(event for event in events if event.seq > self.saved.seq)
 
     def commit(self) -> Commit | None:

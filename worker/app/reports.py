@@ -10,7 +10,7 @@ from protocol.keys import EVENT_FIELD, STATS_KEY
 from worker.app.engine import Report
 from worker.app.live import Live
 from worker.core.ports import Row
-from worker.core.session import State
+from worker.core.state import State
 from worker.engine.runner import Counters
 from worker.io.metrics import Metrics
 from worker.io.store import Commit

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from protocol import SessionPhase, shard_of
 from worker.app.live import Live
 from worker.core.ports import Lane
-from worker.core.session import State
+from worker.core.state import State
 from worker.io.store import Checkpoint
 
 

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from worker.core.session import State
+from worker.core.state import State
 
 
 def resume(state: State, *, seq: int, segment: int, words: int, created_ms: int, now_ms: int) -> State:

@@ -6,7 +6,7 @@ import msgspec
 
 from worker.core import segment as segments
 from worker.core.ports import Lane, Row
-from worker.core.session import State
+from worker.core.state import State
 
 
 class Budget(msgspec.Struct, frozen=True):

@@ -7,7 +7,6 @@ was read.
 
 from collections.abc import Callable, Sequence
 
-import msgspec
 from msgspec.structs import replace
 
 from protocol import (
@@ -20,7 +19,6 @@ from protocol import (
     ProtocolError,
     SegmentDone,
     ServerEvent,
-    Session,
     SessionClose,
     SessionClosed,
     SessionCreate,
@@ -32,53 +30,14 @@ from protocol import (
     apply_patch,
     check_seq,
 )
+from worker.core import intake
 from worker.core import segment as segments
-from worker.core import words
-from worker.core.ports import Lane, Row, Sampled, Vocabulary
+from worker.core.ports import Row, Sampled, Vocabulary
 from worker.core.segment import Segment
-
-
-class State(msgspec.Struct, frozen=True):
-    """All there is to know about a session; a pure function of its log, its model and its options."""
-
-    number: int  # of this session within the worker; names its lanes
-    phase: SessionPhase = SessionPhase.ABSENT
-    session: Session = Session()
-    seq: int = 0  # target events so far
-    source_seq: int | None = None  # the producer's last number
-    segments: tuple[Segment, ...] = ()  # unfinished ones, the first is being translated
-    num_segments: int = 0
-    created_ms: int = 0
-    active_ms: int = 0
-    source_words: int = 0
-    target_words: int = 0
-    duplicates: int = 0
-    close_reason: str = "closed"
-
+from worker.core.state import State, deadline_ms
 
 _SEND_AGAIN = frozenset({"sequence_gap", "backlog_full"})
 Outcome = tuple[State, tuple[ServerEvent, ...]]
-
-
-class _BacklogFull(ProtocolError):
-    code = "backlog_full"
-
-
-class _SegmentTooLong(ProtocolError):
-    code = "segment_too_long"
-
-
-def lanes(state: State) -> frozenset[Lane]:
-    """The dual caches that the session still needs."""
-    return frozenset(segment.lane for segment in state.segments)
-
-
-def backlog_words(state: State) -> int:
-    """Source words that have arrived and are not in a lane yet."""
-    return sum(
-        sum(bound > segment.fed_source for bound in segment.bounds[1 : segment.num_words + 1])
-        for segment in state.segments
-    )
 
 
 def step(
@@ -101,7 +60,7 @@ def step(
         phase = advance(state.phase, event)
         before = replace(state, phase=phase, active_ms=now_ms, source_seq=_last_seq(state, event))
         if isinstance(event, InputTextAppend) and not is_replay:
-            _check_backlog(state, event.text)
+            intake.check_backlog(state, event.text)
         after, events = _apply(before, event, now_ms, vocabulary, model)
     except ProtocolError as error:
         return refuse(state, error, seq=event.seq, source_id=source_id)
@@ -146,17 +105,14 @@ def fail(state: State, fault: str) -> Outcome:
     )
 
 
-def deadline_ms(state: State) -> int | None:
-    """When the session expires if nothing happens; None: never."""
-    return state.active_ms + state.session.limits.idle_timeout_ms if state.phase is SessionPhase.OPEN else None
-
-
 def expire(state: State, now_ms: int) -> Outcome:
     """The session on its way to closed where its deadline has passed: what has been said is still translated."""
     deadline = deadline_ms(state)
     if deadline is None or now_ms < deadline:
         return state, ()
-    return _advance(_end_last(replace(state, phase=SessionPhase.CLOSING, close_reason="idle"), now_ms), [], now_ms)
+    return _advance(
+        intake.end_last(replace(state, phase=SessionPhase.CLOSING, close_reason="idle"), now_ms), [], now_ms
+    )
 
 
 _Numbered = Callable[[int], ServerEvent]  # an event that waits for its number
@@ -184,69 +140,11 @@ def _apply(
             vocabulary.prompt(session)
             return replace(state, session=session), [lambda seq: SessionUpdated(seq=seq, session=session)]
         case InputTextAppend(text=text):
-            return _append(state, text, now_ms, vocabulary), []
+            return intake.append(state, text, now_ms, vocabulary), []
         case InputTextFinalize():
-            return _finalize(state, now_ms, vocabulary), []
+            return intake.finalize(state, now_ms, vocabulary), []
         case SessionClose():
-            return _end_last(state, now_ms), []
-
-
-def _check_backlog(state: State, text: str) -> None:
-    waiting, coming, limit = backlog_words(state), len(words.split_words(text)), state.session.limits.max_backlog_words
-    if waiting + coming > limit:
-        raise _BacklogFull(
-            f"the session holds {waiting} untranslated words, {coming} more pass its limit of {limit}; "
-            "wait for its output and send this event again"
-        )
-
-
-def _append(state: State, text: str, now_ms: int, vocabulary: Vocabulary) -> State:
-    new_words = words.split_words(text)
-    for word in new_words:
-        state = _append_word(state, word, now_ms, vocabulary)
-    return replace(state, source_words=state.source_words + len(new_words))
-
-
-def _append_word(state: State, word: str, now_ms: int, vocabulary: Vocabulary) -> State:
-    state, last = _open_segment(state, vocabulary)
-    tokens = vocabulary.encode_word(word, last.last_word)
-    num_tokens = len(last.source) + len(tokens) + len(last.prompt.end)
-    if num_tokens > last.prompt.max_source_tokens:
-        raise _SegmentTooLong(
-            f"segment {last.index} would hold {num_tokens} source tokens with the word {last.num_words + 1}, the model "
-            f"takes {last.prompt.max_source_tokens}; send input_text.finalize at the end of each sentence, or "
-            "create the "
-            'session with segmentation "sentence"'
-        )
-    last = segments.append(last, word, tokens, now_ms)
-    if last.session.segmentation == "sentence":
-        longest = last.prompt.max_segment_words
-        if words.ends_sentence(word) or (longest is not None and last.num_words >= longest):
-            last = segments.end(last, now_ms)
-    return replace(state, segments=(*state.segments[:-1], last))
-
-
-def _open_segment(state: State, vocabulary: Vocabulary) -> tuple[State, Segment]:
-    # The segment that takes the next word: the last one, or a new one with the options of now.
-    if state.segments and not state.segments[-1].ended:
-        return state, state.segments[-1]
-    index = state.num_segments
-    fresh = segments.begin(index, (state.number, index), state.session, vocabulary)
-    return replace(state, segments=(*state.segments, fresh), num_segments=index + 1), fresh
-
-
-def _finalize(state: State, now_ms: int, vocabulary: Vocabulary) -> State:
-    is_open = bool(state.segments) and not state.segments[-1].ended
-    if not is_open and state.session.segmentation == "sentence":
-        return state  # the sentence's own full stop has ended the segment already
-    state, last = _open_segment(state, vocabulary)
-    return replace(state, segments=(*state.segments[:-1], segments.end(last, now_ms)))
-
-
-def _end_last(state: State, now_ms: int) -> State:
-    if not state.segments or state.segments[-1].ended:
-        return state
-    return replace(state, segments=(*state.segments[:-1], segments.end(state.segments[-1], now_ms)))
+            return intake.end_last(state, now_ms), []
 
 
 def _advance(state: State, events: list[_Numbered], now_ms: int) -> Outcome:

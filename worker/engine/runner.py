@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import mlx.core as mx
 import msgspec
 
-from worker.core.ports import Lane, Row, Sampled
+from worker.core.ports import Draw, Lane, Row, Sampled
 from worker.engine.cache import DualStreamingCache
 from worker.engine.model import StreamingModel
 from worker.engine.sampling import Sampler
@@ -33,6 +33,14 @@ class Runner:
         size = int(model(mx.array([[0]])).shape[-1])
         self._sampler = Sampler(vocabulary.word_starts(size), vocabulary.forbidden(size))
         self._lanes: dict[Lane, list[DualStreamingCache]] = {}
+        self.counters = Counters()
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        # The first pass builds what later ones find: a session should not wait for that.
+        lane = (-1, -1)
+        self.run([Row(lane, source=(0,) * 4, target=(0, 0), target_start=0, num_drafts=1, draw=Draw(word_start=True))])
+        self._lanes.clear()
         self.counters = Counters()
 
     @property

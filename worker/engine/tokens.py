@@ -1,7 +1,7 @@
 """A tokenizer as the core sees it: words to tokens and back, with the user's words never read as special tokens."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -43,10 +43,9 @@ class Vocabulary:
     @cached_property
     def eos_tokens(self) -> frozenset[int]:
         """Tokens that end a translation."""
-        known = set(getattr(self.tokenizer, "eos_token_ids", None) or ())
-        if self.tokenizer.eos_token_id is not None:
-            known.add(self.tokenizer.eos_token_id)
-        return frozenset(int(token) for token in known)
+        known = getattr(self.tokenizer, "eos_token_ids", None)  # a set in mlx-lm's wrapper, one id in a bare tokenizer
+        all_known = {*known} if isinstance(known, Iterable) else {known}
+        return frozenset(int(token) for token in all_known | {self.tokenizer.eos_token_id} if token is not None)
 
     def prompt(self, session: Session) -> Prompt:
         """The prompt for a session's options. Raises core.ports.Refused for what the model cannot do."""

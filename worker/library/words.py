@@ -17,7 +17,7 @@ from protocol import (
 from worker.core import session as sessions
 from worker.core.ports import Refused
 from worker.core.scheduler import Budget, wants
-from worker.core.session import State
+from worker.core.state import State, lanes
 from worker.engine.errors import EngineError, UnsupportedPrompt
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
@@ -71,7 +71,7 @@ class _Machine:
                 outcome = sessions.settle(self._state, row, sampled, now_ms=self._now_ms(), vocabulary=self._vocabulary)
                 yield from self._published(outcome)
         finally:
-            self._runner.run((), dropped=sessions.lanes(self._state))
+            self._runner.run((), dropped=lanes(self._state))
 
     def _take(self, event: ClientEvent) -> sessions.Outcome:
         # The whole text is here before the first pass: the bound on words that wait is not for it.
@@ -81,7 +81,7 @@ class _Machine:
 
     def _published(self, outcome: sessions.Outcome) -> list[OutputTextDelta | SegmentDone]:
         before, (self._state, events) = self._state, outcome
-        self._runner.run((), dropped=sessions.lanes(before) - sessions.lanes(self._state))
+        self._runner.run((), dropped=lanes(before) - lanes(self._state))
         for event in events:
             _raise_error(event)
         return [event for event in events if isinstance(event, OutputTextDelta | SegmentDone)]

@@ -1,4 +1,4 @@
-"""A worker in the test's own process, on a real server, and a raw client that knows nothing of our code but key names."""
+"""A worker in the test's own process, on a real server, and a raw client that knows only key names and JSON."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ class Raw:
         last = "0-0"
         async with asyncio.timeout(DEADLINE_S):
             while sum(event["type"] == until for event in heard) < count:
-                answer = await self.client.xread({f"decalage:{{{session}}}:target": last}, block=500)
+                answer: Any = await self.client.xread({f"decalage:{{{session}}}:target": last}, block=500)
                 for entry_id, fields in answer[0][1] if answer else []:
                     last = entry_id.decode()
                     heard.append(json.loads(fields[b"event"]))
@@ -76,6 +76,13 @@ def running(redis_url: str, engine: Engine) -> Running:
             await asyncio.wait_for(task, DEADLINE_S)
 
     return run
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Returns once the condition holds; fails after the deadline. For what a worker tells nobody but its own memory."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():
+            await asyncio.sleep(0)  # noqa: ASYNC110  # no event is set for it
 
 
 def create(**session: Any) -> Event:

@@ -2,41 +2,53 @@
 
 import asyncio
 import contextlib
+import itertools
 
+import msgspec
 import pytest
+from prometheus_client import generate_latest
 
-from protocol import Session, SessionClose, SessionCreate, encode
+from protocol import ClientEvent, ServerEvent, Session, SessionClose, SessionCreate, encode
 from protocol.events import InputTextAppend, InputTextFinalize
-from tests.worker.app.conftest import CLOSE, FINALIZE, Raw, Running, append, create, untimed
+from tests.worker.app.conftest import CLOSE, FINALIZE, Event, Raw, Running, append, create, until, untimed
 from worker.app.engine import Engine
+from worker.app.service import Service
 from worker.core import scheduler
 from worker.core import session as machine
+from worker.core.state import State
 
 TEXT = "Please close the window before you leave the room."
 
 
-async def alone(engine: Engine, *events: object) -> list[dict[str, object]]:
-    """What the core and the engine make of these events, with no Redis between them."""
-    import msgspec
+_numbers = itertools.count(1_000_000)
 
-    state = machine.State(number=1_000_000 + alone_count.pop())
-    out: list[object] = []
+
+async def alone(engine: Engine, *events: ClientEvent) -> list[Event]:
+    """What the core and the engine make of these events, with no Redis between them."""
+    state = State(number=next(_numbers))
+    out: list[ServerEvent] = []
     for event in events:
-        state, said = machine.step(state, event, now_ms=1, vocabulary=engine.vocabulary, model="starter")  # type: ignore[arg-type]
+        state, said = machine.step(state, event, now_ms=1, vocabulary=engine.vocabulary, model="starter")
         out += said
         while (row := scheduler.wants(state, scheduler.Budget())) is not None:
             (sampled,), _ = await engine.run([row], ())
             state, said = machine.settle(state, row, sampled, now_ms=1, vocabulary=engine.vocabulary)
             out += said
     await engine.run([], [(state.number, index) for index in range(state.num_segments)])
-    return [msgspec.json.decode(encode(event)) for event in out]  # type: ignore[arg-type]
+    return [msgspec.json.decode(encode(event)) for event in out]
 
 
-alone_count = list(range(1000))
+def value(service: Service, name: str) -> float:
+    """What a metric of the service stands at."""
+    return service.metrics.registry.get_sample_value(name) or 0.0
 
 
-async def test_a_session_through_redis_gives_what_core_and_engine_give(raw: Raw, running: Running, engine: Engine) -> None:
-    """Law: transport changes nothing; words, tokens, source_words_read and seq are those of the core alone."""
+async def test_a_session_through_redis_gives_what_core_and_engine_give(
+    raw: Raw, running: Running, engine: Engine
+) -> None:
+    """Law: through Redis come the events that core and engine give alone: words, tokens, source_words_read and
+    seq are those of the core alone.
+    """
     spec = Session(target_language="fr")
     said = [InputTextAppend(text=word) for word in TEXT.split()]
     expected = await alone(engine, SessionCreate(session=spec), *said, InputTextFinalize(), SessionClose())
@@ -53,9 +65,8 @@ async def test_the_first_word_comes_after_k_words_and_no_sooner(raw: Raw, runnin
         await raw.say("talk", create(), append("I do"))
         await raw.hear("talk", "session.created")
         live = service.table.get("talk")
-        while live is None or live.state.source_words < 2:
-            await asyncio.sleep(0.01)
-            live = service.table.get("talk")
+        assert live is not None
+        await until(lambda: live.state.source_words == 2)
         assert scheduler.wants(live.state, scheduler.Budget()) is None
         await raw.say("talk", append("not"))
         heard = await raw.hear("talk", "output_text.delta")
@@ -65,7 +76,9 @@ async def test_the_first_word_comes_after_k_words_and_no_sooner(raw: Raw, runnin
 async def test_sessions_do_not_mix(raw: Raw, running: Running, engine: Engine) -> None:
     """Sixteen sessions of unequal length, both languages and several k at once give what each gives alone."""
     texts = [" ".join(TEXT.split()[: 3 + i % 7]) for i in range(16)]
-    options = [{"target_language": "fr" if i % 2 else "de", "policy": {"type": "wait-k", "k": 1 + i % 5}} for i in range(16)]
+    options = [
+        {"target_language": "fr" if i % 2 else "de", "policy": {"type": "wait-k", "k": 1 + i % 5}} for i in range(16)
+    ]
     async with running():
         await asyncio.gather(
             *(raw.say(f"s{i}", create(**options[i]), *map(append, texts[i].split()), FINALIZE) for i in range(16))
@@ -94,11 +107,11 @@ async def test_sessions_do_not_mix(raw: Raw, running: Running, engine: Engine) -
         (append("word " * 600), "segment_too_long"),
     ],
 )
-async def test_a_bad_event_is_answered_and_nobody_else_notices(raw: Raw, running: Running, bad: object, code: str) -> None:
+async def test_a_bad_event_disturbs_nobody_else(raw: Raw, running: Running, bad: Event | str, code: str) -> None:
     """The session gets an error event that names its entry and goes on; the other session's output is unchanged."""
     async with running():
         await raw.say("good", create(), append(TEXT))
-        await raw.say("bad", create(), append("I do not", seq=1), bad, append("know.", seq=2), FINALIZE)  # type: ignore[arg-type]
+        await raw.say("bad", create(), append("I do not", seq=1), bad, append("know.", seq=2), FINALIZE)
         await raw.say("good", FINALIZE)
         heard = await raw.hear("bad")
         other = await raw.hear("good")
@@ -113,7 +126,9 @@ async def test_a_bad_event_is_answered_and_nobody_else_notices(raw: Raw, running
 async def test_a_gap_names_the_number_that_is_missing_and_repetition_is_ignored(raw: Raw, running: Running) -> None:
     """seq 1 2 2 4: the second 2 is counted and ignored, 4 is refused; 3 and 4 sent again go through."""
     async with running() as service:
-        await raw.say("talk", create(), append("I", seq=1), append("do", seq=2), append("do", seq=2), append("know", seq=4))
+        await raw.say(
+            "talk", create(), append("I", seq=1), append("do", seq=2), append("do", seq=2), append("know", seq=4)
+        )
         refused = (await raw.hear("talk", "error"))[-1]
         await raw.say("talk", append("not", seq=3), append("know.", seq=4), FINALIZE)
         heard = await raw.hear("talk")
@@ -200,9 +215,8 @@ async def test_a_fenced_worker_publishes_nothing(raw: Raw, running: Running) -> 
         await raw.client.hincrby("decalage:{talk}:state", "epoch", 1)
         live = service.table.get("talk")
         await raw.say("talk", append(TEXT), FINALIZE)
-        while service.table.get("talk") is live:
-            await asyncio.sleep(0.01)
-        assert service.metrics.fenced._value.get() == 1
+        await until(lambda: service.table.get("talk") is not live)
+        assert value(service, "decalage_fenced_commits_total") == 1
         # Its lease still says that the session is this worker's: it takes it again, and nothing is lost or doubled.
         heard = await raw.hear("talk")
     assert [event["seq"] for event in heard] == list(range(1, len(heard) + 1))
@@ -212,16 +226,14 @@ async def test_one_worker_holds_a_shard_and_another_stands_by(raw: Raw, running:
     """Two workers on one Redis: every shard has one owner; what the first gives back the second takes."""
     async with contextlib.AsyncExitStack() as both:
         first = await both.enter_async_context(running(lease_ms=400))
-        while len(first._leases.held) < 16:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(first._leases.held) == 16)
         second = await both.enter_async_context(running(lease_ms=400))
         await raw.say("talk", create(), append(TEXT), FINALIZE)
         heard = await raw.hear("talk")
         assert "talk" in first.table
         assert "talk" not in second.table
         first.stop()
-        while len(second._leases.held) < 16:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(second._leases.held) == 16)
         await raw.say("talk", append("Thank you."), FINALIZE)
         again = await raw.hear("talk", count=2)
     assert untimed(again[: len(heard)]) == untimed(heard)
@@ -242,18 +254,14 @@ async def test_redis_that_restarts_is_waited_for(raw: Raw, running: Running) -> 
 
 async def test_figures_are_kept(raw: Raw, running: Running) -> None:
     """Metrics and the stats stream tell what has happened; no metric has a session in its labels."""
-    from prometheus_client import generate_latest
-
     async with running(stats_ms=1) as service:
         await raw.say("talk", create(), append(TEXT), FINALIZE)
         heard = await raw.hear("talk")
         words = sum(event["type"] == "output_text.delta" for event in heard)
-        while service.metrics.target_words._value.get() < words:
-            await asyncio.sleep(0.01)
+        await until(lambda: value(service, "decalage_target_words_total") == words)
         page = generate_latest(service.metrics.registry).decode()
-        async with asyncio.timeout(10):
-            while not await raw.client.xlen("decalage:workers:stats"):
-                await asyncio.sleep(0.01)
+        stats = await raw.client.xread({"decalage:workers:stats": "0-0"}, block=5_000)
+    assert stats
     assert f"decalage_target_words_total {float(words)}" in page
     assert "decalage_source_words_total 9.0" in page
     assert f"decalage_word_delay_seconds_count {float(words)}" in page
@@ -269,7 +277,5 @@ async def test_a_worker_is_configured_while_it_runs(raw: Raw, running: Running) 
         await raw.hear("talk", "session.created")
         for data in ("{", '{"type":"worker.configure","max_batch_rows":7,"max_sessions":3}'):
             await raw.client.xadd("decalage:workers:configure", {"event": data})
-        async with asyncio.timeout(10):
-            while service.budget.max_rows != 7:
-                await asyncio.sleep(0.01)
+        await until(lambda: service.budget.max_rows == 7)
         assert service.max_sessions == 3

@@ -11,7 +11,7 @@ from tests.worker.fakes import FakeModel, FakeRunner, FakeVocabulary
 from worker.core import session as sessions
 from worker.core.ports import Lane, Row
 from worker.core.scheduler import Budget, Plan, plan
-from worker.core.session import State
+from worker.core.state import State, backlog_words, lanes
 
 TIMES = {"elapsed_ms", "delay_ms"}
 MODEL = FakeModel()
@@ -51,14 +51,19 @@ class Driver:
             self._keep(
                 name,
                 sessions.step(
-                    self.states[name], event, now_ms=self.now_ms, vocabulary=self.vocabulary, model="fake", source_id="7-0"
+                    self.states[name],
+                    event,
+                    now_ms=self.now_ms,
+                    vocabulary=self.vocabulary,
+                    model="fake",
+                    source_id="7-0",
                 ),
             )
         return self.events[name][before:]
 
     def plan(self) -> Plan:
         """The next tick, with the lanes dropped that nobody needs any more."""
-        needed = frozenset(lane for state in self.states.values() for lane in sessions.lanes(state))
+        needed = frozenset(lane for state in self.states.values() for lane in lanes(state))
         dropped, self._lanes = self._lanes - needed, needed
         first = self.ticks * self.budget.max_rows
         self.ticks += 1
@@ -97,7 +102,7 @@ class Driver:
 
 
 def check_state(state: State) -> None:
-    """What holds of every state: no finished segment stays in front, no open one is empty, and only the last is open."""
+    """What holds of every state: no finished segment in front, no empty open one, and only the last is open."""
     if state.segments and state.segments[0].is_finished:
         raise AssertionError("a finished segment was not published")
     if any(not segment.is_finished and segment.num_words == 0 for segment in state.segments):
@@ -106,7 +111,7 @@ def check_state(state: State) -> None:
         raise AssertionError("an open segment is followed by another")
     if state.phase is SessionPhase.CLOSED and state.segments:
         raise AssertionError("a closed session still holds segments")
-    if sessions.backlog_words(state) < 0:
+    if backlog_words(state) < 0:
         raise AssertionError("a backlog below zero")
 
 

@@ -1,7 +1,8 @@
 """Wait-k decoding of one segment, written down a second time and as naively as possible: no drafts, no state machine.
 
-For target word t: read min(k + t, N + 1) segments, feed the last token again, sample the first token of the word (which must begin
-a word), go on to the token that begins the next word, throw that away. At the end of sequence: hold, read one more, try again.
+For target word t: read min(k + t, N + 1) segments, feed the last token again, sample the first token of the word (which
+must begin a word), go on to the token that begins the next word, throw that away. At the end of sequence: hold, read
+one more, try again.
 """
 
 from dataclasses import dataclass, field
@@ -80,7 +81,10 @@ class Reference:
                 return False
             word.append(token)
             self.target.append(token)
-            if len(word) >= self.session.limits.max_tokens_per_word or len(self.target) >= self.prompt.max_target_tokens:
+            if (
+                len(word) >= self.session.limits.max_tokens_per_word
+                or len(self.target) >= self.prompt.max_target_tokens
+            ):
                 if self.vocabulary.decode(word).strip():
                     self._publish(word, min(need, total - 1))
                 return False

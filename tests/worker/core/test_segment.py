@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from protocol import InputTextAppend, InputTextFinalize, SegmentDone, Session, SessionCreate, Speculation, WaitK
+from protocol import (
+    ClientEvent,
+    InputTextAppend,
+    InputTextFinalize,
+    SegmentDone,
+    Session,
+    SessionCreate,
+    Speculation,
+    WaitK,
+)
 from tests.worker.core.conftest import MODELS, SESSIONS, VOCABULARIES, WORDS
 from tests.worker.core.drive import Driver, check_stream, deltas, timeless
 from tests.worker.core.reference import Reference
@@ -17,7 +26,7 @@ from worker.core.scheduler import Budget
 
 # Long enough for any segment of these tests, short enough to catch one that never ends.
 NEVER = 5000
-TEXT = "the cat sat on the mat and slept".split()
+TEXT = ["the", "cat", "sat", "on", "the", "mat", "and", "slept"]
 
 
 def translate(driver: Driver, session: Session, source_words: list[str]) -> Driver:
@@ -48,7 +57,9 @@ def test_streamed_is_the_naive_reference(
     vocabulary=VOCABULARIES,
     session=SESSIONS,
     pieces=st.lists(st.tuples(WORDS, st.integers(0, 3), st.booleans()), max_size=6),
-    budget=st.builds(Budget, max_source_tokens=st.sampled_from([1, 3, 512]), min_source_tokens=st.sampled_from([1, 5, 64])),
+    budget=st.builds(
+        Budget, max_source_tokens=st.sampled_from([1, 3, 512]), min_source_tokens=st.sampled_from([1, 5, 64])
+    ),
 )
 def test_pace_changes_nothing(
     model: FakeModel,
@@ -57,11 +68,16 @@ def test_pace_changes_nothing(
     pieces: list[tuple[list[str], int, bool]],
     budget: Budget,
 ) -> None:
-    """Any mixture of arrivals and ticks, also arrivals while a row is in flight, gives the same events but for times."""
+    """Any mixture of arrivals and ticks, also arrivals while a row is in flight, gives the same events but for
+    times.
+    """
     driver = Driver(model, vocabulary, budget=budget)
     driver.step(SessionCreate(session=session))
     for source_words, num_ticks, is_end in pieces:
-        arrivals = [InputTextAppend(text=" ".join(source_words)), *([InputTextFinalize()] if is_end else [])]
+        arrivals: list[ClientEvent] = [
+            InputTextAppend(text=" ".join(source_words)),
+            *([InputTextFinalize()] if is_end else []),
+        ]
         for _ in range(num_ticks):
             driver.now_ms += 7
             driver.tick()
@@ -101,7 +117,10 @@ def test_source_words_read_grow_and_stay_within_the_source(
     never_ends = replace(model, eos=0.0, tokens=LATIN)
     k, num_words = session.policy.k, len(source_words)
     for each in (model, never_ends):
-        read = [event.source_words_read for event in deltas(translate(Driver(each, vocabulary), session, source_words).events["s"])]
+        read = [
+            event.source_words_read
+            for event in deltas(translate(Driver(each, vocabulary), session, source_words).events["s"])
+        ]
         assert read == sorted(read)
         assert all(1 <= n <= num_words for n in read)
     if session.mode == "streaming":

@@ -31,6 +31,7 @@ from tests.worker.core.conftest import MODELS, SESSIONS, WORDS
 from tests.worker.core.drive import Driver, check_stream, deltas, timeless
 from tests.worker.fakes import LATIN, PROMPT, FakeModel, FakeVocabulary
 from worker.core import session as sessions
+from worker.core.state import backlog_words, deadline_ms, lanes
 
 TALKATIVE = FakeModel(tokens=LATIN, eos=0.1)
 CREATE = SessionCreate(session=Session(policy=WaitK(k=2)))
@@ -55,7 +56,8 @@ EVENTS = st.one_of(
     st.just(InputTextFinalize()),
     st.just(SessionClose()),
     SESSIONS.map(lambda session: SessionCreate(session=session)),
-    st.sampled_from(["manual", "sentence"]).map(lambda mode: SessionUpdate(session=SessionPatch(segmentation=mode))),
+    st.just(SessionUpdate(session=SessionPatch(segmentation="manual"))),
+    st.just(SessionUpdate(session=SessionPatch(segmentation="sentence"))),
     st.just(SessionUpdate(session=SessionPatch(target_language="tlh"))),
 )
 
@@ -84,11 +86,12 @@ def test_any_script_gives_a_legal_stream(
         driver.run()
         assert driver.state.phase is SessionPhase.CLOSED
         driver.plan()
-        assert sessions.lanes(driver.state) == frozenset()
+        assert lanes(driver.state) == frozenset()
     check_stream(driver.events["s"])
 
 
 # The ordinary life
+
 
 def test_create_answers_with_all_options() -> None:
     """`session.created` is the first event; it carries the options and the model."""
@@ -211,6 +214,7 @@ def test_delays_count_from_the_needed_word() -> None:
 
 # Sentences
 
+
 @pytest.mark.parametrize(
     ("text", "num_words"),
     [
@@ -240,6 +244,7 @@ def test_finalize_behind_a_full_stop_adds_no_empty_segment() -> None:
 
 
 # Numbers
+
 
 def test_a_duplicate_is_counted_and_ignored() -> None:
     """An event that arrives twice counts once."""
@@ -278,9 +283,9 @@ def test_the_end_marker_is_no_backlog() -> None:
     """Words count until they are in a lane; the end of a segment never counts, read or not."""
     driver = Driver(FakeModel(tokens=LATIN, eos=0.0), FakeVocabulary(replace(PROMPT, max_target_tokens=500)))
     driver.step(SessionCreate(session=Session(policy=WaitK(k=9))), append("a b"), InputTextFinalize(), append("c"))
-    assert sessions.backlog_words(driver.state) == 3
+    assert backlog_words(driver.state) == 3
     driver.tick()
-    assert sessions.backlog_words(driver.state) == 1
+    assert backlog_words(driver.state) == 1
 
 
 def test_a_segment_beyond_the_model_is_refused_whole() -> None:
@@ -317,18 +322,19 @@ def test_a_refusal_by_the_model_leaves_the_options() -> None:
 
 # Time
 
+
 def test_an_idle_session_is_flushed_and_closed() -> None:
     """At its deadline a session goes the way of a close, for the reason `idle`; before it, nothing happens."""
     driver = Driver(TALKATIVE)
     driver.step(SessionCreate(session=Session(limits=Limits(idle_timeout_ms=1000), policy=WaitK(k=9))), append("a b"))
-    assert sessions.deadline_ms(driver.state) == 1000
+    assert deadline_ms(driver.state) == 1000
     driver.keep("s", sessions.expire(driver.state, 999))
     assert driver.state.phase is SessionPhase.OPEN
     driver.keep("s", sessions.expire(driver.state, 1000))
     driver.run()
     assert kinds(driver)[-2:] == [SegmentDone, SessionClosed]
     assert driver.events["s"][-1].reason == "idle"  # type: ignore[union-attr]
-    assert sessions.deadline_ms(driver.state) is None
+    assert deadline_ms(driver.state) is None
 
 
 def test_every_event_puts_the_deadline_off() -> None:
@@ -339,10 +345,11 @@ def test_every_event_puts_the_deadline_off() -> None:
     driver.step(append("a"))
     driver.now_ms = 900
     driver.step(CREATE)
-    assert sessions.deadline_ms(driver.state) == 500 + CREATE.session.limits.idle_timeout_ms
+    assert deadline_ms(driver.state) == 500 + CREATE.session.limits.idle_timeout_ms
 
 
 # Many sessions
+
 
 @given(
     model=MODELS,

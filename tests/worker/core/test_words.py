@@ -45,7 +45,7 @@ def test_no_space_is_invented(text: str) -> None:
 
 @given(st.one_of(MIXED, st.text(max_size=20)))
 def test_split_loses_nothing(text: str) -> None:
-    """All characters but white space are there, in order; no word is empty or holds white space; a word is its own only word."""
+    """All characters but white space are there, in order; no word is empty; a word is its own only word."""
     found = words.split_words(text)
     assert "".join(found) == "".join(text.split())
     assert all(word and word == "".join(word.split()) for word in found)
@@ -84,7 +84,9 @@ def test_examples(text: str, expected: list[str]) -> None:
     assert words.split_words(text) == expected
 
 
-@pytest.mark.parametrize(("left", "right", "expected"), [("は、", "今", ""), ("a.", "B", " "), ("を", "Redis", " "), ("", "a", "")])
+@pytest.mark.parametrize(
+    ("left", "right", "expected"), [("は、", "今", ""), ("a.", "B", " "), ("を", "Redis", " "), ("", "a", "")]
+)
 def test_separator_examples(left: str, right: str, expected: str) -> None:
     """A space stands between words unless both are of scripts that have none."""
     assert words.separator(left, right) == expected

@@ -41,7 +41,7 @@ def test_languages_it_lacks(starter_vocabulary: Vocabulary, session: Session, pa
     """The error says which option, what was asked and what there is."""
     with pytest.raises(UnsupportedLanguage, match=names) as caught:
         starter_vocabulary.prompt(session)
-    assert (caught.value.code, caught.value.param) == ("unsupported_language", param)
+    assert (caught.value.code, caught.value.param) == ("unsupported_language", f"$.session.{param}")
 
 
 @pytest.mark.parametrize("prompt", ["Summarize this.", "Translate to French: Hello", ""])

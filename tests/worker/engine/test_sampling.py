@@ -26,7 +26,7 @@ def choose(logits: mx.array, draw: Draw, sampler: Sampler = FREE, drafts: tuple[
 @given(logits=LOGITS, temperature=st.sampled_from([0.0, 1e-9, 1e-300]))
 def test_cold_is_argmax(logits: list[float], temperature: float) -> None:
     """Temperature 0, and what is 0 for all purposes, takes the most likely token."""
-    assert choose(mx.array([logits]), Draw(temperature=temperature)) == [int(np.argmax(np.float32(logits)))]
+    assert choose(mx.array([logits]), Draw(temperature=temperature)) == [int(np.argmax(np.array(logits, np.float32)))]
 
 
 def test_draws_follow_the_softmax() -> None:
@@ -50,7 +50,15 @@ def test_seeds_and_positions_differ() -> None:
 @given(rows=st.lists(LOGITS, min_size=2, max_size=5), seed=st.integers(0, 2**63 - 1), position=st.integers(0, 10**6))
 def test_a_draw_depends_on_its_position_only(rows: list[list[float]], seed: int, position: int) -> None:
     """Token i of a row with drafts is the token that a row of its own at that position gives."""
-    draw = Draw(temperature=0.9, top_p=0.8, repetition_penalty=1.3, context_tokens=3, history=(1, 2), seed=seed, position=position)
+    draw = Draw(
+        temperature=0.9,
+        top_p=0.8,
+        repetition_penalty=1.3,
+        context_tokens=3,
+        history=(1, 2),
+        seed=seed,
+        position=position,
+    )
     drafts = tuple(range(3, 3 + len(rows) - 1))
     together = choose(mx.array(rows), draw, drafts=drafts)
     for i, logits in enumerate(rows):
@@ -61,7 +69,7 @@ def test_a_draw_depends_on_its_position_only(rows: list[list[float]], seed: int,
 @given(logits=LOGITS, top_p=st.floats(1e-9, 0.99), seed=st.integers(0, 1000))
 def test_top_p_keeps_the_nucleus(logits: list[float], top_p: float, seed: int) -> None:
     """Only tokens whose likelier ones have less than top_p together are drawn; the likeliest always may be."""
-    scores = np.float64(np.float32(logits))
+    scores = np.array(logits, np.float32).astype(np.float64)
     probabilities = np.exp(scores - scores.max())
     probabilities /= probabilities.sum()
     drawn = set(choose(mx.array([logits] * 20), Draw(temperature=1.0, top_p=top_p, seed=seed)))
@@ -82,7 +90,7 @@ def test_repetition_penalty_is_that_of_mlx_lm(
     processor = make_repetition_penalty(penalty, context)
     expected = processor(mx.array(history, mx.int32) if history else [], mx.array([logits]))
     draw = Draw(repetition_penalty=penalty, context_tokens=context, history=history)
-    assert choose(mx.array([logits]), draw) == [int(mx.argmax(expected[0]).item())]
+    assert choose(mx.array([logits]), draw) == [mx.argmax(expected[0]).item()]
 
 
 def test_an_empty_context_penalises_nothing() -> None:
@@ -92,7 +100,11 @@ def test_an_empty_context_penalises_nothing() -> None:
     assert choose(logits, Draw(repetition_penalty=9.0, context_tokens=1, history=(0,))) == [1]
 
 
-@given(logits=st.lists(LOGITS, min_size=3, max_size=3), temperature=st.sampled_from([0.0, 1.0, 10.0]), top_p=st.sampled_from([0.01, 1.0]))
+@given(
+    logits=st.lists(LOGITS, min_size=3, max_size=3),
+    temperature=st.sampled_from([0.0, 1.0, 10.0]),
+    top_p=st.sampled_from([0.01, 1.0]),
+)
 def test_masks_hold_at_any_temperature(logits: list[list[float]], temperature: float, top_p: float) -> None:
     """Forbidden tokens never come; where a word must begin, only those that begin one, at the first place only."""
     starts, forbidden = mx.arange(V) % 3 == 0, mx.arange(V) < 6

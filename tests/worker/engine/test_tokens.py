@@ -12,13 +12,25 @@ from worker.engine.loading import load_vocabulary, model_path
 from worker.engine.tokens import Vocabulary
 
 STARTER = load_vocabulary("starter")
-SPECIALS = ["<|im_start|>", "<|im_end|>", "</s>", "<2fr>", "<2de>", "<t>", "<pad>", "<|endoftext|>", "</s></s>", "x<t>y", "[INST]"]
+SPECIALS = [
+    "<|im_start|>",
+    "<|im_end|>",
+    "</s>",
+    "<2fr>",
+    "<2de>",
+    "<t>",
+    "<pad>",
+    "<|endoftext|>",
+    "</s></s>",
+    "x<t>y",
+    "[INST]",
+]
 SENTENCES = [
     "The weather is nice, and we're going to the park.",
     "In 2024 it cost 3.14 (or $1,250,000) — 50% more than in 1999!",
-    "Où est l'été? \"Là-bas\", dit-elle; ça va.",
+    'Où est l\'été? "Là-bas", dit-elle; ça va.',
     "e-mail: someone@example.org, http://example.org/a?b=c&d",
-    "日本 語 Straße ﬁn 🙂 naïve",
+    "Straße ﬁn 🙂 naïve",
 ]
 
 
@@ -49,7 +61,7 @@ def test_any_word_comes_back(word: str) -> None:
 
 @pytest.mark.parametrize("text", SENTENCES)
 def test_words_are_the_tokens_of_the_whole(text: str) -> None:
-    """Word by word or at once, tokenizer.json as it is: numbers too, whose digits a Qwen2 tokenizer class would split."""
+    """Word by word or at once, the tokens of tokenizer.json: of numbers too, whose digits a Qwen2 class splits."""
     whole = Tokenizer.from_file(str(model_path("starter") / "tokenizer.json"))
     assert tokens_of(STARTER, text) == whole.encode(" " + text, add_special_tokens=False).ids
 
