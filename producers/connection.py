@@ -6,9 +6,9 @@ add the two.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from msgspec import Struct
@@ -21,6 +21,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from producers.errors import BrokerRefused, BrokerUnreachable, InvalidBrokerUrl
+
+_T = TypeVar("_T")
 
 Broker: TypeAlias = Redis | str
 """A client of redis-py, or the URL of a Redis: `redis://`, `rediss://` or `unix://`."""
@@ -118,10 +120,23 @@ def broker_errors(address: str) -> Iterator[None]:
         raise BrokerRefused(address, str(failure)) from failure
 
 
-async def deliver_cancellation() -> None:
-    """A cancellation that is due, such as Ctrl-C's, is raised here.
+async def interruptibly(call: Awaitable[_T]) -> _T:
+    """The outcome of a call of redis-py; a cancellation, such as a time-out's or Ctrl-C's, always gets through.
 
-    redis-py begins a command with a time-out of 0 s; Python 3.11's `asyncio.timeout` takes a cancellation that is due
-    at that moment for its own, and swallows it.
+    redis-py sends inside `asyncio.wait_for`, which before Python 3.12 swallows a cancellation that comes at the moment
+    when the sending is done; a blocking read would then go on as if nothing had happened.
     """
-    await asyncio.sleep(0)
+    task = asyncio.ensure_future(call)
+    task.add_done_callback(_take_note)
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    return task.result()
+
+
+def _take_note(task: asyncio.Future[Any]) -> None:
+    # Nobody waits for a call that was left behind; without this, its failure would be reported as forgotten.
+    if not task.cancelled():
+        task.exception()

@@ -12,7 +12,7 @@ from secrets import token_hex
 from types import TracebackType
 from typing import Any, Final, Self
 
-from producers.connection import Broker, Link, broker_errors, deliver_cancellation, open_writer
+from producers.connection import Broker, Link, broker_errors, interruptibly, open_writer
 from producers.errors import BrokerRefused, SessionExists
 from producers.outbox import Outbox
 from producers.tail import resume_outbox
@@ -101,7 +101,7 @@ class Publisher:
         async with self._lock:
             if self._outbox.phase is SessionPhase.ABSENT:
                 with broker_errors(self.address):
-                    is_taken = await self._link.client.exists(self._source)
+                    is_taken = await interruptibly(self._link.client.exists(self._source))
                 if is_taken:
                     raise SessionExists(
                         f"expected a new session, got the id of one that is there: {self.session_id}. "
@@ -145,7 +145,6 @@ class Publisher:
 
     async def _send(self, event: ClientEvent) -> None:
         async with self._lock:
-            await deliver_cancellation()
             self._outbox.put(event)
             await self._flush()
 
@@ -162,7 +161,7 @@ class Publisher:
         pipeline.xadd(self._bell, {BELL_FIELD: self.session_id}, maxlen=MAX_BELL_ENTRIES, approximate=True)
         pipeline.expire(self._bell, ABANDONED_TTL_S)
         with broker_errors(self.address):
-            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+            replies: list[Any] = await interruptibly(pipeline.execute(raise_on_error=False))
         self._settle(replies, len(unsent))
 
     def _settle(self, replies: list[Any], num_events: int) -> None:

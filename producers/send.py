@@ -136,9 +136,10 @@ class _Sending:
 
     async def _give_up(self) -> None:
         """A worker need not wait for more words: what has come is translated, then the session closes."""
-        if self._closes and self._publisher.phase is SessionPhase.OPEN:
+        publisher = self._publisher
+        if self._closes and publisher.phase is SessionPhase.OPEN and not publisher.num_unsent_events:
             with suppress(ProducerError, ProtocolError):
-                await self._publisher.close()
+                await publisher.close()
 
     def _announce(self) -> None:
         publisher = self._publisher

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 from redis.exceptions import AuthenticationError, AuthorizationError, ResponseError
 
-from producers.connection import BLOCK_MS, NO_ANSWER, Broker, broker_errors, deliver_cancellation, open_follower
+from producers.connection import BLOCK_MS, NO_ANSWER, Broker, broker_errors, interruptibly, open_follower
 from producers.cursor import Cursor
 from producers.errors import BrokerRefused
 from producers.tail import Entry, target_phase
@@ -103,10 +103,13 @@ class Subscriber:
     async def _fill_patiently(self) -> None:
         num_failures = 0
         while not self._entries and not self._cursor.has_ended:
-            await deliver_cancellation()
             try:
-                await self._read()
-                num_failures = 0
+                # Nothing changes inside: a read that is left behind must not deliver beside the next one.
+                if self._is_placed:
+                    self._entries.extend(await interruptibly(self._read()))
+                else:
+                    self._place(await interruptibly(self._phase()))
+                self._has_answered, num_failures = True, 0
             except NO_ANSWER as failure:
                 num_failures += 1
                 if num_failures == 1 and self._has_answered:
@@ -122,24 +125,20 @@ class Subscriber:
             with broker_errors(self.address):
                 raise failure
 
-    async def _read(self) -> None:
-        """Whatever is there behind the last event, after at most one blocking read."""
-        client = self._link.client
-        if not self._is_placed:
-            await self._find_place()
-            return
+    async def _read(self) -> list[Entry]:
+        """What is there behind the last event, after at most one blocking read."""
         streams: Any = {target_key(self.session_id): self._cursor.last_id}
         # The first read does not block, so that a broker which answers is known as such at once.
         block_ms = BLOCK_MS if self._has_answered else 1
-        reply: Any = await client.xread(streams, count=PAGE_ENTRIES, block=block_ms)
-        self._has_answered = True
-        self._entries.extend(entry for _, entries in reply for entry in entries)
+        reply: Any = await self._link.client.xread(streams, count=PAGE_ENTRIES, block=block_ms)
+        return [entry for _, entries in reply for entry in entries]
 
-    async def _find_place(self) -> None:
-        """The cursor knows in which phase the events after `after` begin."""
-        after = self.last_seq
-        phase = await target_phase(self._link.client, self.session_id, f"{after}-0")
+    async def _phase(self) -> SessionPhase:
+        """The phase in which the events after the first number begin."""
+        phase = await target_phase(self._link.client, self.session_id, self._cursor.last_id)
         # With nothing left up to there to tell, the session is taken as open: that is when readers resume.
-        self._cursor = Cursor(self.session_id, after=after, phase=phase or SessionPhase.OPEN)
+        return phase or SessionPhase.OPEN
+
+    def _place(self, phase: SessionPhase) -> None:
+        self._cursor = Cursor(self.session_id, after=self.last_seq, phase=phase)
         self._is_placed = True
-        self._has_answered = True

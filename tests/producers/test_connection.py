@@ -1,10 +1,20 @@
 """Connections: addresses without passwords, time-outs that fit, errors by kind."""
 
+import asyncio
+
 import pytest
 import redis.exceptions
 from redis.asyncio import Redis
 
-from producers.connection import BLOCK_MS, FOLLOW_TIMEOUT_S, address_of, broker_errors, open_follower, open_writer
+from producers.connection import (
+    BLOCK_MS,
+    FOLLOW_TIMEOUT_S,
+    address_of,
+    broker_errors,
+    interruptibly,
+    open_follower,
+    open_writer,
+)
 from producers.errors import BrokerRefused, BrokerUnreachable, InvalidBrokerUrl
 
 
@@ -58,3 +68,38 @@ def test_failures_are_told_apart(failure: Exception, expected: type[Exception]) 
     """No answer is one thing, a refusal another; both name the address."""
     with pytest.raises(expected, match="redis://here"), broker_errors("redis://here"):
         raise failure
+
+
+async def test_a_cancellation_gets_through_a_call_that_swallows_it() -> None:
+    """As redis-py's sending may do: whoever waits is free at once, and the call that is left behind harms nobody."""
+    has_begun, has_swallowed, may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def stubborn() -> None:
+        has_begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            has_swallowed.set()
+        await may_end.wait()
+        raise ConnectionError("too late for anybody")
+
+    waiting = asyncio.ensure_future(interruptibly(stubborn()))
+    await has_begun.wait()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await has_swallowed.wait()
+    may_end.set()
+
+
+async def test_outcomes_and_failures_come_through() -> None:
+    """Without a cancellation nothing is different."""
+
+    async def call(failure: Exception | None) -> int:
+        if failure:
+            raise failure
+        return 7
+
+    assert await interruptibly(call(None)) == 7
+    with pytest.raises(ConnectionError, match="mine"):
+        await interruptibly(call(ConnectionError("mine")))

@@ -5,7 +5,10 @@ import pytest
 from protocol import errors
 from protocol.errors import REMEDIES, ErrorCode, IllegalEvent, InvalidSessionId, ProtocolError, SequenceGap
 
-CLASSES = sorted(ProtocolError.__subclasses__(), key=lambda kind: kind.__name__)
+CLASSES = sorted(
+    (kind for kind in ProtocolError.__subclasses__() if kind.__module__ == errors.__name__),
+    key=lambda kind: kind.__name__,
+)
 
 
 @pytest.mark.parametrize("code", ErrorCode)

@@ -81,8 +81,8 @@ def running(redis_url: str, engine: Engine) -> Running:
 async def until(condition: Callable[[], bool]) -> None:
     """Returns once the condition holds; fails after the deadline. For what a worker tells nobody but its own memory."""
     async with asyncio.timeout(DEADLINE_S):
-        while not condition():
-            await asyncio.sleep(0)  # noqa: ASYNC110  # no event is set for it
+        while not condition():  # noqa: ASYNC110  # nobody sets an event for it
+            await asyncio.sleep(0)
 
 
 def create(**session: Any) -> Event:

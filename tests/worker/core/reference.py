@@ -1,7 +1,7 @@
 """Wait-k decoding of one segment, written down a second time and as naively as possible: no drafts, no state machine.
 
-For target word t: read min(k + t, N + 1) segments, feed the last token again, sample the first token of the word (which
-must begin a word), go on to the token that begins the next word, throw that away. At the end of sequence: hold, read
+For target word t: read min(k + t, N + 1) segments, feed the last token again, sample the first token of the word, which
+must begin a word, go on to the token that begins the next word, throw that away. At the end of sequence: hold, read
 one more, try again.
 """
 

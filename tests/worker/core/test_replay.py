@@ -1,0 +1,72 @@
+"""Replay: a session rebuilt from its log goes on exactly where its published words end."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol import (
+    ClientEvent,
+    InputTextAppend,
+    InputTextFinalize,
+    OutputTextDelta,
+    SegmentDone,
+    ServerEvent,
+    Session,
+    SessionClose,
+    SessionClosed,
+    SessionCreate,
+)
+from tests.worker.core.conftest import MODELS, SESSIONS, VOCABULARIES, WORDS
+from tests.worker.core.drive import Driver, timeless
+from tests.worker.fakes import FakeModel, FakeVocabulary
+from worker.core import replay
+from worker.core import session as sessions
+from worker.core.state import State
+
+
+def rebuilt(driver: Driver, log: list[ClientEvent], published: list[ServerEvent]) -> Driver:
+    """A new worker with the session as its log and its target stream tell it."""
+    segment = sum(isinstance(event, SegmentDone) for event in published)
+    words = sum(isinstance(event, OutputTextDelta) and event.segment == segment for event in published)
+    other = Driver(driver.runner.model, driver.vocabulary)
+    state = State(number=0)
+    for event in log:
+        state, _ = sessions.step(state, event, now_ms=9, vocabulary=driver.vocabulary, model="fake", is_replay=True)
+    other.states["s"] = replay.resume(state, seq=len(published), segment=segment, words=words, created_ms=0, now_ms=9)
+    assert replay.is_behind(other.state, segment=segment, words=words) == (words > 0)
+    return other
+
+
+def without_totals(events: list[ServerEvent]) -> list[dict[str, Any]]:
+    """The events without the closing total of target words, which no checkpoint carries over."""
+    return [
+        {key: value for key, value in event.items() if event["type"] != "SessionClosed" or key != "target_words"}
+        for event in timeless(events)
+    ]
+
+
+@given(
+    model=MODELS,
+    vocabulary=VOCABULARIES,
+    session=SESSIONS,
+    texts=st.lists(WORDS, min_size=1, max_size=3),
+    num_ticks=st.integers(0, 30),
+)
+def test_takeover_at_any_tick_changes_nothing(
+    model: FakeModel, vocabulary: FakeVocabulary, session: Session, texts: list[list[str]], num_ticks: int
+) -> None:
+    """What was published before the takeover and what comes after it are the stream of a session that never moved."""
+    spoken = [e for text in texts for e in (InputTextAppend(text=" ".join(text)), InputTextFinalize())]
+    log: list[ClientEvent] = [SessionCreate(session=session), *spoken, SessionClose()]
+    driver = Driver(model, vocabulary)
+    driver.step(*log)
+    for _ in range(num_ticks):
+        driver.tick()
+    published = list(driver.events["s"])
+    if isinstance(published[-1], SessionClosed):
+        return
+    other = rebuilt(driver, log, published).run()
+    driver.run()
+    fresh = [event for event in other.events["s"] if event.seq > len(published)]
+    assert without_totals([*published, *fresh]) == without_totals(driver.events["s"])
