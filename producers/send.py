@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from producers.connection import broker_errors, open_writer
 from producers.console import FAILED, follow, run_command, say, worker_hint
-from producers.errors import ProducerError
+from producers.errors import BrokerRefused, BrokerUnreachable, ProducerError
 from producers.options import add_session_arguments, given_options, session_of_options
 from producers.publisher import Publisher
 from producers.sources import PARAGRAPH, file_lines, paced, stdin_lines, text_lines, words
@@ -114,6 +114,8 @@ class _Sending:
             if self._closes:
                 await self._publisher.close()
                 self._sent.events += 1
+        except (BrokerUnreachable, BrokerRefused):
+            raise
         except BaseException:
             await self._give_up()
             raise
@@ -136,10 +138,9 @@ class _Sending:
 
     async def _give_up(self) -> None:
         """A worker need not wait for more words: what has come is translated, then the session closes."""
-        publisher = self._publisher
-        if self._closes and publisher.phase is SessionPhase.OPEN and not publisher.num_unsent_events:
+        if self._closes and self._publisher.phase is SessionPhase.OPEN:
             with suppress(ProducerError, ProtocolError):
-                await publisher.close()
+                await self._publisher.close()
 
     def _announce(self) -> None:
         publisher = self._publisher

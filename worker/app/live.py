@@ -2,7 +2,7 @@
 published.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from protocol import ErrorCode, ProtocolError, ServerEvent, SessionCreate, SessionPhase, decode_client, peek_seq
 from protocol.keys import EVENT_FIELD
@@ -36,13 +36,9 @@ class Live:
         phase = SessionPhase(saved.status)
         replayed = phase in (SessionPhase.OPEN, SessionPhase.CLOSING)
         self.needs_replay = replayed
-        self.state = (
-            State(number=number)
-            if replayed
-            else State(
-                number=number, phase=phase, seq=saved.seq, source_seq=saved.source_seq, created_ms=saved.created_ms
-            )
-        )
+        self.state = State(number=number)
+        if not replayed:
+            self.state = State(number=number, phase=phase, seq=saved.progress.seq, source_seq=saved.source_seq)
 
     @property
     def is_open(self) -> bool:
@@ -52,18 +48,23 @@ class Live:
     @property
     def is_behind(self) -> bool:
         """Words that were published before a restart are still being written again."""
-        return replay.is_behind(self.state, segment=self.saved.segment, words=self.saved.words)
+        return replay.is_behind(self.state, self.saved.progress)
 
     def all_lanes(self) -> set[Lane]:
         """Lanes in use, and those to be freed."""
         return self.dropped | lanes(self.state)
 
-    def replay(self, entries: Iterable[Entry], vocabulary: Vocabulary, model: str) -> None:
-        """Steps through the log up to the checkpoint; what it led to has been published."""
+    def replay(self, entries: Iterable[Entry], refused: Container[str], vocabulary: Vocabulary, model: str) -> None:
+        """Steps through the log up to the checkpoint; what it led to has been published.
+
+        `refused` holds the ids of entries that were turned away for lack of room, which a log read again does not tell.
+        """
         for entry_id, fields in entries:
             try:
                 event = decode_client(fields.get(EVENT_FIELD.encode(), b""))
             except ProtocolError:
+                continue
+            if entry_id in refused:
                 continue
             self.state, _ = machine.step(
                 self.state, event, now_ms=_arrival_ms(entry_id, 0), vocabulary=vocabulary, model=model, is_replay=True
@@ -71,16 +72,8 @@ class Live:
 
     def resume(self, now_ms: int) -> None:
         """Replay is over: the session goes on behind its checkpoint."""
-        saved = self.saved
         self.needs_replay = False
-        self.state = replay.resume(
-            self.state,
-            seq=saved.seq,
-            segment=saved.segment,
-            words=saved.words,
-            created_ms=saved.created_ms,
-            now_ms=now_ms,
-        )
+        self.state = replay.resume(self.state, self.saved.progress, now_ms)
 
     def take(self, entry: Entry, now_ms: int, vocabulary: Vocabulary, model: str, *, admit: Callable[[], None]) -> None:
         """The session after one entry of its source stream."""
@@ -112,7 +105,7 @@ class Live:
         state, events = outcome
         self.state = state
         self.dropped |= before - lanes(state)
-        self.pending.extend(event for event in events if event.seq > self.saved.seq)
+        self.pending.extend(event for event in events if event.seq > self.saved.progress.seq)
 
     def commit(self) -> Commit | None:
         """What is to be published and saved; None where nothing has happened since."""
@@ -120,16 +113,11 @@ class Live:
             return None
         if self.is_behind:
             return None
-        state = self.state
-        first = state.segments[0] if state.segments else None
         point = Checkpoint(
-            status=state.phase.value,
-            seq=state.seq,
+            status=self.state.phase.value,
             cursor=self.cursor,
-            segment=first.index if first else state.num_segments,
-            words=len(first.lags) if first else 0,
-            source_seq=state.source_seq,
-            created_ms=state.created_ms,
+            source_seq=self.state.source_seq,
+            progress=replay.progress(self.state),
         )
         return Commit(self.session_id, self.epoch, tuple(self.pending), point)
 

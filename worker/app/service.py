@@ -191,16 +191,17 @@ class Service:
     async def _replay(self, live: Live) -> None:
         # An open session that a worker before us has left: its log is read again up to the checkpoint.
         cursor, end = "0-0", live.saved.cursor
+        refused = await self._store.refused(live.session_id)
         while True:
             page = (await self._store.read({live.session_id: cursor})).get(live.session_id, [])
             behind = [entry for entry in page if _order(entry[0]) <= _order(end)]
-            live.replay(behind, self.engine.vocabulary, self.settings.model)
+            live.replay(behind, refused, self.engine.vocabulary, self.settings.model)
             if len(behind) < PAGE_ENTRIES:
                 break
             cursor = behind[-1][0]
         live.resume(_now_ms())
         self._work.set()
-        self._log.info("session_resumed", session=live.session_id, epoch=live.epoch, events=live.saved.seq)
+        self._log.info("session_resumed", session=live.session_id, epoch=live.epoch, events=live.saved.progress.seq)
 
     # What is done
 

@@ -28,12 +28,13 @@ def language_name(code: str) -> str:
 
 
 def language_code(name: str) -> str:
-    """The code of a language given by name or code, lower case.
+    """The code of a language given by name, code or tag, lower case and without its region.
 
-    >>> language_code("French"), language_code("DE")
-    ('fr', 'de')
+    >>> language_code("French"), language_code("DE"), language_code("fr-CA")
+    ('fr', 'de', 'fr')
     """
-    return _CODES.get(name.lower(), name.lower())
+    primary = name.lower().partition("-")[0]
+    return _CODES.get(primary, primary)
 
 
 def split_instruction(prompt: str) -> tuple[str | None, str]:

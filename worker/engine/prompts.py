@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from protocol import Session
-from worker.core.languages import language_name, split_instruction
+from worker.core.languages import language_code, language_name, split_instruction
 from worker.core.ports import Prompt, Refused
 from worker.engine.card import Card
 from worker.engine.errors import UnsupportedModel
@@ -52,26 +52,26 @@ class TaggedPrompts:
 
     def prompt(self, session: Session) -> Prompt:
         """The language tag, the end token and the start of the target."""
-        language = session.target_language
+        asked = session.target_language
         if session.prompt is not None:
             named, rest = split_instruction(session.prompt)
             if named is None or rest.strip():
                 raise Refused(
-                    "this model only translates, its prompt may be 'Translate to French:' and the like, got "
-                    f"{session.prompt!r}; "
-                    "leave the prompt out and set target_language, or serve a chat model",
+                    "this model only translates: expected a prompt like 'Translate to French:', got "
+                    f"{session.prompt!r}; leave it out and set target_language, or serve a chat model",
                     param="$.session.prompt",
                 )
-            language = named
-        if session.source_language != self._card.source_language:
+            asked = named
+        if language_code(session.source_language) != self._card.source_language:
             raise UnsupportedLanguage(
                 f"this model translates from {self._card.source_language}, got source_language "
                 f"{session.source_language!r}",
                 param="$.session.source_language",
             )
+        language = asked and language_code(asked)
         if language not in self._tags:
             raise UnsupportedLanguage(
-                f"this model translates into {self.languages}, got target_language {language!r}",
+                f"this model translates into {self.languages}, got target_language {asked!r}",
                 param="$.session.target_language",
             )
         return Prompt(

@@ -11,12 +11,14 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from protocol import ServerEvent, encode, source_key, state_key, target_key
-from protocol.keys import ABANDONED_TTL_S, CLOSED_TTL_S
+from protocol import Error, ErrorCode, ServerEvent, decode_server, encode, source_key, state_key, target_key
+from protocol.keys import ABANDONED_TTL_S, CLOSED_TTL_S, EVENT_FIELD
+from worker.core.replay import Progress
 
 _LUA = Path(__file__).parent / "lua"
 MAX_TARGET_ENTRIES = 100_000
 PAGE_ENTRIES = 256
+_NO_ROOM = frozenset({ErrorCode.BACKLOG_FULL, ErrorCode.WORKER_FULL})
 Entry = tuple[str, dict[bytes, bytes]]
 
 
@@ -29,12 +31,9 @@ class Checkpoint(msgspec.Struct, frozen=True):
     """How far a session has come, as its state hash tells."""
 
     status: str = "absent"  # a SessionPhase
-    seq: int = 0  # target events published
     cursor: str = "0-0"  # last source entry whose events have been applied
-    segment: int = 0  # first segment that is not done
-    words: int = 0  # words of it that are published
     source_seq: int | None = None  # the producer's last number
-    created_ms: int = 0
+    progress: Progress = Progress()
 
 
 class Commit(msgspec.Struct, frozen=True):
@@ -78,6 +77,20 @@ class Store:
             pages[session_id] = [(entry_id.decode(), fields or {}) for entry_id, fields in answer]
         return pages
 
+    async def refused(self, session_id: str) -> frozenset[str]:
+        """Ids of the source entries that the session's worker has turned away for lack of room."""
+        found: set[str] = set()
+        last = "-"
+        while page := await self._page(target_key(session_id), last):
+            events = (decode_server(fields[EVENT_FIELD.encode()]) for _, fields in page)
+            found |= {event.source_id or "" for event in events if isinstance(event, Error) and event.code in _NO_ROOM}
+            last = f"({page[-1][0].decode()}"
+        return frozenset(found)
+
+    async def _page(self, key: str, first: str) -> list[Any]:
+        page: Any = await self._redis.xrange(key, min=first, count=PAGE_ENTRIES)
+        return list(page)
+
     async def _evaluate(self, name: str, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
         # EVALSHA in a pipeline; a server that has forgotten the script (a restart) gets it again. Repeating is
         # harmless.
@@ -105,15 +118,13 @@ def _opened(answer: Any) -> tuple[int, Checkpoint]:
     if isinstance(answer, Exception):
         raise answer
     epoch, *saved = answer
-    status, seq, cursor, segment, words, source_seq, created_ms = (v.decode() if v is not None else "" for v in saved)
+    status, cursor, source_seq, *numbers = (value.decode() if value is not None else "" for value in saved)
+    seq, segment, words, target_words, created_ms = (int(number or 0) for number in numbers)
     return int(epoch), Checkpoint(
         status=status or "absent",
-        seq=int(seq or 0),
         cursor=cursor or "0-0",
-        segment=int(segment or 0),
-        words=int(words or 0),
         source_seq=int(source_seq) if source_seq else None,
-        created_ms=int(created_ms or 0),
+        progress=Progress(seq=seq, segment=segment, words=words, target_words=target_words, created_ms=created_ms),
     )
 
 
@@ -122,12 +133,14 @@ def _commit_call(commit: Commit) -> tuple[list[str], list[Any]]:
     session_id = commit.session_id
     ttl_s = CLOSED_TTL_S if point.status == "closed" else ABANDONED_TTL_S
     source_seq = "" if point.source_seq is None else point.source_seq
-    first = commit.events[0].seq if commit.events else point.seq + 1
+    done = point.progress
+    first = commit.events[0].seq if commit.events else done.seq + 1
     return (
         [state_key(session_id), target_key(session_id), source_key(session_id)],
         [
             *(commit.epoch, ttl_s, MAX_TARGET_ENTRIES),
-            *(point.status, point.cursor, point.segment, point.words, source_seq, point.created_ms),
+            *(point.status, point.cursor, source_seq),
+            *(done.segment, done.words, done.target_words, done.created_ms),
             *(first, *(encode(event) for event in commit.events)),
         ],
     )

@@ -279,3 +279,18 @@ async def test_a_worker_is_configured_while_it_runs(raw: Raw, running: Running) 
             await raw.client.xadd("decalage:workers:configure", {"event": data})
         await until(lambda: service.budget.max_rows == 7)
         assert service.max_sessions == 3
+
+
+async def test_what_was_turned_away_stays_away_after_a_restart(raw: Raw, running: Running) -> None:
+    """Words refused for a full backlog are not in the translation of the worker that replays the log."""
+    limits = {"max_backlog_words": 4}
+    async with running():
+        await raw.say("talk", create(limits=limits, policy={"type": "wait-k", "k": 50}), append("I do not"))
+        await raw.say("talk", append("want to go home"))
+        assert (await raw.hear("talk", "error"))[-1]["code"] == "backlog_full"
+    async with running():
+        await raw.say("talk", append("know."), CLOSE)
+        heard = await raw.hear("talk", "session.closed")
+    assert heard[-2]["text"] == "Je ne sais pas."
+    assert heard[-1]["source_words"] == 4
+    assert heard[-1]["target_words"] == 4

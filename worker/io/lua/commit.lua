@@ -1,24 +1,25 @@
 -- Publishes target events and saves the checkpoint, if the worker still owns the session.
 -- One script, because an event without its checkpoint would be published twice after a takeover.
 -- KEYS[1] state hash  KEYS[2] target stream  KEYS[3] source stream
--- ARGV[1] epoch  [2] TTL in seconds  [3] longest target stream  [4] status  [5] cursor  [6] segment  [7] words
---     [8] the producer's last seq, or ''  [9] created_ms  [10] seq of the first event  [11…] events
+-- ARGV[1] epoch  [2] TTL in seconds  [3] longest target stream  [4] status  [5] cursor
+--     [6] the producer's last seq, or ''  [7] segment  [8] words  [9] target_words  [10] created_ms
+--     [11] seq of the first event  [12…] events
 -- Entry ids are <seq>-0: an event whose seq is there already is a repetition, and a success.
 -- Returns the last seq, or 'FENCED' for a worker that has lost the session.
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then
   return 'FENCED'
 end
 local last = tonumber(redis.call('HGET', KEYS[1], 'seq') or '0')
-local first = tonumber(ARGV[10])
-for i = 11, #ARGV do
-  local seq = first + i - 11
+local first = tonumber(ARGV[11])
+for i = 12, #ARGV do
+  local seq = first + i - 12
   if seq > last then
     redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], string.format('%d-0', seq), 'event', ARGV[i])
     last = seq
   end
 end
-redis.call('HSET', KEYS[1], 'status', ARGV[4], 'seq', string.format('%d', last), 'cursor', ARGV[5], 'segment', ARGV[6],
-  'words', ARGV[7], 'source_seq', ARGV[8], 'created_ms', ARGV[9])
+redis.call('HSET', KEYS[1], 'status', ARGV[4], 'cursor', ARGV[5], 'source_seq', ARGV[6], 'segment', ARGV[7],
+  'words', ARGV[8], 'target_words', ARGV[9], 'created_ms', ARGV[10], 'seq', string.format('%d', last))
 for _, key in ipairs(KEYS) do
   redis.call('EXPIRE', key, ARGV[2])
 end
