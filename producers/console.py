@@ -1,6 +1,7 @@
 """What `decalage send` and `decalage watch` share: exit codes, what is printed when, and the end of a pipe."""
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Coroutine
@@ -24,8 +25,11 @@ HINT_AFTER_S: Final = 3.0
 View: TypeAlias = Transcript | JsonLines
 
 
-def run_command(command: Coroutine[Any, Any, int]) -> int:
-    """The command's exit code; a failure is one line on the standard error, never a traceback."""
+def run_command(command: Coroutine[Any, Any, int], *, as_json: bool = False) -> int:
+    """The command's exit code; a failure is one line on the standard error, never a traceback.
+
+    `as_json`: the failure is a JSON object on the standard output too.
+    """
     try:
         code = asyncio.run(command)
         sys.stdout.flush()
@@ -37,8 +41,15 @@ def run_command(command: Coroutine[Any, Any, int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except (ProducerError, ProtocolError, TimeoutError) as failure:
-        say(f"error: {failure}")
-        return FAILED
+        return fail(str(failure), code=str(getattr(failure, "code", "failed")), as_json=as_json)
+
+
+def fail(message: str, *, code: str = "invalid_input", as_json: bool = False) -> int:
+    """The exit code of a failure, which has been told."""
+    if as_json:
+        print(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False), flush=True)
+    say(f"decalage: error: {message}")
+    return FAILED
 
 
 def say(line: str) -> None:

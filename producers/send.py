@@ -10,7 +10,7 @@ from contextlib import suppress
 from msgspec import Struct
 
 from producers.connection import broker_errors, open_writer
-from producers.console import FAILED, follow, run_command, say, worker_hint
+from producers.console import fail, follow, run_command, say, worker_hint
 from producers.errors import BrokerRefused, BrokerUnreachable, ProducerError
 from producers.options import add_session_arguments, given_options, session_of_options
 from producers.publisher import Publisher
@@ -53,12 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, url: str) -> int:
     """The text is in the session's stream at this broker; 0, 1 for an error, 130 for Ctrl-C."""
     if args.keep_open and args.close:
-        say("error: expected one of --keep-open and --close, got both")
-        return FAILED
+        return fail("expected one of --keep-open and --close, got both", as_json=args.json)
     if args.text and args.file:
-        say("error: expected TEXT or --file, got both")
-        return FAILED
-    return run_command(_send(args, url))
+        return fail("expected TEXT or --file, got both", as_json=args.json)
+    return run_command(_send(args, url), as_json=args.json)
 
 
 async def _send(args: argparse.Namespace, url: str) -> int:
@@ -105,11 +103,11 @@ class _Sending:
 
     async def run(self) -> None:
         """Everything is sent, and the session closed if that was wanted; also if sending is given up."""
-        self._announce()
         try:
             if not self._is_joined:
                 await self._publisher.create()
                 self._sent.events += 1
+            self._announce()
             await self._send_text()
             if self._closes:
                 await self._publisher.close()

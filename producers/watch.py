@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, url: str) -> int:
     """The session at this broker has been shown; 0 when it closed, 1 for an error, 130 for Ctrl-C."""
-    return run_command(_watch(args, url))
+    return run_command(_watch(args, url), as_json=args.json)
 
 
 async def _watch(args: argparse.Namespace, url: str) -> int:
@@ -44,7 +44,7 @@ async def _newest(url: str) -> str | None:
     finally:
         await link.close()
     if session_id is None:
-        say(f"error: expected a session at {link.address}, got none: open one with `decalage send`, then watch it")
+        say(f"decalage: error: expected a session at {link.address}, got none: open one with `decalage send`, then watch it")
     else:
         say(f"session {session_id}")
     return session_id

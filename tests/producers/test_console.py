@@ -24,7 +24,7 @@ def test_exit_codes_and_one_line_errors(capsys: pytest.CaptureFixture[str]) -> N
     assert run_command(result(7)) == 7
     for failure in (BrokerRefused("redis://h", "no"), InvalidEvent("bad"), TimeoutError("late")):
         assert run_command(result(0, failure)) == FAILED
-        assert capsys.readouterr().err == f"error: {failure}\n"
+        assert capsys.readouterr().err == f"decalage: error: {failure}\n"
     with pytest.raises(ZeroDivisionError):
         run_command(result(0, ZeroDivisionError()))
     assert BROKEN_PIPE > 128

@@ -87,7 +87,7 @@ async def test_a_session_that_is_there_is_joined_and_stays_open(redis_url: str, 
     ]
     outcome = await run("send", redis_url, "late", "--session", "talk")
     assert outcome.code == 1
-    assert "error: input_text.append while the session is closing" in outcome.err
+    assert "decalage: error: input_text.append while the session is closing" in outcome.err
 
 
 async def test_keep_open_leaves_a_new_session_open(redis_url: str, redis_client: Redis) -> None:
@@ -147,7 +147,7 @@ async def test_bad_input_is_one_line_and_code_1(redis_url: str, tmp_path: Path) 
         assert "Traceback" not in outcome.err
     outcome = await run("send", "redis://:secret@127.0.0.1:1", "x")
     assert outcome.code == 1
-    assert "error: expected Redis at redis://127.0.0.1:1/0" in outcome.err
+    assert "decalage: error: expected Redis at redis://127.0.0.1:1/0" in outcome.err
     assert "secret" not in outcome.err
 
 

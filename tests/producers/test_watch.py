@@ -56,13 +56,13 @@ async def test_silence_and_bad_names_are_one_line(redis_url: str) -> None:
     """No traceback: the error, and exit code 1."""
     outcome = await run("watch", redis_url, "nobody", "--timeout", "0.1")
     assert outcome.code == 1
-    assert outcome.err.startswith("error: expected an event of session nobody")
+    assert outcome.err.startswith("decalage: error: expected an event of session nobody")
     outcome = await run("watch", redis_url, "no spaces")
     assert outcome.code == 1
-    assert outcome.err.startswith("error: expected a session id")
+    assert outcome.err.startswith("decalage: error: expected a session id")
     outcome = await run("watch", "redis://127.0.0.1:1", "talk")
     assert outcome.code == 1
-    assert outcome.err.startswith("error: expected Redis at redis://127.0.0.1:1/0")
+    assert outcome.err.startswith("decalage: error: expected Redis at redis://127.0.0.1:1/0")
     assert outcome.err.count("\n") == 1
 
 
