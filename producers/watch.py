@@ -1,10 +1,10 @@
 """`decalage watch`: the translation of a session, as it is made."""
 
 import argparse
-import math
 
 from producers.connection import broker_errors, open_writer
-from producers.console import FAILED, follow, run_command, say, worker_hint
+from producers.console import follow, run_command, say, worker_hint
+from producers.errors import SessionNotFound
 from producers.subscriber import Subscriber
 from producers.tail import newest_session
 from producers.transcript import JsonLines, Transcript
@@ -28,15 +28,13 @@ def run(args: argparse.Namespace, url: str) -> int:
 
 
 async def _watch(args: argparse.Namespace, url: str) -> int:
-    session_id: str | None = args.session or await _newest(url)
-    if session_id is None:
-        return FAILED
+    session_id: str = args.session or await _newest(url)
     view = JsonLines() if args.json else Transcript()
     async with Subscriber(url, session_id, after=args.after, timeout_s=args.timeout) as events:
         return await follow(events, view, hint=worker_hint(events.address))
 
 
-async def _newest(url: str) -> str | None:
+async def _newest(url: str) -> str:
     link = open_writer(url)
     try:
         with broker_errors(link.address):
@@ -44,25 +42,8 @@ async def _newest(url: str) -> str | None:
     finally:
         await link.close()
     if session_id is None:
-        say(f"decalage: error: expected a session at {link.address}, got none: open one with `decalage send`, then watch it")
-    else:
-        say(f"session {session_id}")
+        raise SessionNotFound(
+            f"expected a session at {link.address}, got none: open one with `decalage send`, then watch it"
+        )
+    say(f"session {session_id}")
     return session_id
-
-
-def event_number(text: str) -> int:
-    """A whole number from 0 on; raises ArgumentTypeError."""
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
-    return int(text)
-
-
-def seconds(text: str) -> float:
-    """A number above 0; raises ArgumentTypeError."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return value

@@ -8,6 +8,7 @@ ticks    plan -> engine thread -> settle -> commit
 
 import asyncio
 import contextlib
+import math
 import os
 import socket
 import time
@@ -59,9 +60,11 @@ class Service:
         self._fetching = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._turn = 0
+        self._drain_end_s = math.inf
 
     def stop(self) -> None:
         """Asks `run` to finish: no new words are taken, those in work are published, the shards given back."""
+        self._drain_end_s = time.monotonic() + self.settings.drain_ms / 1000
         self._stopping.set()
         self._work.set()
 
@@ -216,13 +219,9 @@ class Service:
                 self._work.clear()
                 continue
             await self._tick(plan)
-            if self._stopping.is_set() and time.monotonic() > self._drain_until():
+            if time.monotonic() > self._drain_end_s:
                 await self._publish()
                 return
-
-    def _drain_until(self) -> float:
-        self._drain_end = getattr(self, "_drain_end", time.monotonic() + self.settings.drain_ms / 1000)
-        return self._drain_end
 
     def _plan(self) -> scheduler.Plan:
         states = self.table.states()
