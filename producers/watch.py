@@ -47,3 +47,21 @@ async def _newest(url: str) -> str:
         )
     say(f"session {session_id}")
     return session_id
+
+
+def event_number(text: str) -> int:
+    """A whole number from 0 on; raises ArgumentTypeError."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """A number above 0; raises ArgumentTypeError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
