@@ -1,6 +1,7 @@
 """`decalage watch`: the translation of a session, as it is made."""
 
 import argparse
+import math
 
 from producers.connection import broker_errors, open_writer
 from producers.console import follow, run_command, say, worker_hint
