@@ -46,6 +46,11 @@ class Live:
         return self.state.phase in (SessionPhase.OPEN, SessionPhase.CLOSING)
 
     @property
+    def is_quiet(self) -> bool:
+        """Its producer rings no bell, and may still have something to say."""
+        return not self.rings and self.state.phase is not SessionPhase.CLOSED
+
+    @property
     def is_behind(self) -> bool:
         """Words that were published before a restart are still being written again."""
         return replay.is_behind(self.state, self.saved.progress)

@@ -34,7 +34,7 @@ from worker.io.metrics import Metrics
 from worker.io.store import PAGE_ENTRIES, Fenced, Store
 
 _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
-_SLOW_SWEEP = 20  # every so many sweeps, sessions that ring are looked at too: a bell may be lost with its producer
+_SLOW_SWEEP = 20  # every so many sweeps, others are looked at too: a bell may be lost, a closed session written to
 
 
 class Service:
@@ -146,7 +146,8 @@ class Service:
             met, all_met = await self._sweep.step()
             if all_met is not None:
                 self.table.prune(all_met)
-            known = {live.session_id: live.cursor for live in self.table if not live.rings or round_ % _SLOW_SWEEP == 0}
+            is_slow = round_ % _SLOW_SWEEP == 0
+            known = {live.session_id: live.cursor for live in self.table if is_slow or live.is_quiet}
             await self._fetch([name for name in met if name not in self.table] + await self._sweep.news(known))
             await asyncio.sleep(self.settings.sweep_ms / 1000)
 
