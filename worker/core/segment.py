@@ -138,8 +138,7 @@ def row(segment: Segment, max_source_tokens: int, min_source_tokens: int = 1) ->
     stop = segment.bounds[available if need is None else min(need, available)]
     source = segment.source[segment.fed_source : min(stop, segment.fed_source + max_source_tokens)]
     is_read = need is not None and need <= available and segment.fed_source + len(source) >= stop
-    draft = segment.draft if segment.session.speculation.enabled else ()
-    target = segment.target[segment.fed_target :] + draft if is_read else ()
+    target = segment.target[segment.fed_target :] + segment.draft if is_read else ()
     if not target and len(source) < max(1, min(min_source_tokens, max_source_tokens)):
         return None
     return Row(
@@ -147,7 +146,7 @@ def row(segment: Segment, max_source_tokens: int, min_source_tokens: int = 1) ->
         source=source,
         target=target,
         target_start=segment.fed_target,
-        num_drafts=len(draft) if target else 0,
+        num_drafts=len(segment.draft) if target else 0,
         draw=_draw(segment),
         plain=segment.prompt.plain,
     )
