@@ -51,7 +51,7 @@ def main() -> None:
     scorers = import_module("simuleval.evaluator.scorers.latency_scorer").LATENCY_SCORERS_DICT
     dice = random.Random(20)
     lines = []
-    for _ in range(200):
+    for _ in range(100):
         found = schedule(dice)
         found["words"] = values(found, scorers, is_computation_aware=False)
         found["ms"] = values(found, scorers, is_computation_aware=True)

@@ -1,0 +1,215 @@
+"""`decalage evaluate`: a model on a test set, offline and simultaneous, with everybody's own measures."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from worker.commands import arguments, output
+from worker.commands.faults import CommandError
+from worker.evaluation import defaults
+
+if TYPE_CHECKING:
+    from protocol import Session
+    from worker.commands.translation import Model
+    from worker.evaluation.corpus import Sentence
+    from worker.evaluation.report import Report
+    from worker.evaluation.run import Run, Translated
+
+HELP: Final = "score a model on a test set: quality, latency and speed under several policies"
+USAGE: Final = "--test FILE.tsv[.gz] [--wait-k K ...] [--offline] [options]"
+EXAMPLES: Final = """\
+Each line of the test set is a source, a tab and its reference. Without --wait-k and --offline: both, at k = 1 3 5 7.
+
+Examples:
+  decalage evaluate --test news.en-fr.tsv.gz --limit 300
+  decalage evaluate --test talks.tsv --to de --wait-k 3 --output old
+  decalage evaluate --model ./new --test talks.tsv --to de --wait-k 3 --compare old/wait-3.jsonl"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The parser knows the options of `decalage evaluate`."""
+    whole = arguments.whole
+    arguments.add_model(parser)
+    parser.add_argument("--test", type=Path, required=True, metavar="FILE", help="test set: TSV, gzipped or not")
+    parser.add_argument(
+        "--to",
+        type=arguments.language,
+        metavar="LANG",
+        help="target language (default: as x.en-fr.tsv names it)",
+    )
+    parser.add_argument("--wait-k", type=arguments.wait_k, nargs="+", metavar="K", help="write k words behind")
+    parser.add_argument("--offline", action="store_true", help="read the whole sentence first")
+    parser.add_argument(
+        "--oracle", action="store_true", help="each k again, earlier words encoded anew after every read"
+    )
+    parser.add_argument("--limit", type=whole(1), metavar="N", help="only the first N lines")
+    parser.add_argument("--seed", type=whole(0), metavar="S", help="with --limit: N lines drawn at random instead")
+    arguments.add_json(parser)
+    files = parser.add_argument_group("results")
+    files.add_argument(
+        "--output", type=Path, metavar="DIR", help="write POLICY.jsonl, scores.json and the curve.png there"
+    )
+    files.add_argument(
+        "--compare", type=Path, metavar="JSONL", help="paired bootstrap against this POLICY.jsonl of an earlier run"
+    )
+    files.add_argument(
+        "--beside", type=Path, nargs="+", default=[], metavar="DIR", help="earlier --output folders for the same curve"
+    )
+    _add_pace(parser)
+
+
+def _add_pace(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("pace")
+    group.add_argument(
+        "--rows",
+        type=arguments.whole(1, 4096),
+        default=defaults.ROWS,
+        metavar="N",
+        help="sentences translated at once; 1 for the times of a session alone (default: %(default)s)",
+    )
+    group.add_argument(
+        "--word-ms",
+        type=arguments.number(0, is_open=True),
+        default=defaults.WORD_MS,
+        metavar="MS",
+        help="a spoken source word, for the computation-aware latencies (default: %(default)g)",
+    )
+    group.add_argument(
+        "--max-new-words",
+        type=arguments.whole(1),
+        default=defaults.MAX_NEW_WORDS,
+        metavar="N",
+        help="words of a translation; a longer one is cut and counted (default: %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """0, once the figures are printed and the files, where wanted, are written."""
+    from worker.evaluation.errors import EvaluationError
+
+    _check(args)
+    try:
+        report = _evaluate(args)
+    except EvaluationError as error:
+        raise CommandError(str(error)) from error
+    if args.json:
+        from msgspec import to_builtins
+
+        output.print_json_line(to_builtins(report))
+        return 0
+    from worker.commands.evaluate_table import show
+
+    show(report)
+    if args.output is not None:
+        output.note(f"Results are in {args.output}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.seed is not None and args.limit is None:
+        raise CommandError("--seed draws the lines that --limit N leaves; give both, or neither for the whole test set")
+    if args.oracle and args.offline and args.wait_k is None:
+        raise CommandError("--oracle encodes again after every read of a wait-k; give it --wait-k K beside --offline")
+    if args.beside and args.output is None:
+        raise CommandError("--beside draws into the curve.png of --output DIR, which is missing")
+
+
+def _evaluate(args: argparse.Namespace) -> "Report":
+    # Everything that can be wrong with the arguments shows before the first sentence is translated.
+    from worker.commands.evaluate_results import compared, described, saved
+    from worker.commands.translation import load_model
+    from worker.evaluation.corpus import read_corpus
+    from worker.evaluation.records import check_same, read_records
+    from worker.evaluation.report import check_same_test, read_report
+
+    corpus = read_corpus(args.test, limit=args.limit, seed=args.seed)
+    baseline: list[Translated] | None = None
+    if args.compare is not None:
+        baseline = read_records(args.compare)
+        check_same(baseline, corpus)
+    earlier = [(folder, read_report(folder)) for folder in args.beside]
+    for folder, other in earlier:
+        check_same_test(folder, other, args.test.name, num_sentences=len(corpus), seed=args.seed)
+    if args.output is not None:
+        args.output.mkdir(parents=True, exist_ok=True)
+    languages = _languages(args)
+    model = load_model(args.model)
+    runs = _runs(args, model, _session(args, model, languages), corpus)
+    report = described(args, languages, runs)
+    if baseline is not None:
+        report = compared(report, runs, baseline, args.compare)
+    if args.output is not None:
+        saved(args.output, report, runs, earlier)
+    return report
+
+
+def _languages(args: argparse.Namespace) -> tuple[str, str]:
+    from worker.evaluation.corpus import direction
+
+    named = direction(args.test)
+    target = args.to or (named and named[1])
+    if target is None:
+        raise CommandError(f"the name {args.test.name!r} does not tell the languages; --to fr gives the target's")
+    return (named[0] if named else "en"), target
+
+
+def _session(args: argparse.Namespace, model: "Model", languages: tuple[str, str]) -> "Session":
+    from protocol import Limits, Session
+    from worker.core.ports import Refused
+    from worker.library.vocabulary import unsupported
+
+    source, target = languages
+    session = Session(source_language=source, target_language=target, limits=Limits(max_new_words=args.max_new_words))
+    try:
+        model.vocabulary.prompt(session)
+    except Refused as refused:
+        raise unsupported(refused) from refused
+    return session
+
+
+def _runs(args: argparse.Namespace, model: "Model", session: "Session", corpus: "list[Sentence]") -> "dict[str, Run]":
+    from msgspec.structs import replace
+
+    from worker.evaluation.oracle import Oracle
+    from worker.evaluation.policies import is_oracle
+    from worker.evaluation.run import translate
+    from worker.library.running import runner_of
+
+    runner = runner_of(model.engine, model.vocabulary)
+    found = {}
+    with _progress() as progress:
+        for name, chosen in _policies(args, session).items():
+            task = progress.add_task(name, total=len(corpus))
+
+            def advance(task: Any = task) -> None:
+                progress.advance(task)
+
+            engine = Oracle(runner) if is_oracle(name) else runner
+            translated = translate(engine, model.vocabulary, chosen, corpus, max_rows=args.rows, on_done=advance)
+            found[name] = replace(translated, policy=name)
+    return found
+
+
+def _policies(args: argparse.Namespace, session: "Session") -> "dict[str, Session]":
+    from worker.evaluation.policies import offline, oracle_name, policy_name, wait_k
+
+    is_default = args.wait_k is None and not args.offline
+    chosen = {}
+    for k in defaults.WAIT_K if is_default else args.wait_k or ():
+        options = wait_k(session, k)
+        chosen[policy_name(options)] = options
+        if args.oracle:
+            chosen[oracle_name(policy_name(options))] = options
+    if args.offline or is_default:
+        chosen[policy_name(offline(session))] = offline(session)
+    return chosen
+
+
+def _progress() -> Any:
+    import sys
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:>13}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())

@@ -1,0 +1,80 @@
+"""Test sets: a source, a tab and its reference on every line, gzipped or not."""
+
+import gzip
+import random
+import re
+import zlib
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from worker.evaluation.errors import UnusableCorpus
+
+_GZIP = b"\x1f\x8b"
+_DIRECTION = re.compile(r"(?:^|[._-])([a-z]{2,3})-([a-z]{2,3})\.tsv(?:\.gz)?$", re.IGNORECASE)
+
+
+class Sentence(msgspec.Struct, frozen=True):
+    """One line of a test set; `line` counts from 1 in its file."""
+
+    line: int
+    source: str
+    reference: str
+
+
+def read_corpus(path: Path, *, limit: int | None = None, seed: int | None = None) -> list[Sentence]:
+    """The sentences of a test set, in the file's order.
+
+    `limit` takes the first lines, with a `seed` as many lines drawn at random; the same seed draws the same ones. Blank
+    lines are passed over. Raises UnusableCorpus that names the line, OSError.
+    """
+    lines = _sentences(path)
+    found = list(lines if limit is None or seed is not None else islice(lines, limit))
+    if not found:
+        raise UnusableCorpus(f"{path} holds no sentences; expected lines of a source, a tab and a reference")
+    if limit is None or seed is None or limit >= len(found):
+        return found
+    drawn = random.Random(seed).sample(range(len(found)), limit)
+    return [found[i] for i in sorted(drawn)]
+
+
+def direction(path: Path) -> tuple[str, str] | None:
+    """Source and target language as a name such as `news.en-fr.tsv.gz` tells them; None where it does not.
+
+    >>> direction(Path("test.2016.en-fr.tsv.gz")), direction(Path("talk.tsv"))
+    (('en', 'fr'), None)
+    """
+    match = _DIRECTION.search(path.name)
+    return (match[1].lower(), match[2].lower()) if match else None
+
+
+def _sentences(path: Path) -> Iterator[Sentence]:
+    number = 0
+    try:
+        with path.open("rb") as file:
+            is_gzip = file.read(len(_GZIP)) == _GZIP
+        with gzip.open(path, "rb") if is_gzip else path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                if text.strip():
+                    yield _sentence(text, f"{path}, line {number}", number)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UnusableCorpus(f"{path} ends in the middle or is damaged: {error}; fetch it again") from error
+    except UnicodeDecodeError as error:
+        raise UnusableCorpus(
+            f"{path}, line {number}: expected UTF-8, got bytes that are none ({error.reason}); convert the file"
+        ) from error
+
+
+def _sentence(text: str, where: str, number: int) -> Sentence:
+    columns = [column.strip() for column in text.split("\t")]
+    if len(columns) != 2:
+        raise UnusableCorpus(
+            f"{where}: expected two columns, a source and a reference with a tab between them, got {len(columns)}"
+        )
+    if not all(columns):
+        empty = "source" if not columns[0] else "reference"
+        raise UnusableCorpus(f"{where}: the {empty} is empty; a score needs both, so take the line out or complete it")
+    return Sentence(number, *columns)

@@ -1,0 +1,23 @@
+"""Errors of the evaluation.
+
+EvaluationError
+|- UnusableCorpus       a test file that cannot be read as source and reference
+|- UnusableSentence     a sentence that the model cannot take
+`- NotComparable        results that do not belong to the same test set
+"""
+
+
+class EvaluationError(Exception):
+    """What was asked cannot be evaluated; the message says why and what to do."""
+
+
+class UnusableCorpus(EvaluationError):
+    """Expected a source, a tab and a reference on every line."""
+
+
+class UnusableSentence(EvaluationError):
+    """The model refuses one line of the test set, or fails on it."""
+
+
+class NotComparable(EvaluationError):
+    """Two results hold different sentences."""

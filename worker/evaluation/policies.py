@@ -1,0 +1,53 @@
+"""Policies by the names that results carry: `offline`, `wait-3`; `wait-3-oracle` is wait-3 with re-encoding."""
+
+from msgspec.structs import replace
+
+from protocol import Session, WaitK
+
+OFFLINE = "offline"
+_ORACLE = "-oracle"
+
+
+def offline(session: Session) -> Session:
+    """The session that reads everything before it writes.
+
+    >>> offline(Session()).mode
+    'completion'
+    """
+    return replace(session, mode="completion")
+
+
+def wait_k(session: Session, k: int) -> Session:
+    """The session that writes k words behind its source.
+
+    >>> wait_k(Session(), 5).policy.k
+    5
+    """
+    return replace(session, mode="streaming", policy=WaitK(k=k))
+
+
+def policy_name(session: Session) -> str:
+    """How the results of this session's policy are called.
+
+    >>> policy_name(offline(Session())), policy_name(Session())
+    ('offline', 'wait-3')
+    """
+    return OFFLINE if session.mode == "completion" else f"wait-{session.policy.k}"
+
+
+def oracle_name(policy: str) -> str:
+    """How the results of a policy are called where earlier target words are encoded again.
+
+    >>> oracle_name("wait-3")
+    'wait-3-oracle'
+    """
+    return policy + _ORACLE
+
+
+def is_oracle(policy: str) -> bool:
+    """Tell whether results of this name come from the re-encode oracle.
+
+    >>> is_oracle("wait-3-oracle"), is_oracle("wait-3")
+    (True, False)
+    """
+    return policy.endswith(_ORACLE)

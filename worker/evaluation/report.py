@@ -1,0 +1,71 @@
+"""All figures of one evaluation: what `scores.json` holds and `--json` prints."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from worker.evaluation.curve import Curve, Point
+from worker.evaluation.errors import NotComparable
+from worker.evaluation.policies import OFFLINE, is_oracle
+from worker.evaluation.quality import Difference
+from worker.evaluation.scores import Scores
+
+SCORES_FILE = "scores.json"
+CURVE_FILE = "curve.png"
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """A model on a test set under several policies."""
+
+    model: str
+    test: str
+    source_language: str
+    target_language: str
+    num_sentences: int
+    limit: int | None
+    seed: int | None
+    rows: int  # sentences to a tick: computing times are those of so many sessions at once
+    word_ms: float
+    policies: tuple[Scores, ...]
+    baseline: str | None = None  # the results file that the policies are compared with
+    differences: Mapping[str, tuple[Difference, ...]] = {}
+
+
+def curves(report: Report, name: str) -> dict[str, Curve]:
+    """The report's streaming policies as points, its offline BLEU; the oracle, where it ran, as a curve of its own."""
+    offline = next((scores.bleu.value for scores in report.policies if scores.policy == OFFLINE), None)
+    written = [scores for scores in report.policies if scores.policy != OFFLINE]
+    found = {name: Curve(_points(scores for scores in written if not is_oracle(scores.policy)), offline)}
+    oracle = Curve(_points(scores for scores in written if is_oracle(scores.policy)))
+    return found | ({f"{name}, re-encoded": oracle} if oracle.points else {})
+
+
+def _points(policies: Iterable[Scores]) -> list[Point]:
+    # A policy that wrote nothing has no latency, so no place.
+    return [
+        Point(scores.latency_words.al, scores.bleu.value, scores.policy)
+        for scores in policies
+        if scores.latency_words is not None
+    ]
+
+
+def read_report(folder: Path) -> Report:
+    """The report that an evaluation has left in this folder. Raises NotComparable, OSError."""
+    path = folder / SCORES_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Report)
+    except msgspec.MsgspecError as error:
+        raise NotComparable(
+            f"{path}: expected the figures that `decalage evaluate --output` writes, got {error}"
+        ) from error
+
+
+def check_same_test(folder: Path, report: Report, test: str, *, num_sentences: int, seed: int | None) -> None:
+    """Raises NotComparable unless the folder's report is about these sentences, as far as its figures tell."""
+    found, wanted = (report.test, report.num_sentences, report.seed), (test, num_sentences, seed)
+    if found != wanted:
+        raise NotComparable(
+            f"{folder}: expected figures of {num_sentences} sentences of {test} (seed {seed}), got "
+            f"{report.num_sentences} of {report.test} (seed {report.seed}); one curve shows one test set"
+        )
