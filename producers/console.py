@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from producers.errors import ProducerError
 from producers.subscriber import Subscriber
 from producers.transcript import JsonLines, Shown, Transcript
-from protocol import ProtocolError, SessionClosed
+from protocol import Error, ProtocolError, SessionClosed
 
 FAILED: Final = 1
 INTERRUPTED: Final = 130
@@ -67,10 +67,11 @@ def emit(shown: Shown) -> None:
         sys.stderr.flush()
 
 
-async def follow(events: Subscriber, view: View, *, hint: str | None = None) -> int:
+async def follow(events: Subscriber, view: View, *, hint: str | None = None, is_new: bool = False) -> int:
     """The exit code of the session, whose events have been shown: 1 if it closed with an error.
 
-    `hint` is said once if nothing comes for a while.
+    `hint` is said once if nothing comes for a while. `is_new`: an error in place of session.created is the end, because
+    a session that was refused is never closed.
     """
     code = 0
     reminder = asyncio.create_task(_remind(hint)) if hint else None
@@ -79,6 +80,9 @@ async def follow(events: Subscriber, view: View, *, hint: str | None = None) -> 
             if reminder:
                 reminder.cancel()
             emit(view.show(event))
+            if is_new and isinstance(event, Error):
+                return FAILED
+            is_new = False
             if isinstance(event, SessionClosed) and event.reason == "error":
                 code = FAILED
     except asyncio.CancelledError:

@@ -4,8 +4,9 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
+from typing import Any
 
 from msgspec import Struct
 
@@ -56,6 +57,11 @@ def run(args: argparse.Namespace, url: str) -> int:
         return fail("expected one of --keep-open and --close, got both", as_json=args.json)
     if args.text and args.file:
         return fail("expected TEXT or --file, got both", as_json=args.json)
+    if args.file:
+        try:
+            open(args.file, "rb").close()
+        except OSError as failure:  # before there is a session that would get nothing
+            return fail(f"{args.file}: {failure.strerror}", code="unreadable_source", as_json=args.json)
     return run_command(_send(args, url), as_json=args.json)
 
 
@@ -72,14 +78,16 @@ async def _send(args: argparse.Namespace, url: str) -> int:
         async with Subscriber(url, publisher.session_id, after=after or 0) as events:
             if args.json:
                 await sending.run()
-                return await follow(events, JsonLines())
-            return await _both(sending, events)
+                return await follow(events, JsonLines(), is_new=not is_joined)
+            return await _both(
+                sending, follow(events, Transcript(), hint=worker_hint(events.address), is_new=not is_joined)
+            )
 
 
-async def _both(sending: "_Sending", events: Subscriber) -> int:
+async def _both(sending: "_Sending", watching: Coroutine[Any, Any, int]) -> int:
     """The exit code of the session, watched while it is sent; sending stops when the session ends before."""
     sender = asyncio.create_task(sending.run())
-    watcher = asyncio.create_task(follow(events, Transcript(), hint=worker_hint(events.address)))
+    watcher = asyncio.create_task(watching)
     try:
         await asyncio.wait({sender, watcher}, return_when=asyncio.FIRST_COMPLETED)
         if sender.done():

@@ -69,6 +69,6 @@ def test_the_unit_starts_with_the_machine() -> None:
 def test_the_variable_in_the_command_has_a_default() -> None:
     """The unit's command names one variable, which the unit sets, and a file may set anew."""
     text = (DEPLOY / "decalage.service").read_text()
-    assert "${DECALAGE_REDIS_URL}" in unit()["Service"]["ExecStart"]
-    assert "\nEnvironment=DECALAGE_REDIS_URL=redis://" in text
+    assert "${DECALAGE_REDIS}" in unit()["Service"]["ExecStart"]
+    assert "\nEnvironment=DECALAGE_REDIS=redis://" in text
     assert unit()["Service"]["EnvironmentFile"].startswith("-/")

@@ -1,8 +1,8 @@
 """The README is true: its code blocks run, its tables are those of the code, its links lead somewhere.
 
-A `bash` block runs in bash, in a folder of its own, beside a worker on an embedded, real redis-server. `decalage` is this
-source there, `redis-cli` speaks to that server, and `make` only looks its target up. A `python` block runs as a program.
-A `text` block right behind either is what it prints.
+A `bash` block runs in bash, in a folder of its own, beside a worker on an embedded, real redis-server. There,
+`decalage` is this source, `redis-cli` speaks to that server, and `make` only looks its target up. A `python` block runs
+as a program. A `text` block right behind either is what it prints.
 """
 
 import argparse

@@ -19,7 +19,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease_ms: int = 3_000  # how long a dead worker's shards stay without one
     sweep_ms: int = 250  # how soon words are found whose producer rings no bell
     stats_ms: int = 5_000  # how often the worker reports statistics
-    drain_ms: int = 10_000  # how long SIGTERM waits for words that are being written
+    drain_ms: int = 500  # how long SIGTERM works on; what is not written by then, the next worker writes
 
 
 class BadSetting(ValueError):

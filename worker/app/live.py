@@ -4,11 +4,23 @@ published.
 
 from collections.abc import Callable, Container, Iterable
 
-from protocol import ErrorCode, ProtocolError, ServerEvent, SessionCreate, SessionPhase, decode_client, peek_seq
+from msgspec.structs import replace
+
+from protocol import (
+    ErrorCode,
+    MalformedEvent,
+    ProtocolError,
+    ServerEvent,
+    SessionCreate,
+    SessionPhase,
+    decode_client,
+    peek_seq,
+)
 from protocol.keys import EVENT_FIELD
-from worker.core import replay
+from worker.core import replay, scheduler
 from worker.core import session as machine
 from worker.core.ports import Lane, Row, Sampled, Vocabulary
+from worker.core.scheduler import Budget
 from worker.core.state import State, lanes
 from worker.io.store import Checkpoint, Commit, Entry
 
@@ -78,7 +90,10 @@ class Live:
     def resume(self, now_ms: int) -> None:
         """Replay is over: the session goes on behind its checkpoint."""
         self.needs_replay = False
+        is_whole = self.is_open and self.state.num_segments >= self.saved.progress.segment
         self.state = replay.resume(self.state, self.saved.progress, now_ms)
+        if not is_whole:
+            self._give_up()
 
     def take(self, entry: Entry, now_ms: int, vocabulary: Vocabulary, model: str, *, admit: Callable[[], None]) -> None:
         """The session after one entry of its source stream."""
@@ -86,24 +101,45 @@ class Live:
         self.cursor = entry_id
         data = fields.get(EVENT_FIELD.encode(), b"")
         try:
+            if not data:
+                raise MalformedEvent(f"expected an event in the field `event`, got the fields {_names(fields)}")
             event = decode_client(data)
             if isinstance(event, SessionCreate) and self.state.phase is SessionPhase.ABSENT:
                 admit()
         except ProtocolError as error:
             self._set(machine.refuse(self.state, error, seq=peek_seq(data), source_id=entry_id))
             return
-        arrived_ms = _arrival_ms(entry_id, now_ms)
-        self._set(
-            machine.step(self.state, event, now_ms=arrived_ms, vocabulary=vocabulary, model=model, source_id=entry_id)
+        outcome = machine.step(
+            self.state,
+            event,
+            now_ms=_arrival_ms(entry_id, now_ms),
+            vocabulary=vocabulary,
+            model=model,
+            source_id=entry_id,
         )
+        # Delays count from the word's arrival in Redis, idleness from when it was heard.
+        self._set((replace(outcome[0], active_ms=now_ms), outcome[1]))
 
     def settle(self, row: Row, sampled: Sampled, now_ms: int, vocabulary: Vocabulary) -> None:
         """The session after a pass."""
         self._set(machine.settle(self.state, row, sampled, now_ms=now_ms, vocabulary=vocabulary))
 
-    def expire(self, now_ms: int) -> None:
-        """Closes the session if it has been idle for too long."""
-        self._set(machine.expire(self.state, now_ms))
+    def check(self, now_ms: int, budget: Budget) -> None:
+        """Closes the session if it has been idle for too long, or can never write again what it had published."""
+        if self.is_behind:
+            if scheduler.wants(self.state, budget) is None:
+                self._give_up()
+        elif self.is_open:
+            self._set(machine.expire(self.state, now_ms))
+
+    def _give_up(self) -> None:
+        published = self.saved.progress
+        state = replace(self.state, seq=published.seq, target_words=published.target_words)
+        message = (
+            "entries of the session's source stream are gone that its output was made from, so it cannot go on; create "
+            "a new session, and leave its source stream alone until it is closed"
+        )
+        self._set(machine.fail(state, message, code=ErrorCode.INTERNAL_ERROR.value))
 
     def _set(self, outcome: machine.Outcome) -> None:
         before = lanes(self.state)
@@ -130,6 +166,10 @@ class Live:
         """That commit is in Redis."""
         del self.pending[: len(commit.events)]
         self.saved = commit.checkpoint
+
+
+def _names(fields: dict[bytes, bytes]) -> str:
+    return ", ".join(repr(name.decode(errors="replace")[:40]) for name in fields) or "none"
 
 
 def _arrival_ms(entry_id: str, now_ms: int) -> int:

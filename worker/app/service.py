@@ -22,7 +22,7 @@ from protocol import shard_of
 from protocol.keys import NUM_SHARDS
 from worker.app.config import Settings
 from worker.app.engine import Engine, Report
-from worker.app.live import Live, WorkerFull
+from worker.app.reader import Reader, now_ms
 from worker.app.reports import Reports
 from worker.app.table import Table
 from worker.core import scheduler
@@ -31,7 +31,7 @@ from worker.io.connection import client
 from worker.io.doorbell import Doorbell, Sweep
 from worker.io.leases import Leases
 from worker.io.metrics import Metrics
-from worker.io.store import PAGE_ENTRIES, Fenced, Store
+from worker.io.store import Behind, Fenced, Store
 
 _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 _SLOW_SWEEP = 20  # every so many sweeps, others are looked at too: a bell may be lost, a closed session written to
@@ -54,10 +54,9 @@ class Service:
         self.table = Table(NUM_SHARDS)
         self.reports = Reports(self.worker, settings.model, metrics)
         self.budget = Budget(max_rows=settings.max_batch_rows)
-        self.max_sessions = settings.max_sessions
+        self.reader = Reader(settings, self._store, self.table, self.reports, engine.vocabulary)
         self._log = structlog.get_logger(worker=self.worker)
         self._work = asyncio.Event()
-        self._fetching = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._turn = 0
         self._drain_end_s = math.inf
@@ -136,8 +135,8 @@ class Service:
         if change.max_batch_rows is not None:
             self.budget = Budget(max_rows=change.max_batch_rows)
         if change.max_sessions is not None:
-            self.max_sessions = change.max_sessions
-        self._log.info("configured", max_batch_rows=self.budget.max_rows, max_sessions=self.max_sessions)
+            self.reader.max_sessions = change.max_sessions
+        self._log.info("configured", max_batch_rows=self.budget.max_rows, max_sessions=self.reader.max_sessions)
 
     async def _sweep_streams(self) -> None:
         round_ = 0
@@ -148,64 +147,16 @@ class Service:
                 self.table.prune(all_met)
             is_slow = round_ % _SLOW_SWEEP == 0
             known = {live.session_id: live.cursor for live in self.table if is_slow or live.is_quiet}
-            await self._fetch([name for name in met if name not in self.table] + await self._sweep.news(known))
+            missed = await self._sweep.news(known)
+            for name in missed:
+                if (live := self.table.get(name)) is not None:
+                    live.rings = False
+            await self._fetch([name for name in met if name not in self.table] + missed)
             await asyncio.sleep(self.settings.sweep_ms / 1000)
 
     async def _fetch(self, names: Iterable[str]) -> None:
-        # New entries of these sessions, applied. One fetch at a time: an entry must not be applied twice.
-        async with self._fetching:
-            wanted = [name for name in dict.fromkeys(names) if self._is_ours(name)]
-            await self._open([name for name in wanted if name not in self.table])
-            while wanted:
-                cursors = {
-                    name: live.cursor for name in wanted if (live := self.table.get(name)) and not live.is_behind
-                }
-                pages = await self._store.read(cursors)
-                for name, entries in pages.items():
-                    live = self.table.get(name)
-                    if live is not None and live.cursor == cursors[name]:
-                        self._apply(live, entries)
-                wanted = [name for name, entries in pages.items() if len(entries) == PAGE_ENTRIES]
-
-    def _apply(self, live: Live, entries: list[tuple[str, dict[bytes, bytes]]]) -> None:
-        before = live.state
-        for entry in entries:
-            live.take(entry, _now_ms(), self.engine.vocabulary, self.settings.model, admit=self._admit)
-        self.reports.accepted(before, live.state)
-        if entries:
+        if await self.reader.fetch(names, self._is_ours):
             self._work.set()
-
-    def _admit(self) -> None:
-        if self.table.num_open >= self.max_sessions:
-            raise WorkerFull(f"this worker has {self.max_sessions} open sessions, its limit; try again later")
-        if self.reports.kv_bytes >= self.settings.max_kv_bytes:
-            raise WorkerFull(
-                f"this worker's sessions hold {self.reports.kv_bytes} bytes of keys and values, its limit is "
-                f"{self.settings.max_kv_bytes}; try again later"
-            )
-
-    async def _open(self, names: list[str]) -> None:
-        if not names:
-            return
-        for name, (epoch, saved) in zip(names, await self._store.open(names), strict=True):
-            live = self.table.add(name, epoch, saved)
-            if live.needs_replay:
-                await self._replay(live)
-
-    async def _replay(self, live: Live) -> None:
-        # An open session that a worker before us has left: its log is read again up to the checkpoint.
-        cursor, end = "0-0", live.saved.cursor
-        refused = await self._store.refused(live.session_id)
-        while True:
-            page = (await self._store.read({live.session_id: cursor})).get(live.session_id, [])
-            behind = [entry for entry in page if _order(entry[0]) <= _order(end)]
-            live.replay(behind, refused, self.engine.vocabulary, self.settings.model)
-            if len(behind) < PAGE_ENTRIES:
-                break
-            cursor = behind[-1][0]
-        live.resume(_now_ms())
-        self._work.set()
-        self._log.info("session_resumed", session=live.session_id, epoch=live.epoch, events=live.saved.progress.seq)
 
     # What is done
 
@@ -233,7 +184,7 @@ class Service:
     async def _tick(self, plan: scheduler.Plan) -> None:
         started = time.monotonic()
         sampled, report = await self.engine.run(plan.rows, plan.dropped)
-        now_ms = _now_ms()
+        settled_ms = now_ms()
         was_behind: list[str] = []
         for name, row, result in zip(plan.sessions, plan.rows, sampled, strict=True):
             live = self.table.get(name)
@@ -243,8 +194,9 @@ class Service:
                 was_behind.append(name)
             if result.fault is not None:
                 self._log.error("engine_fault", session=name, fault=result.fault)
-            self.reports.first_word(live, row, now_ms)
-            live.settle(row, result, now_ms, self.engine.vocabulary)
+            self.reports.first_word(live, row, settled_ms)
+            with self.reader.isolated(name):
+                live.settle(row, result, settled_ms, self.engine.vocabulary)
         self._observe(plan, report, time.monotonic() - started)
         if was_behind:  # these may have news that had to wait
             await self._fetch(was_behind)
@@ -268,27 +220,21 @@ class Service:
                 self.reports.published(live, commit)
                 continue
             self.metrics.fenced.inc(isinstance(failure, Fenced))
-            self._log.error("session_lost", session=commit.session_id, reason=str(failure) or type(failure).__name__)
             self.table.forget(commit.session_id)
+            if isinstance(failure, Fenced | Behind):  # taken again, if the session is still ours, and replayed
+                self._log.warning("session_dropped", session=commit.session_id, reason=str(failure))
+            else:
+                self.reader.lose(commit.session_id, failure)
 
     async def _watch_clock(self) -> None:
         while not self._stopping.is_set():
-            now_ms = _now_ms()
+            clock_ms = now_ms()
             for live in self.table:
-                if live.is_open and not live.is_behind:
-                    live.expire(now_ms)
+                with self.reader.isolated(live.session_id):
+                    live.check(clock_ms, self.budget)
             oldest_ms = self.table.oldest_waiting_ms()
-            self.metrics.queue_age.set(0 if oldest_ms is None else max(0, now_ms - oldest_ms) / 1000)
+            self.metrics.queue_age.set(0 if oldest_ms is None else max(0, clock_ms - oldest_ms) / 1000)
             self.metrics.sessions.set(self.table.num_open)
             self._work.set()
             await self.reports.stats(self._redis, self.table.num_open, self.settings.stats_ms)
             await asyncio.sleep(0.5)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _order(entry_id: str) -> tuple[int, int]:
-    stamp, _, number = entry_id.partition("-")
-    return int(stamp), int(number or 0)

@@ -84,7 +84,8 @@ def settle(state: State, row: Row, sampled: Sampled, *, now_ms: int, vocabulary:
     if not state.segments or state.segments[0].lane != row.lane:  # closed while the pass ran
         return state, ()
     if sampled.fault is not None:
-        return fail(state, sampled.fault)
+        fault = f"the engine failed on this session: {sampled.fault}; create a new session and send its words again"
+        return fail(state, fault)
     after, finished = segments.settle(state.segments[0], row, sampled.tokens, vocabulary)
     events: list[_Numbered] = [_delta(word, after, state, now_ms) for word in finished]
     state = replace(
@@ -96,13 +97,10 @@ def settle(state: State, row: Row, sampled: Sampled, *, now_ms: int, vocabulary:
     return _advance(state, events, now_ms)
 
 
-def fail(state: State, fault: str) -> Outcome:
-    """The session closed because the engine could not go on with it."""
-    message = f"the engine failed on this session: {fault}; create a new session and send its words again"
+def fail(state: State, message: str, *, code: str = "engine_error") -> Outcome:
+    """The session closed because it cannot go on, and the `error` event that tells why."""
     closed = replace(state, phase=SessionPhase.CLOSED, segments=())
-    return _publish(
-        closed, [lambda seq: Error(seq=seq, code="engine_error", message=message), _closed(closed, "error")]
-    )
+    return _publish(closed, [lambda seq: Error(seq=seq, code=code, message=message), _closed(closed, "error")])
 
 
 def expire(state: State, now_ms: int) -> Outcome:

@@ -58,8 +58,9 @@ def _nucleus(scores: mx.array, top_p: float) -> mx.array:
     # Keeps the smallest set of tokens whose probability reaches top_p (Holtzman et al. 2020).
     order = mx.argsort(-scores)
     probabilities = mx.softmax(scores[order])
-    before = mx.cumsum(probabilities) - probabilities  # of the likelier ones: 0 for the first, which always stays
-    kept = before < top_p
+    before = mx.cumsum(probabilities) - probabilities  # of the likelier ones
+    # The first always stays, also where top_p is too small for a float.
+    kept = (before < top_p) | (mx.arange(before.size) == 0)
     out = mx.full(scores.shape, -mx.inf)
     out[order] = mx.where(kept, scores[order], mx.array(-mx.inf))
     return out

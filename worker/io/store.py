@@ -11,7 +11,18 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
-from protocol import Error, ErrorCode, ServerEvent, decode_server, encode, source_key, state_key, target_key
+from protocol import (
+    Error,
+    ErrorCode,
+    ProtocolError,
+    ServerEvent,
+    SessionPhase,
+    decode_server,
+    encode,
+    source_key,
+    state_key,
+    target_key,
+)
 from protocol.keys import ABANDONED_TTL_S, CLOSED_TTL_S, EVENT_FIELD
 from worker.core.replay import Progress
 
@@ -52,8 +63,8 @@ class Store:
         self._redis = redis
         self._shas: dict[str, str] = {}
 
-    async def open(self, session_ids: Sequence[str]) -> list[tuple[int, Checkpoint]]:
-        """Epoch and checkpoint of each session, which is this worker's from now on."""
+    async def open(self, session_ids: Sequence[str]) -> list[tuple[int, Checkpoint] | Exception]:
+        """Epoch and checkpoint of each session, which is this worker's from now on; or what is wrong with its state."""
         calls = [([state_key(session_id)], [ABANDONED_TTL_S]) for session_id in session_ids]
         return [_opened(answer) for answer in await self._evaluate("open", calls)]
 
@@ -82,7 +93,7 @@ class Store:
         found: set[str] = set()
         last = "-"
         while page := await self._page(target_key(session_id), last):
-            events = (decode_server(fields[EVENT_FIELD.encode()]) for _, fields in page)
+            events = (_event(fields) for _, fields in page)
             found |= {event.source_id or "" for event in events if isinstance(event, Error) and event.code in _NO_ROOM}
             last = f"({page[-1][0].decode()}"
         return frozenset(found)
@@ -114,14 +125,32 @@ class Fenced(Exception):
     """Another worker has taken the session; this one may not publish for it any more."""
 
 
-def _opened(answer: Any) -> tuple[int, Checkpoint]:
+class Behind(Exception):
+    """Redis has lost events that were published (a restart from older data); the session is to be replayed."""
+
+
+def _event(fields: dict[bytes, bytes]) -> ServerEvent | None:
+    try:
+        return decode_server(fields.get(EVENT_FIELD.encode(), b""))
+    except ProtocolError:  # somebody else's entry
+        return None
+
+
+def _opened(answer: Any) -> tuple[int, Checkpoint] | Exception:
     if isinstance(answer, Exception):
-        raise answer
+        return answer
+    try:
+        return _checkpoint(answer)
+    except ValueError as error:
+        return ValueError(f"its state hash holds what no worker has written: {error}")
+
+
+def _checkpoint(answer: list[Any]) -> tuple[int, Checkpoint]:
     epoch, *saved = answer
     status, cursor, source_seq, *numbers = (value.decode() if value is not None else "" for value in saved)
     seq, segment, words, target_words, created_ms = (int(number or 0) for number in numbers)
     return int(epoch), Checkpoint(
-        status=status or "absent",
+        status=SessionPhase(status or "absent").value,
         cursor=cursor or "0-0",
         source_seq=int(source_seq) if source_seq else None,
         progress=Progress(seq=seq, segment=segment, words=words, target_words=target_words, created_ms=created_ms),
@@ -148,5 +177,7 @@ def _commit_call(commit: Commit) -> tuple[list[str], list[Any]]:
 
 def _committed(answer: Any) -> Exception | None:
     if answer == b"FENCED":
-        return Fenced()
+        return Fenced("another worker has taken it")
+    if answer == b"BEHIND":
+        return Behind("Redis knows fewer of its events than were published")
     return answer if isinstance(answer, Exception) else None

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import itertools
+import time
 
 import msgspec
 import pytest
+import redis.exceptions
 from prometheus_client import generate_latest
 
 from protocol import ClientEvent, ServerEvent, Session, SessionClose, SessionCreate, encode
@@ -278,7 +280,7 @@ async def test_a_worker_is_configured_while_it_runs(raw: Raw, running: Running) 
         for data in ("{", '{"type":"worker.configure","max_batch_rows":7,"max_sessions":3}'):
             await raw.client.xadd("decalage:workers:configure", {"event": data})
         await until(lambda: service.budget.max_rows == 7)
-        assert service.max_sessions == 3
+        assert service.reader.max_sessions == 3
 
 
 async def test_what_was_turned_away_stays_away_after_a_restart(raw: Raw, running: Running) -> None:
@@ -294,3 +296,101 @@ async def test_what_was_turned_away_stays_away_after_a_restart(raw: Raw, running
     assert heard[-2]["text"] == "Je ne sais pas."
     assert heard[-1]["source_words"] == 4
     assert heard[-1]["target_words"] == 4
+
+
+async def healthy(raw: Raw) -> None:
+    """A session of its own goes all the way."""
+    name = f"healthy-{next(_numbers)}"
+    await raw.say(name, create(), append("Thank you."), FINALIZE)
+    assert (await raw.hear(name))[-1]["text"] == "Merci."
+
+
+@pytest.mark.leaves_keys
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("SET", "decalage:{bad}:state", "x"),
+        ("HSET", "decalage:{bad}:state", "status", "bogus"),
+        ("HSET", "decalage:{bad}:state", "seq", "many"),
+        ("SET", "decalage:{bad}:target", "x"),
+        ("SET", "decalage:{bad}:source", "x"),
+        ("XADD", "decalage:{bad}:target", "*", "event", '{"type":"foo"}'),
+        ("XADD", "decalage:{bad}:target", "*", "foo", "bar"),
+    ],
+)
+async def test_foreign_keys_harm_their_own_session_only(raw: Raw, running: Running, command: tuple[str, ...]) -> None:
+    """Whatever somebody has put under a session's keys, other sessions go on, before and after a restart."""
+    for _ in range(2):
+        async with running():
+            await raw.client.execute_command(*command)  # type: ignore[no-untyped-call]
+            with contextlib.suppress(redis.exceptions.ResponseError):
+                await raw.say("bad", create(), append(TEXT))
+            await healthy(raw)
+            await healthy(raw)
+        await raw.client.delete("decalage:{bad}:state")
+
+
+async def test_a_foreign_entry_in_the_target_does_not_stop_a_takeover(raw: Raw, running: Running) -> None:
+    """The next worker replays a session whose target stream holds what no worker wrote, and tells that it
+    cannot go on.
+    """
+    async with running():
+        await raw.say("talk", create(), append("Please close the window"))
+        await raw.hear("talk", "output_text.delta", count=2)
+    await raw.client.xadd("decalage:{talk}:target", {"foo": "bar"})
+    async with running():
+        await raw.say("talk", append("now."), FINALIZE)
+        await healthy(raw)
+
+
+async def test_a_session_whose_log_is_gone_says_so(raw: Raw, running: Running) -> None:
+    """Its source stream deleted, the next worker publishes an error and closes it; nothing waits for ever."""
+    async with running():
+        await raw.say("talk", create(), append(TEXT))
+        await raw.hear("talk", "output_text.delta", count=3)
+    await raw.client.delete("decalage:{talk}:source")
+    await raw.say("talk", append("more"))
+    async with running():
+        heard = await raw.hear("talk", "session.closed")
+    told = [event for event in heard if event["type"] in ("error", "session.closed")]
+    assert [event.get("code") or event["reason"] for event in told[:2]] == ["internal_error", "error"]
+
+
+async def test_redis_that_comes_back_with_older_data_gets_the_lost_words_again(raw: Raw, running: Running) -> None:
+    """A server restored to an earlier state: what it has forgotten is published again, under the same numbers."""
+    keys = [f"decalage:{{talk}}:{name}" for name in ("source", "target", "state")]
+    async with running():
+        await raw.say("whole", create(), append(TEXT), FINALIZE)
+        whole = await raw.hear("whole")
+        await raw.say("talk", create(), append("Please close the"))
+        await raw.hear("talk", "output_text.delta")
+        saved = [await raw.client.dump(key) for key in keys]
+        await raw.say("talk", append("window before"))
+        await raw.hear("talk", "output_text.delta", count=3)
+        for key, data in zip(keys, saved, strict=True):
+            assert data is not None
+            await raw.client.restore(key, 100_000, data, replace=True)
+        await raw.say("talk", append("window before"), append("you leave the room."), FINALIZE)
+        heard = await raw.hear("talk")
+    assert [event["seq"] for event in heard] == list(range(1, len(heard) + 1))
+    assert [e["word"] for e in heard if "word" in e] == [e["word"] for e in whole if "word" in e]
+
+
+async def test_an_old_log_is_no_idle_session(raw: Raw, running: Running) -> None:
+    """A session created long before a worker came is as fresh as its first reading."""
+    stamp = int(time.time() * 1000) - 400_000
+    await raw.client.xadd("decalage:{talk}:source", {"event": msgspec.json.encode(create())}, id=f"{stamp}-1")
+    async with running():
+        await raw.hear("talk", "session.created")
+        await healthy(raw)
+        await raw.say("talk", append("Thank you."), FINALIZE)
+        assert (await raw.hear("talk"))[-1]["text"] == "Merci."
+
+
+async def test_an_entry_without_the_field_names_what_it_has(raw: Raw, running: Running) -> None:
+    """A misspelt field is told apart from broken JSON."""
+    async with running():
+        await raw.client.xadd("decalage:{talk}:source", {"evnt": "{}"})
+        error = (await raw.hear("talk", "error"))[-1]
+    assert error["code"] == "malformed_event"
+    assert "'evnt'" in error["message"]

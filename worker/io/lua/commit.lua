@@ -5,12 +5,16 @@
 --     [6] the producer's last seq, or ''  [7] segment  [8] words  [9] target_words  [10] created_ms
 --     [11] seq of the first event  [12…] events
 -- Entry ids are <seq>-0: an event whose seq is there already is a repetition, and a success.
--- Returns the last seq, or 'FENCED' for a worker that has lost the session.
+-- Returns the last seq, 'FENCED' for a worker that has lost the session, or 'BEHIND' where events before these are missing
+-- (a server that came back with older data).
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then
   return 'FENCED'
 end
 local last = tonumber(redis.call('HGET', KEYS[1], 'seq') or '0')
 local first = tonumber(ARGV[11])
+if first > last + 1 then
+  return 'BEHIND'
+end
 for i = 12, #ARGV do
   local seq = first + i - 12
   if seq > last then
