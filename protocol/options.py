@@ -34,17 +34,25 @@ class Sampling(Struct, frozen=True, kw_only=True):
     temperature: Annotated[float, Meta(ge=0, le=10, description="0 takes the most likely token.")] = 0.0
     top_p: Annotated[float, Meta(gt=0, le=1, description="Probability mass of the tokens kept; 1 keeps all.")] = 1.0
     repetition_penalty: Annotated[float, Meta(gt=0, description="Divides repeated logits; null: off.")] | None = None
-    repetition_context_size: Annotated[int, Meta(ge=0, description="Target tokens that count as repeated.")] = 20
+    repetition_context_size: Annotated[
+        int, Meta(ge=0, le=10_000, description="Target tokens that count as repeated.")
+    ] = 20
     seed: Annotated[int, Meta(ge=0, le=MAX_SEED, description="Keys the noise of every position.")] = 0
 
 
 class Limits(Struct, frozen=True, kw_only=True):
     """Bounds of one session; going over one ends a word, a segment or the session, never silently."""
 
-    max_new_words: Annotated[int, Meta(ge=1, description="Target words per segment; null: no bound.")] | None = None
+    max_new_words: (
+        Annotated[int, Meta(ge=1, le=1_000_000, description="Target words per segment; null: no bound.")] | None
+    ) = None
     max_tokens_per_word: Annotated[int, Meta(ge=1, le=1000, description="A longer target word is cut here.")] = 50
-    max_backlog_words: Annotated[int, Meta(ge=1, description="Source words that may wait unread.")] = 10_000
-    idle_timeout_ms: Annotated[int, Meta(ge=1000, description="Silence after which the session closes.")] = 300_000
+    max_backlog_words: Annotated[int, Meta(ge=1, le=1_000_000, description="Source words that may wait unread.")] = (
+        10_000
+    )
+    idle_timeout_ms: Annotated[
+        int, Meta(ge=1000, le=86_400_000, description="Silence after which the session closes.")
+    ] = 300_000
 
 
 class Speculation(Struct, frozen=True, kw_only=True):
