@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from worker.core.ports import Lane, Row, Sampled
+from worker.engine import end_thread
 from worker.engine.loading import load, load_vocabulary
 from worker.engine.runner import Counters, Runner
 from worker.engine.tokens import Vocabulary
@@ -53,5 +54,10 @@ class Engine:
         return sampled, Report(msgspec.structs.replace(self._runner.counters), self._runner.kv_bytes())
 
     def stop(self) -> None:
-        """The thread ends once its pass is through."""
+        """The thread ends once its pass is through, and the model is gone."""
+        self._thread.submit(self._end)
         self._thread.shutdown(wait=True)
+
+    def _end(self) -> None:
+        del self._runner
+        end_thread()

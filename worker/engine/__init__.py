@@ -4,6 +4,23 @@ Axis letters: B rows, H heads, T new tokens, S source slots, L all slots (past a
 Importing the package loads a fast BLAS first where there is one, because that must happen before mlx is imported.
 """
 
+import atexit
+import sys
+
 from worker.engine import blas
 
 BLAS = blas.preload()
+
+
+def end_thread() -> None:
+    """mlx's streams of this thread are gone: due at the end of every thread that has used mlx, or the process may
+    abort.
+
+    mlx leaves this to its users (its issue 4327); the main thread's end is seen to here.
+    """
+    core = sys.modules.get("mlx.core")
+    if core is not None:
+        core.clear_streams()
+
+
+atexit.register(end_thread)
