@@ -1,0 +1,129 @@
+"""`decalage train`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.worker.commands.conftest import Decalage
+from worker.commands.train_view import Stop
+from worker.training.loop import Trainer
+
+ROWS = [("I see boats.", "je vois des bateaux."), ("you see apples.", "tu vois des pommes."), ("only one column",)]
+SMALL = ["--hidden", "16", "--layers", "1", "--heads", "2", "--mlp", "16", "--vocab", "270", "--max-positions", "64"]
+Options = list[str]
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    """A run of three steps over two rows and a bad one, as options."""
+    data, out = tmp_path / "a.tsv", tmp_path / "model"
+    data.write_text("".join("\t".join(row) + "\n" for row in ROWS))
+    files = ["--train", f"{data}@fr:2", "--valid", str(data), "--to", "French"]
+    return ["train", *files, "--out", str(out), "--steps", "3", *SMALL]
+
+
+def test_it_writes_a_model_that_generates(options: Options, tmp_path: Path, decalage: Decalage) -> None:
+    """Notes go to stderr, with bad rows by their reason; the directory is a model for every other command."""
+    ran = decalage(*options, "--wait-k", "2", "full")
+    assert (ran.status, ran.out) == (0, "")
+    assert "2 rows into fr; left out: 1 fewer than two columns" in ran.err
+    assert "step 1 of 3: loss" in ran.err
+    assert "tokens/s" in ran.err
+    assert "(k = full)" in ran.err
+    model = str(tmp_path / "model")
+    written = decalage("generate", "--model", model, "--to", "fr", "--prompt", "I", "--max-new-words", "1", "--json")
+    assert written.status == 0
+
+
+def test_events_as_json_lines(options: Options, decalage: Decalage) -> None:
+    """With --json each event is a line on stdout, and nothing else is."""
+    events = [json.loads(line) for line in decalage(*options, "--json").out.splitlines()]
+    kinds = [event["event"] for event in events]
+    assert kinds[:3] == ["data", "data", "step"]
+    assert (kinds.count("step"), kinds.count("saved")) == (3, 2)
+    step = events[kinds.index("step")]
+    assert {"loss", "wait_k", "learning_rate", "gradient_norm", "tokens_per_s", "left_s"} <= step.keys()
+
+
+def test_a_time_limit_ends_it_ready_to_resume(options: Options, tmp_path: Path, decalage: Decalage) -> None:
+    """Nothing is done in no time; --resume and --out alone go on, with the recipe of the checkpoint."""
+    ran = decalage(*options, "--time-limit", "0")
+    resume = ["train", "--resume", "--out", str(tmp_path / "model")]
+    assert ran.status == 0
+    assert "Stopped at step 0 of 3: decalage " + " ".join(resume) in ran.err
+    again = decalage(*resume, "--json")
+    steps = [event["step"] for line in again.out.splitlines() if (event := json.loads(line))["event"] == "step"]
+    assert steps == [1, 2, 3]
+
+
+def test_ctrl_c_saves_and_ends_with_130(
+    options: Options, tmp_path: Path, decalage: Decalage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step that is being computed counts; the checkpoint and the model are there."""
+    average = Trainer._average
+
+    def interrupted(self: Trainer) -> None:
+        average(self)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "_average", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    ran = decalage(*options)
+    assert ran.status == 130
+    assert "Stopped at step 1 of 3" in ran.err
+    assert {"checkpoint.safetensors", "model.safetensors"} <= {path.name for path in (tmp_path / "model").iterdir()}
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_ends_at_once() -> None:
+    """Once stopping, the old handlers are back, and stay when it is asked again."""
+    before = signal.getsignal(signal.SIGINT)
+    with Stop() as stop:
+        assert not stop()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop()
+        assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "said"),
+    [
+        ({"--train": None}, "invalid_input", "--train missing; a new run needs"),
+        ({"--steps": None, "--valid": None}, "invalid_input", "--valid, --steps missing"),
+        ({"--to": None}, "invalid_data", "names no target language"),
+        ({"--train": "gone.tsv"}, "file_error", "gone.tsv: No such file"),
+        ({"--to": "Klingon"}, "invalid_data", "two or three letters"),
+        ({"--vocab": "100"}, "invalid_data", "got 100"),
+        ({"--heads": "3"}, "training_error", "twice --heads"),
+    ],
+)
+def test_errors(changed: dict[str, str | None], code: str, said: str, options: Options, decalage: Decalage) -> None:
+    """What is missing or cannot be used is one line with the remedy, and exit status 1."""
+    for name, value in changed.items():
+        at = options.index(name)
+        options[at : at + 2] = [] if value is None else [name, value]
+    if changed.get("--to"):
+        options[options.index("--train") + 1] = options[options.index("--valid") + 1]
+    ran = decalage(*options, "--json")
+    assert ran.status == 1
+    assert ran.json["error"]["code"] == code
+    assert said in ran.json["error"]["message"]
+
+
+@pytest.mark.parametrize("value", ["0", "half", "-1"])
+def test_a_k_is_a_number_or_full(value: str, options: Options, decalage: Decalage) -> None:
+    """Anything else is a usage error."""
+    assert decalage(*options, "--wait-k", value).status == 2
+
+
+def test_a_fast_blas_is_loaded_before_mlx() -> None:
+    """Whatever module of the trainer is imported first, the engine's package comes before mlx."""
+    program = "import sys, worker.training.checkpoint; names = list(sys.modules); "
+    program += "print(names.index('worker.engine.blas') < names.index('mlx.core'))"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout == "True\n"

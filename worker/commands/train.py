@@ -1,0 +1,161 @@
+"""`decalage train`: parallel text in, a model that the engine serves out."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from worker.commands import arguments, output
+from worker.commands.faults import CommandError
+
+if TYPE_CHECKING:
+    from worker.training.recipe import Recipe
+
+HELP: Final = "train a model on parallel text, as it will be served"
+USAGE: Final = "--train FILE ... --valid FILE ... --to LANG --steps N --out DIR [options] | --resume --out DIR"
+EXAMPLES: Final = """\
+A FILE is FILE[@LANG][:WEIGHT]: TSV (source, target), .json or .jsonl, gzipped (.gz) or not; an epoch reads each row
+WEIGHT times. Ctrl-C saves a checkpoint and the model; --resume goes on as if it had never stopped.
+
+Examples:
+  decalage train --train talks.tsv.gz docs.tsv.gz:0.5 --valid dev.tsv --to fr --steps 5000 --out my-model
+  decalage train --train a.tsv@fr b.tsv@de --valid v.tsv@fr --steps 500 --from starter --lr 2e-4 --out tuned
+  decalage train --resume --out my-model"""
+
+_INTERRUPTED: Final = 130
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The parser knows the options of `decalage train`."""
+    whole, number = arguments.whole, arguments.number
+    add = parser.add_argument
+    add("--train", nargs="+", default=[], metavar="FILE", help="parallel text to learn from")
+    add("--valid", nargs="+", default=[], metavar="FILE", help="parallel text to measure the loss on")
+    add("--to", type=arguments.language, metavar="LANG", help="target language of files that name none")
+    add("--out", required=True, type=Path, metavar="DIR", help="where model, checkpoint, log and curve go")
+    add("--steps", type=whole(1), metavar="N", help="steps of the optimizer")
+    add("--resume", action="store_true", help="go on from the checkpoint in --out")
+    add("--time-limit", type=number(0), metavar="S", help="stop after so many seconds, ready to resume")
+    arguments.add_json(parser, "every event as a JSON line on stdout")
+    _add_model(parser)
+    _add_data(parser)
+    _add_optimizer(parser)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    whole = arguments.whole
+    add = parser.add_argument_group("model").add_argument
+    add("--from", dest="start", metavar="M", help="fine-tune this model: directory, hub id or shipped one")
+    add("--source-language", type=arguments.language, default="en", metavar="LANG", help="(default: en)")
+    add("--hidden", type=whole(2), default=256, metavar="N", help="width (default: 256)")
+    add("--layers", type=whole(1), default=6, metavar="N", help="(default: 6)")
+    add("--heads", type=whole(1), default=4, metavar="N", help="of attention (default: 4)")
+    add("--mlp", type=whole(1), default=1024, metavar="N", help="width between the layers (default: 1024)")
+    add("--vocab", type=whole(1), default=8000, metavar="N", help="tokens of its tokenizer (default: 8000)")
+    add("--max-positions", type=whole(16), default=512, metavar="N", help="longest source or target (default: 512)")
+    add(
+        "--position-offset",
+        type=whole(0),
+        metavar="PHI",
+        help="position of the first target token (default: 0, or what --from has)",
+    )
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    whole, number = arguments.whole, arguments.number
+    add = parser.add_argument_group("data").add_argument
+    add("--split", choices=("word", "token"), default="word", help="what wait-k counts (default: word)")
+    add("--max-words", type=whole(1), default=60, metavar="N", help="leave longer rows out (default: 60)")
+    add("--max-ratio", type=number(1), default=3.0, metavar="R", help="of the sides' words, at most (default: 3)")
+    add(
+        "--json-keys",
+        nargs=2,
+        default=("source_key", "target_key"),
+        metavar=("SOURCE", "TARGET"),
+        help="in JSON files (default: source_key target_key)",
+    )
+    add("--valid-every", type=whole(1), default=500, metavar="N", help="steps, and for checkpoints (default: 500)")
+    add("--valid-pairs", type=whole(1), default=500, metavar="N", help="used of each file (default: 500)")
+
+
+def _add_optimizer(parser: argparse.ArgumentParser) -> None:
+    whole, number = arguments.whole, arguments.number
+    add = parser.add_argument_group("objective and optimizer").add_argument
+    add(
+        "--wait-k",
+        nargs="+",
+        type=_wait_k,
+        default=[1, 2, 3, 5, 7, None],
+        metavar="K",
+        help="each batch draws one; `full` reads all first (default: 1 2 3 5 7 full)",
+    )
+    add("--tokens-per-batch", type=whole(16), default=4096, metavar="N", help="of one pass (default: 4096)")
+    add("--accumulate", type=whole(1), default=1, metavar="N", help="passes for one step (default: 1)")
+    add("--lr", type=number(0, is_open=True), default=2e-3, metavar="R", help="highest learning rate (default: 2e-3)")
+    add("--warmup", type=whole(0), default=200, metavar="N", help="steps up to it (default: 200)")
+    add("--label-smoothing", type=number(0, 0.9), default=0.1, metavar="E", help="(default: 0.1)")
+    add("--weight-decay", type=number(0), default=0.01, metavar="W", help="(default: 0.01)")
+    add("--clip", type=number(0, is_open=True), default=1.0, metavar="N", help="norm of the gradients (default: 1)")
+    add(
+        "--average",
+        type=number(0, 1),
+        default=0.1,
+        metavar="P",
+        help="the result is the mean over this last part of the steps; 0: the last weights (default: 0.1)",
+    )
+    add("--seed", type=whole(0, 2**63 - 1), default=0, metavar="N", help="(default: 0)")
+
+
+def _wait_k(text: str) -> int | None:
+    return None if text == "full" else arguments.wait_k(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 once the model is written, by the last step or by --time-limit; 130 after Ctrl-C, the model written too."""
+    output.silence_libraries()
+    from worker.commands.train_view import Stop, view
+
+    stop = Stop(args.time_limit)
+    with output.busy("Starting the engine"):
+        from worker.training.checkpoint import read_recipe
+        from worker.training.train import train
+    recipe = read_recipe(args.out) if args.resume and not args.train else recipe_of(args)
+    with view(recipe.steps, as_json=args.json) as report, stop:
+        progress = train(recipe, args.out, report, stop, resume=args.resume)
+    if progress.step < recipe.steps:
+        output.note(f"Stopped at step {progress.step} of {recipe.steps}: decalage train --resume --out {args.out}")
+    return _INTERRUPTED if stop.is_signalled else 0
+
+
+def recipe_of(args: argparse.Namespace) -> "Recipe":
+    """The recipe that the options tell. Raises CommandError where one is missing, DataError for a file's name."""
+    from worker.training.data import Cleaning
+    from worker.training.files import Keys, parse_data_file
+    from worker.training.recipe import Recipe, Shape
+
+    missing = [f"--{name}" for name in ("train", "valid", "steps") if not getattr(args, name)]
+    if missing:
+        raise CommandError(f"{', '.join(missing)} missing; a new run needs them, --resume goes on with an old one")
+    return Recipe(
+        train=tuple(parse_data_file(text, args.to) for text in args.train),
+        valid=tuple(parse_data_file(text, args.to) for text in args.valid),
+        steps=args.steps,
+        start=args.start,
+        shape=Shape(args.hidden, args.layers, args.heads, args.mlp, args.vocab, args.max_positions),
+        source_language=args.source_language,
+        position_offset=args.position_offset,
+        wait_k=tuple(args.wait_k),
+        split=args.split,
+        cleaning=Cleaning(max_words=args.max_words, max_ratio=args.max_ratio),
+        keys=Keys(*args.json_keys),
+        tokens_per_batch=args.tokens_per_batch,
+        accumulate=args.accumulate,
+        peak_rate=args.lr,
+        warmup_steps=args.warmup,
+        label_smoothing=args.label_smoothing,
+        weight_decay=args.weight_decay,
+        max_norm=args.clip,
+        average=args.average,
+        valid_every=args.valid_every,
+        valid_pairs=args.valid_pairs,
+        seed=args.seed,
+    )

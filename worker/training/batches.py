@@ -1,0 +1,54 @@
+"""The order of an epoch: pairs of about the same length together, as many as fit into a batch, in random order.
+
+A pure function of corpus, sizes, seed and epoch: a run that resumes asks for the same epoch again and goes on in it.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+
+from worker.training.data import Corpus
+from worker.training.objective import Ints
+
+MULTIPLE = 4
+"""Lengths are padded to multiples of it. Few shapes would only serve mx.compile, which on a CPU gains nothing here, and
+short sentences would lose a third of each batch to padding with multiples of 16."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a run is in its data: the batch that comes next."""
+
+    epoch: int = 0
+    batch: int = 0
+
+
+def epoch_batches(corpus: Corpus, tokens_per_batch: int, seed: int, epoch: int) -> list[Ints]:
+    """The indices of each batch of an epoch; every batch has at most `tokens_per_batch` tokens, padding included.
+
+    A pair with weight w comes floor(w) times, and once more with the probability of what is left. One that is longer
+    than a batch is a batch of its own.
+    """
+    random = np.random.default_rng((seed, epoch))
+    weights = np.array(corpus.weights, np.float64)
+    copies = np.floor(weights + random.random(len(weights))).astype(np.int64)
+    chosen = random.permutation(np.repeat(np.arange(len(corpus), dtype=np.int32), copies))
+    lengths = -(-corpus.lengths()[chosen] // MULTIPLE) * MULTIPLE
+    order = np.argsort(lengths, kind="stable")
+    chosen, lengths = chosen[order], lengths[order]
+    batches: list[Ints] = []
+    for length in np.unique(lengths):
+        same = chosen[lengths == length]
+        rows = max(1, tokens_per_batch // int(length))
+        batches += np.split(same, range(rows, len(same), rows))
+    return [batches[i] for i in random.permutation(len(batches))]
+
+
+def batches_from(corpus: Corpus, tokens_per_batch: int, seed: int, place: Place) -> Iterator[tuple[Ints, Place]]:
+    """Batches without end from a place on, each with the place behind it."""
+    epoch, first = place.epoch, place.batch
+    while True:
+        batches = epoch_batches(corpus, tokens_per_batch, seed, epoch)
+        for i in range(first, len(batches)):
+            yield batches[i], Place(epoch, i + 1)
+        epoch, first = epoch + 1, 0

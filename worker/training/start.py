@@ -1,0 +1,146 @@
+"""What a run starts from: a model of random weights with a tokenizer of its own, or a model that is there already.
+
+Either way the output directory gets tokenizer, config and card at once, and the run's words are those of that
+directory, which is the one that will be served.
+"""
+
+import json
+import shutil
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+import msgspec
+from mlx_lm.models.qwen2 import Model as Qwen2
+from mlx_lm.models.qwen2 import ModelArgs
+from mlx_lm.utils import dequantize_model
+from msgspec.structs import replace
+
+from worker.engine.card import FILE, Card, read_card, read_config
+from worker.engine.loading import load, load_vocabulary, model_path
+from worker.engine.model import StreamingModel
+from worker.engine.tokens import Vocabulary
+from worker.training.data import clean_rows
+from worker.training.errors import DataError, TrainingError
+from worker.training.recipe import Recipe
+from worker.training.tokenizer import END, PAD, TARGET, save_tokenizer, special_tokens, tagged_prompt, train_tokenizer
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+)
+
+
+class Start(NamedTuple):
+    """A model in fp32 that is ready to be trained, and what it reads and writes."""
+
+    model: StreamingModel
+    vocabulary: Vocabulary
+    card: Card
+
+
+def prepare(recipe: Recipe, directory: Path) -> None:
+    """The directory holds config.json, decalage.json and the tokenizer that the recipe asks for.
+
+    Raises TrainingError where it holds a model already, and what reading the data or the start model raises.
+    """
+    taken = sorted(path.name for path in directory.glob("*.safetensors"))
+    if taken:
+        raise TrainingError(f"{directory} already holds {', '.join(taken)}; go on with --resume, or give another --out")
+    directory.mkdir(parents=True, exist_ok=True)
+    if recipe.start is None:
+        _prepare_new(recipe, directory)
+    else:
+        _prepare_known(recipe, directory, model_path(recipe.start))
+
+
+def _prepare_new(recipe: Recipe, directory: Path) -> None:
+    if recipe.shape.hidden % (2 * recipe.shape.heads):
+        raise TrainingError(
+            f"--hidden must be a multiple of twice --heads, so that every head has an even size; got "
+            f"{recipe.shape.hidden} and {recipe.shape.heads}"
+        )
+    for language in recipe.languages:
+        if not (language.isascii() and language.isalpha() and len(language) in (2, 3)):
+            raise DataError(f"a language tag has two or three letters, such as fr, got {language!r}")
+    rows = chain.from_iterable(clean_rows(file, recipe.keys, recipe.cleaning) for file in recipe.train)
+    tokenizer = train_tokenizer(rows, recipe.languages, recipe.shape.vocabulary)
+    save_tokenizer(tokenizer, recipe.languages, directory, recipe.shape.max_positions)
+    write_json(directory / "config.json", _config(recipe, tokenizer.get_vocab_size()))
+    card = Card(
+        position_offset=recipe.position_offset or 0,
+        trained=True,
+        prompt=tagged_prompt(recipe.languages),
+        source_language=recipe.source_language,
+        straight_quotes=True,
+        wait_k=_waits(recipe),
+    )
+    write_json(directory / FILE, msgspec.to_builtins(card))
+
+
+def _config(recipe: Recipe, vocabulary_size: int) -> dict[str, Any]:
+    shape, ids = recipe.shape, {token: i for i, token in enumerate(special_tokens(recipe.languages))}
+    return {
+        "model_type": "qwen2",
+        "architectures": ["Qwen2ForCausalLM"],
+        "hidden_size": shape.hidden,
+        "num_hidden_layers": shape.layers,
+        "intermediate_size": shape.mlp,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.heads,
+        "rms_norm_eps": 1e-6,
+        "vocab_size": vocabulary_size,
+        "rope_theta": 10_000.0,
+        "tie_word_embeddings": True,
+        "max_position_embeddings": shape.max_positions,
+        "torch_dtype": "bfloat16",
+        "eos_token_id": ids[END],
+        "bos_token_id": ids[TARGET],
+        "pad_token_id": ids[PAD],
+    }
+
+
+def _prepare_known(recipe: Recipe, directory: Path, path: Path) -> None:
+    card = read_card(path)
+    config = {name: value for name, value in read_config(path).items() if not name.startswith("quantization")}
+    write_json(directory / "config.json", {**config, "torch_dtype": "bfloat16"})
+    offset = card.position_offset if recipe.position_offset is None else recipe.position_offset
+    write_json(
+        directory / FILE,
+        msgspec.to_builtins(replace(card, position_offset=offset, trained=True, wait_k=_waits(recipe))),
+    )
+    for name in _TOKENIZER_FILES:
+        if (path / name).exists():
+            shutil.copyfile(path / name, directory / name)
+
+
+def _waits(recipe: Recipe) -> tuple[int, ...]:
+    return tuple(sorted({wait_k for wait_k in recipe.wait_k if wait_k is not None}))
+
+
+def open_start(recipe: Recipe, directory: Path) -> Start:
+    """The model of a prepared directory, with the weights that the recipe starts from."""
+    card = read_card(directory)
+    vocabulary = load_vocabulary(str(directory))
+    if recipe.start is not None:
+        model, _ = load(recipe.start, position_offset=card.position_offset, dtype=mx.float32)
+        if "quantization" in read_config(model_path(recipe.start)):
+            dequantize_model(model.inner)
+            model.inner.set_dtype(mx.float32)
+        return Start(model, vocabulary, card)
+    mx.random.seed(recipe.seed)
+    inner = Qwen2(ModelArgs.from_dict(read_config(directory)))
+    mx.eval(inner.parameters())
+    return Start(StreamingModel(inner, position_offset=card.position_offset), vocabulary, card)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """The file holds the value, indented."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
