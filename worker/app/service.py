@@ -57,6 +57,7 @@ class Service:
         self.reader = Reader(settings, self._store, self.table, self.reports, engine.vocabulary)
         self._log = structlog.get_logger(worker=self.worker)
         self._work = asyncio.Event()
+        self._leased = asyncio.Event()  # the leases have been asked for: it is known which bells to hear
         self._stopping = asyncio.Event()
         self._turn = 0
         self._drain_end_s = math.inf
@@ -108,6 +109,7 @@ class Service:
                 lost = self.table.keep_shards(held)
                 self._log.info("shards", held=len(held), of=NUM_SHARDS, sessions_lost=len(lost))
                 await self._doorbell.listen(sorted(held))
+            self._leased.set()
             self.metrics.shards.set(len(held))
             await asyncio.sleep(self.settings.lease_ms / 4000)
 
@@ -117,6 +119,7 @@ class Service:
     # What is new
 
     async def _hear_bells(self) -> None:
+        await self._leased.wait()
         await self._doorbell.listen(sorted(self._leases.held))
         while not self._stopping.is_set():
             rung, configured = await self._doorbell.wait()

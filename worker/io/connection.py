@@ -7,8 +7,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
-BLOCK_MS = 2_000
-"""How long a blocking read waits: below every socket time-out, or redis-py would send it again."""
+TIMEOUT_S = 5.0
+"""How long an answer may take: well above what any read blocks, or redis-py would send it again."""
 
 
 class RedisUnreachable(Exception):
@@ -30,7 +30,7 @@ def client(url: str) -> Redis:
     try:
         return Redis.from_url(
             url,
-            socket_timeout=BLOCK_MS / 1000 + 3,
+            socket_timeout=TIMEOUT_S,
             socket_connect_timeout=3,
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), retries=3),
             health_check_interval=15,

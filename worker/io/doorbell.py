@@ -9,9 +9,9 @@ from redis.asyncio import Redis
 
 from protocol import InvalidSessionId, bell_key, check_session_id, session_of, source_key
 from protocol.keys import BELL_FIELD, CONFIGURE_KEY, EVENT_FIELD, SOURCE_PATTERN
-from worker.io.connection import BLOCK_MS
 
 _SCAN_COUNT = 1_000
+_BLOCK_MS = 500  # a change of shards is heard after this at the latest
 
 
 class Doorbell:
@@ -36,7 +36,7 @@ class Doorbell:
 
     async def wait(self) -> tuple[list[str], list[bytes]]:
         """Session ids that have rung, each once, and configure events (JSON); both empty after a quiet while."""
-        answer: Any = await self._redis.xread(dict(self._last), count=10_000, block=BLOCK_MS)  # type: ignore[arg-type]
+        answer: Any = await self._redis.xread(dict(self._last), count=10_000, block=_BLOCK_MS)  # type: ignore[arg-type]
         rung: dict[str, None] = {}
         settings: list[bytes] = []
         for raw_key, entries in answer or []:
