@@ -39,12 +39,15 @@ from protocol.events import (
 )
 from protocol.grammar import CLIENT_ORDER, SERVER_ORDER, SessionPhase, advance, advance_server, check_seq, diagram
 from protocol.keys import bell_key, check_session_id, lease_key, session_of, shard_of, source_key, state_key, target_key
-from protocol.options import Limits, Policy, Sampling, Session, SessionPatch, Speculation, WaitK, apply_patch
+from protocol.options import Limits, Sampling, Session, SessionPatch, Speculation, apply_patch
+from protocol.policies import POLICY_FORMS, Adaptive, LocalAgreement, Policy, WaitK, parse_policy, policy_name
 
 __all__ = [
     "CLIENT_ORDER",
+    "POLICY_FORMS",
     "SERVER_ORDER",
     "WIRE_VERSION",
+    "Adaptive",
     "ClientEvent",
     "Error",
     "ErrorCode",
@@ -56,6 +59,7 @@ __all__ = [
     "InvalidEvent",
     "InvalidSessionId",
     "Limits",
+    "LocalAgreement",
     "MalformedEvent",
     "OutputTextDelta",
     "Policy",
@@ -93,7 +97,9 @@ __all__ = [
     "diagram",
     "encode",
     "lease_key",
+    "parse_policy",
     "peek_seq",
+    "policy_name",
     "session_of",
     "shard_of",
     "source_key",

@@ -7,7 +7,7 @@ import re
 from typing import Any, Final, Generic, NoReturn, TypeVar, get_args
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
 
 from protocol.errors import (
     EventTooLarge,
@@ -23,7 +23,6 @@ from protocol.events import (
     Event,
     ServerEvent,
     SessionCreate,
-    SessionUpdate,
     WorkerEvent,
     wire_type,
 )
@@ -70,8 +69,6 @@ def decode_client(data: bytes | str) -> ClientEvent:
     event = _decode(raw, _CLIENT)
     if isinstance(event, SessionCreate):
         _check_version(event.version)
-    if isinstance(event, SessionCreate | SessionUpdate):
-        _check_policy_type(raw)
     return event
 
 
@@ -169,26 +166,3 @@ def _unsupported(version: int) -> UnsupportedVersion:
     got = str(version) if version.bit_length() < 64 else "a far larger one"
     message = f"expected wire version {WIRE_VERSION} or lower, got {got}: send version {WIRE_VERSION}"
     return UnsupportedVersion(message, param="$.version")
-
-
-class _PolicyHead(Struct):
-    type: str
-
-
-class _SessionHead(Struct):
-    policy: _PolicyHead | UnsetType = UNSET
-
-
-class _Head(Struct):
-    session: _SessionHead | UnsetType = UNSET
-
-
-_HEAD: Final = msgspec.json.Decoder(_Head)
-
-
-def _check_policy_type(raw: bytes) -> None:
-    """Refuse a policy without `type`: msgspec lets it pass while the union has one member, and the schema does not."""
-    try:
-        _HEAD.decode(raw)
-    except msgspec.ValidationError as failure:
-        raise _invalid(str(failure)) from None

@@ -16,16 +16,7 @@ from protocol.limits import (
     MAX_PROMPT_CHARS,
     MAX_SEED,
 )
-
-
-class WaitK(Struct, frozen=True, kw_only=True, tag_field="type", tag="wait-k"):
-    """Read k source words first, then write one target word for every further source word read."""
-
-    k: Annotated[int, Meta(ge=1, le=1000, description="Source words read before the first target word.")] = 3
-
-
-Policy: TypeAlias = WaitK
-"""All read/write policies, told apart by `type`; later policies join this union."""
+from protocol.policies import Policy, WaitK
 
 
 class Sampling(Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 from msgspec import UNSET, Struct
 
-from protocol import events, options
+from protocol import events, options, policies
 from protocol.limits import (
     MAX_LANGUAGE_CHARS,
     MAX_METADATA_ENTRIES,
@@ -29,7 +29,13 @@ SESSION_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "prompt": st.none() | st.text(max_size=MAX_PROMPT_CHARS),
     "mode": st.sampled_from(["streaming", "completion"]),
     "segmentation": st.sampled_from(["manual", "sentence"]),
-    "policy": st.builds(options.WaitK, k=st.integers(1, 1000)),
+    "policy": st.one_of(
+        st.builds(policies.WaitK, k=st.integers(1, 1000), catchup=st.floats(-1, 0.9)),
+        st.builds(
+            policies.Adaptive, min_k=st.integers(1, 500), max_k=st.integers(500, 1000), threshold=st.floats(0, 1)
+        ),
+        st.builds(policies.LocalAgreement, k=st.integers(1, 1000), max_ahead_tokens=st.integers(1, 1000)),
+    ),
     "sampling": st.builds(
         options.Sampling,
         temperature=st.floats(0, 10),

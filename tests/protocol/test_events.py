@@ -65,7 +65,7 @@ def test_an_event_without_options_takes_the_defaults() -> None:
 def test_events_are_written_in_full() -> None:
     """Defaults are on the wire, so that a reader needs no table of defaults."""
     sent = json.loads(encode(SessionCreate()))
-    assert sent["session"]["policy"] == {"type": "wait-k", "k": 3}
+    assert sent["session"]["policy"] == {"type": "wait-k", "k": 3, "catchup": 0.0}
     assert sent["session"]["limits"]["max_tokens_per_word"] == 50
 
 

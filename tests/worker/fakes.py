@@ -75,6 +75,10 @@ class FakeModel(msgspec.Struct, frozen=True):
         ranked = dice.sample(self.tokens, len(self.tokens))
         return next((token for token in ranked if not draw.word_start or _begins_word(token)), EOS)
 
+    def probability(self, source: Sequence[int], target: Sequence[tuple[int, int]], token: int) -> float:
+        """How sure the model is of `token` after `target`."""
+        return random.Random(repr((self.seed, tuple(source), tuple(target), token))).random()
+
 
 def _begins_word(token: int) -> bool:
     return words.starts_word("a", PIECES[token - SPECIAL].decode(errors="replace"))
@@ -114,11 +118,13 @@ class FakeRunner:
             raise AssertionError("a row with drafts feeds at least one confirmed token before them")
         target += [(token, len(source)) for token in row.target[:num_confirmed]]
         sampled = [self.model.next_token(source, target, row.draw)]
+        sure = [self.model.probability(source, target, sampled[0])]
         for i, draft in enumerate(row.target[num_confirmed:], 1):
             target.append((draft, len(source)))
             sampled.append(self.model.next_token(source, target, _after_draft(row, i)))
+            sure.append(self.model.probability(source, target, sampled[-1]))
             self.accepted_drafts += sampled[-2] == draft
-        return Sampled(tokens=tuple(sampled))
+        return Sampled(tokens=tuple(sampled), probabilities=tuple(sure) if row.draw.with_probabilities else ())
 
 
 def _after_draft(row: Row, num_drafts: int) -> Draw:

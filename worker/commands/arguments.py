@@ -3,7 +3,10 @@
 import argparse
 import os
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from protocol import Policy
 
 MAX_WAIT_K: Final = 1_000
 
@@ -44,6 +47,18 @@ def number(minimum: float, maximum: float = float("inf"), *, is_open: bool = Fal
 
 wait_k: Final = whole(1, MAX_WAIT_K)
 """The k of wait-k."""
+
+
+def policy(text: str) -> "Policy":
+    """A read/write policy, from its name."""
+    from protocol import ProtocolError, Session, SessionCreate, check, parse_policy
+
+    try:
+        chosen = parse_policy(text)
+        check(SessionCreate(session=Session(policy=chosen)))
+    except (ValueError, ProtocolError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return chosen
 
 
 def language(text: str) -> str:

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 HELP: Final = "score a model on a test set: quality, latency and speed under several policies"
 USAGE: Final = "--test FILE.tsv[.gz] [--wait-k K ...] [--offline] [options]"
 EXAMPLES: Final = """\
-Each line of the test set is a source, a tab and its reference. Without --wait-k and --offline: both, at k = 1 3 5 7.
+Each line of the test set is a source, a tab and its reference. Without a policy: offline, and wait-k
+at k = 1 3 5 7. --policy takes wait-K, wait-K~CATCHUP, adaptive-MIN-MAX-THRESHOLD and local-agreement-K-TOKENS.
 
 Examples:
   decalage evaluate --test news.en-fr.tsv.gz --limit 300
   decalage evaluate --test talks.tsv --to de --wait-k 3 --output old
+  decalage evaluate --test talks.tsv --to de --wait-k 3 --policy adaptive-1-7-0.5 adaptive-2-9-0.6
   decalage evaluate --model ./new --test talks.tsv --to de --wait-k 3 --compare old/wait-3.jsonl"""
 
 
@@ -38,9 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="target language (default: as x.en-fr.tsv names it)",
     )
     parser.add_argument("--wait-k", type=arguments.wait_k, nargs="+", metavar="K", help="write k words behind")
+    parser.add_argument(
+        "--policy", type=arguments.policy, nargs="+", default=[], metavar="P", help="other policies, by their names"
+    )
     parser.add_argument("--offline", action="store_true", help="read the whole sentence first")
     parser.add_argument(
-        "--oracle", action="store_true", help="each k again, earlier words encoded anew after every read"
+        "--oracle", action="store_true", help="each policy again, earlier words encoded anew after every read"
     )
     parser.add_argument("--limit", type=whole(1), metavar="N", help="only the first N lines")
     parser.add_argument("--seed", type=whole(0), metavar="S", help="with --limit: N lines drawn at random instead")
@@ -108,8 +113,10 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     if args.seed is not None and args.limit is None:
         raise CommandError("--seed draws the lines that --limit N leaves; give both, or neither for the whole test set")
-    if args.oracle and args.offline and args.wait_k is None:
-        raise CommandError("--oracle encodes again after every read of a wait-k; give it --wait-k K beside --offline")
+    if args.oracle and args.offline and args.wait_k is None and not args.policy:
+        raise CommandError(
+            "--oracle encodes again after every read of a streaming policy; give it --wait-k K beside --offline"
+        )
     if args.beside and args.output is None:
         raise CommandError("--beside draws into the curve.png of --output DIR, which is missing")
 
@@ -191,12 +198,13 @@ def _runs(args: argparse.Namespace, model: "Model", session: "Session", corpus: 
 
 
 def _policies(args: argparse.Namespace, session: "Session") -> "dict[str, Session]":
-    from worker.evaluation.policies import offline, oracle_name, policy_name, wait_k
+    from protocol import WaitK
+    from worker.evaluation.policies import offline, oracle_name, policy_name, streaming
 
-    is_default = args.wait_k is None and not args.offline
+    is_default = args.wait_k is None and not args.offline and not args.policy
     chosen = {}
-    for k in defaults.WAIT_K if is_default else args.wait_k or ():
-        options = wait_k(session, k)
+    for policy in (*(WaitK(k=k) for k in (defaults.WAIT_K if is_default else args.wait_k or ())), *args.policy):
+        options = streaming(session, policy)
         chosen[policy_name(options)] = options
         if args.oracle:
             chosen[oracle_name(policy_name(options))] = options

@@ -5,17 +5,22 @@ read as segment N + 1. Decisions depend on the words alone, never on when they a
 """
 
 from collections.abc import Sequence
+from math import floor
 
-from protocol import Session, WaitK
+from protocol import Adaptive, LocalAgreement, Session, WaitK
 
 
-def wait_k_needed(wait_k: int, target_word_index: int) -> int:
+def wait_k_needed(wait_k: int, target_word_index: int, catchup: float = 0.0) -> int:
     """Source segments to read before target word `target_word_index` (from 0), with no end in sight (Ma et al. 2019).
+
+    With `catchup` c, the target has 1 + c words for each source word (section 3.2 there).
 
     >>> [wait_k_needed(3, t) for t in range(3)]
     [3, 4, 5]
+    >>> [wait_k_needed(3, t, catchup=0.5) for t in range(5)]
+    [3, 4, 4, 5, 5]
     """
-    return wait_k + target_word_index
+    return wait_k + target_word_index - floor(catchup * target_word_index)
 
 
 def calculate_wait_words(source_seg_len: Sequence[int], target_word_idx: int, wait_k: int) -> int:
@@ -43,5 +48,27 @@ def needed(session: Session, target_word_index: int) -> int | None:
     if session.mode == "completion":
         return None
     match session.policy:
-        case WaitK(k=k):
+        case WaitK(k=k, catchup=catchup):
+            return wait_k_needed(k, target_word_index, catchup)
+        case Adaptive(min_k=k):
             return wait_k_needed(k, target_word_index)
+        case LocalAgreement(k=k):  # from then on, one more for every translation that has been made
+            return k
+
+
+def asks_probabilities(session: Session) -> bool:
+    """Tell whether `is_sure` will be asked."""
+    return isinstance(session.policy, Adaptive)
+
+
+def is_sure(session: Session, probability: float, lag: int) -> bool:
+    """Tell whether a word may be written whose first token has that `probability`, `lag` source words ahead of it.
+
+    The more has been read, the less sure the model must be: the threshold falls linearly, to 0 at `max_k` (as in
+    Zheng et al. 2020, section 4).
+    """
+    policy = session.policy
+    if not isinstance(policy, Adaptive) or lag >= policy.max_k:
+        return True
+    part = (policy.max_k - lag) / max(1, policy.max_k - policy.min_k)
+    return probability >= policy.threshold * part

@@ -61,6 +61,7 @@ class Draw(msgspec.Struct, frozen=True):
     context_tokens: int = 0
     # The first sampled token must begin a word: the word before it is published and cannot grow any more.
     word_start: bool = False
+    with_probabilities: bool = False  # of the sampled tokens, for a policy that asks for them
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -84,4 +85,5 @@ class Sampled(msgspec.Struct, frozen=True):
     """What the engine returns for a row: the sampled token ids, or why that row failed."""
 
     tokens: tuple[int, ...] = ()
+    probabilities: tuple[float, ...] = ()  # of each token, where the row's draw asks for them
     fault: str | None = None

@@ -30,11 +30,12 @@ from protocol import (
     apply_patch,
     check_seq,
 )
-from worker.core import intake
+from worker.core import intake, settling
 from worker.core import segment as segments
 from worker.core.ports import Row, Sampled, Vocabulary
 from worker.core.segment import Segment
 from worker.core.state import State, deadline_ms
+from worker.core.writing import Word
 
 _SEND_AGAIN = frozenset({"sequence_gap", "backlog_full"})
 Outcome = tuple[State, tuple[ServerEvent, ...]]
@@ -86,7 +87,7 @@ def settle(state: State, row: Row, sampled: Sampled, *, now_ms: int, vocabulary:
     if sampled.fault is not None:
         fault = f"the engine failed on this session: {sampled.fault}; create a new session and send its words again"
         return fail(state, fault)
-    after, finished = segments.settle(state.segments[0], row, sampled.tokens, vocabulary)
+    after, finished = settling.settle(state.segments[0], row, sampled, vocabulary)
     events: list[_Numbered] = [_delta(word, after, state, now_ms) for word in finished]
     state = replace(
         state,
@@ -156,7 +157,7 @@ def _advance(state: State, events: list[_Numbered], now_ms: int) -> Outcome:
     return _publish(state, events)
 
 
-def _delta(word: segments.Word, segment: Segment, state: State, now_ms: int) -> _Numbered:
+def _delta(word: Word, segment: Segment, state: State, now_ms: int) -> _Numbered:
     return lambda seq: OutputTextDelta(
         seq=seq,
         segment=segment.index,

@@ -79,10 +79,13 @@ class Runner:
             mx.eval([array for layer in cache for array in layer.state])
             return Sampled()
         drafts = row.target[len(row.target) - row.num_drafts :]
-        tokens = self._sampler.choose(logits[0, -(row.num_drafts + 1) :], row.draw, drafts)
+        last = logits[0, -(row.num_drafts + 1) :]
+        tokens = self._sampler.choose(last, row.draw, drafts)
+        sure = self._sampler.probabilities(last, tokens) if row.draw.with_probabilities else mx.array([])
+        mx.eval(tokens, sure)
         sampled = tuple(int(token) for token in tokens.tolist())  # type: ignore[union-attr, arg-type]
         self._count_drafts(drafts, sampled)
-        return Sampled(tokens=sampled)
+        return Sampled(tokens=sampled, probabilities=tuple(sure.tolist()))  # type: ignore[arg-type]
 
     def _count_drafts(self, drafts: Sequence[int], sampled: Sequence[int]) -> None:
         self.counters.proposed_drafts += len(drafts)

@@ -35,6 +35,12 @@ class Sampler:
         rows = [_noisy(scores[i], draw, draw.position + i) for i in range(num_tokens)]
         return mx.argmax(mx.stack(rows), axis=-1)
 
+    def probabilities(self, logits: mx.array, tokens: mx.array) -> mx.array:
+        """What the model gives to each of `tokens` (T,) by its logits (T, V), before any option has its say; (T,)."""
+        scores = logits.astype(mx.float32)
+        chosen = mx.take_along_axis(scores, tokens[:, None], axis=-1)[:, 0]
+        return mx.exp(chosen - mx.logsumexp(scores, axis=-1))
+
     def _penalised(self, scores: mx.array, draw: Draw, drafts: Sequence[int]) -> mx.array:
         # Keskar et al. 2019: what was written lately becomes less likely, whatever the sign of its logit.
         recent = sorted({*(*draw.history, *drafts)[-draw.context_tokens :]}) if draw.context_tokens else []

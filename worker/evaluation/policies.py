@@ -1,8 +1,9 @@
-"""Policies by the names that results carry: `offline`, `wait-3`; `wait-3-oracle` is wait-3 with re-encoding."""
+"""Policies by the names that results carry: `offline`, `wait-3`, …; `wait-3-oracle` is wait-3 with re-encoding."""
 
 from msgspec.structs import replace
 
-from protocol import Session, WaitK
+import protocol
+from protocol import Policy, Session, WaitK
 
 OFFLINE = "offline"
 _ORACLE = "-oracle"
@@ -20,10 +21,15 @@ def offline(session: Session) -> Session:
 def wait_k(session: Session, k: int) -> Session:
     """The session that writes k words behind its source.
 
-    >>> wait_k(Session(), 5).policy.k
-    5
+    >>> wait_k(Session(), 5).policy
+    WaitK(k=5, catchup=0.0)
     """
-    return replace(session, mode="streaming", policy=WaitK(k=k))
+    return streaming(session, WaitK(k=k))
+
+
+def streaming(session: Session, policy: Policy) -> Session:
+    """The session that writes while it reads, as the policy says."""
+    return replace(session, mode="streaming", policy=policy)
 
 
 def policy_name(session: Session) -> str:
@@ -32,7 +38,7 @@ def policy_name(session: Session) -> str:
     >>> policy_name(offline(Session())), policy_name(Session())
     ('offline', 'wait-3')
     """
-    return OFFLINE if session.mode == "completion" else f"wait-{session.policy.k}"
+    return OFFLINE if session.mode == "completion" else protocol.policy_name(session.policy)
 
 
 def oracle_name(policy: str) -> str:

@@ -7,9 +7,11 @@ import msgspec
 from msgspec.structs import replace
 
 from worker.core import segment as segments
+from worker.core import settling
 from worker.core.ports import Sampled
-from worker.core.segment import Segment, Word
+from worker.core.segment import Segment
 from worker.core.words import UNFINISHED
+from worker.core.writing import Word
 from worker.engine.runner import Runner
 from worker.engine.tokens import Vocabulary
 from worker.library.running import run_row
@@ -61,7 +63,7 @@ def _pass(runner: Runner, segment: Segment, vocabulary: Vocabulary) -> tuple[Seg
     if row is None:
         raise AssertionError("a segment whose end is known always wants something until it is finished")
     sampled = run_row(runner, row)
-    return *segments.settle(segment, row, sampled.tokens, vocabulary), sampled
+    return *settling.settle(segment, row, sampled, vocabulary), sampled
 
 
 def _tell(

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from protocol import Limits, Sampling, Session, WaitK
+from protocol import Adaptive, Limits, LocalAgreement, Sampling, Session, WaitK
 from tests.worker.fakes import LATIN, PIECES, PROMPT, SPECIAL, FakeModel, FakeVocabulary
 
 ALL = tuple(range(SPECIAL, SPECIAL + len(PIECES)))
@@ -30,10 +30,18 @@ SAMPLINGS = st.builds(
     repetition_context_size=st.integers(0, 5),
     seed=st.integers(0, 3),
 )
+POLICIES = st.one_of(
+    st.builds(WaitK, k=st.integers(1, 12)),
+    st.builds(WaitK, k=st.integers(1, 5), catchup=st.sampled_from([-1.0, -0.3, 0.2, 0.9])),
+    st.builds(
+        Adaptive, min_k=st.integers(1, 3), max_k=st.integers(3, 6), threshold=st.sampled_from([0.0, 0.4, 0.8, 1.0])
+    ),
+    st.builds(LocalAgreement, k=st.integers(1, 4), max_ahead_tokens=st.sampled_from([1, 2, 5, 16])),
+)
 SESSIONS = st.builds(
     Session,
     mode=st.sampled_from(["streaming", "streaming", "streaming", "completion"]),
-    policy=st.builds(WaitK, k=st.integers(1, 12)),
+    policy=POLICIES,
     sampling=SAMPLINGS,
     limits=st.builds(
         Limits,

@@ -1,13 +1,15 @@
-"""Wait-k decoding of one segment, written down a second time and as naively as possible: no drafts, no state machine.
+"""Every policy on one segment, written down a second time and as naively as possible: no drafts, no state machine.
 
-For target word t: read min(k + t, N + 1) segments, feed the last token again, sample the first token of the word, which
-must begin a word, go on to the token that begins the next word, throw that away. At the end of sequence: hold, read
-one more, try again.
+For target word t: read what the policy needs, at most N + 1 segments, feed the last token again, sample the first token
+of the word, which must begin a word, go on to the token that begins the next word, throw that away. At the end of
+sequence, and where an adaptive policy is in doubt: hold, read one more, try again. Local agreement translates whole
+prefixes and keeps what two of them share.
 """
 
 from dataclasses import dataclass, field
+from math import floor
 
-from protocol import Session
+from protocol import Adaptive, LocalAgreement, Session, WaitK
 from tests.worker.fakes import EOS, FakeModel, FakeVocabulary
 from worker.core import words
 from worker.core.ports import Draw, Prompt
@@ -31,6 +33,7 @@ class Reference:
         self.prompt: Prompt = vocabulary.prompt(session)
         self.target = list(self.prompt.target)
         self.fed: list[tuple[int, int]] = []
+        self.word: list[int] = []  # confirmed tokens of the word that is being written
         self.out = Translation()
 
     def translate(self, source_words: list[str]) -> Translation:
@@ -42,74 +45,134 @@ class Reference:
         read = [self.vocabulary.encode_word(word, before[i]) for i, word in enumerate(source_words)]
         segments = [self.prompt.source, *read, self.prompt.end]
         total, hold = len(segments) - 1, 0
+        guess: list[int] = []
         while not self._is_full():
             need = min(max(self._needed(total), hold), total)
             source = [token for segment in segments[: need + 1] for token in segment]
-            ended = self._write(source, need, total)
-            if ended and need == total:
+            if isinstance(self.session.policy, LocalAgreement) and need < total:
+                guess, hold = self._agree(source, guess, need), need + 1
+                continue
+            found = self._write(source, need, total)
+            if found == "end" and need == total:
                 self.out.reason = "stop"
                 return self.out
-            if ended and self._needed(total) <= need:
+            if found == "doubt" or (found == "end" and self._needed(total) <= need):
                 hold = need + 1
         self.out.reason = "length"
         return self.out
 
     def _needed(self, total: int) -> int:
-        return total if self.session.mode == "completion" else self.session.policy.k + len(self.out.words)
+        words = len(self.out.words)
+        match self.session.policy:
+            case _ if self.session.mode == "completion":
+                return total
+            case WaitK(k=k, catchup=catchup):
+                return k + words - floor(catchup * words)
+            case Adaptive(min_k=k):
+                return k + words
+            case LocalAgreement(k=k):
+                return k
 
     def _is_full(self) -> bool:
         limit = self.session.limits.max_new_words
         return len(self.target) >= self.prompt.max_target_tokens or (limit is not None and len(self.out.words) >= limit)
 
-    def _write(self, source: list[int], need: int, total: int) -> bool:
-        # One word, and the first token of the next; True where the model ended.
+    def _next(self, source: list[int], *more: int) -> int:
+        self.fed += [(token, len(source)) for token in [*self.target, *more][len(self.fed) :]]
+        return self.model.next_token(source, self.fed, self._draw(more, is_first=not self.word and not more))
+
+    def _begins(self, token: int) -> bool:
+        text = self.vocabulary.decode(self.word)
+        both = self.vocabulary.decode([*self.word, token])
+        return bool(text.strip()) and both.startswith(text) and words.starts_word(text, both[len(text) :])
+
+    def _doubts(self, source: list[int], token: int, need: int, total: int) -> bool:
+        match self.session.policy:
+            case Adaptive(max_k=max_k, threshold=threshold) if not self.word and token != EOS and need < total:
+                is_far = need - len(self.out.words) >= max_k
+                return not is_far and self.model.probability(source, self.fed, token) < threshold
+        return False
+
+    def _write(self, source: list[int], need: int, total: int) -> str:
+        # One word, and the first token of the next; "end" where the model ended, "doubt" where a word must wait.
         self.fed = self.fed[: len(self.target) - 1]
-        word: list[int] = []
         while True:
-            self.fed += [(token, len(source)) for token in self.target[len(self.fed) :]]
-            token = self.model.next_token(source, self.fed, self._draw(is_first=not word))
-            text = self.vocabulary.decode(word)
-            more = self.vocabulary.decode([*word, token])
-            is_next = more.startswith(text) and words.starts_word(text, more[len(text) :])
+            token = self._next(source)
+            if self._doubts(source, token, need, total):
+                return "doubt"
             if token == EOS:
-                self._drop(word, publish=bool(text.strip()), need=min(need, total - 1))
-                return True
-            if text.strip() and is_next:
-                self._publish(word, min(need, total - 1))
+                self._drop(need=min(need, total - 1))
+                return "end"
+            if self._begins(token):
+                self._publish(min(need, total - 1))
                 if len(self.target) + 1 >= self.prompt.max_target_tokens:
                     self.target.append(token)  # it counts, though it is never published
-                return False
-            word.append(token)
-            self.target.append(token)
-            if (
-                len(word) >= self.session.limits.max_tokens_per_word
-                or len(self.target) >= self.prompt.max_target_tokens
-            ):
-                if self.vocabulary.decode(word).strip():
-                    self._publish(word, min(need, total - 1))
-                return False
+                return ""
+            if self._append(token, min(need, total - 1)):
+                return ""
 
-    def _drop(self, word: list[int], *, publish: bool, need: int) -> None:
-        if publish:
-            self._publish(word, need)
-        elif word:
-            del self.target[-len(word) :]
+    def _append(self, token: int, need: int) -> bool:
+        # True where the word was cut.
+        self.word.append(token)
+        self.target.append(token)
+        is_long = len(self.word) >= self.session.limits.max_tokens_per_word
+        if not is_long and len(self.target) < self.prompt.max_target_tokens:
+            return False
+        self._publish(need)
+        return True
 
-    def _publish(self, word: list[int], read: int) -> None:
-        self.out.words.append(self.vocabulary.decode(word).strip())
-        self.out.tokens.append(tuple(word))
-        self.out.lags.append(read)
+    def _agree(self, source: list[int], guess: list[int], need: int) -> list[int]:
+        # The next guess: what the model writes behind the tokens that it would write again.
+        self.fed = self.fed[: len(self.target) - 1]
+        for expected in guess:
+            if self._next(source) != expected:
+                break
+            if self._begins(expected):
+                self._publish(need)
+                self.word.append(expected)
+                self.target.append(expected)
+                is_cut = False
+            else:
+                is_cut = self._append(expected, need)
+            if self._is_full():
+                return []
+            if is_cut:
+                break
+        ahead: list[int] = []
+        room = self.prompt.max_target_tokens - len(self.target)
+        while len(ahead) < min(self.session.policy.max_ahead_tokens, room):  # type: ignore[union-attr]
+            token = self._next(source, *ahead)
+            if token == EOS:
+                break
+            ahead.append(token)
+        return ahead
 
-    def _draw(self, *, is_first: bool) -> Draw:
+    def _drop(self, *, need: int) -> None:
+        if self.vocabulary.decode(self.word).strip():
+            self._publish(need)
+        elif self.word:
+            del self.target[-len(self.word) :]
+            self.word = []
+
+    def _publish(self, read: int) -> None:
+        word = self.vocabulary.decode(self.word).strip()
+        if word:
+            self.out.words.append(word)
+            self.out.tokens.append(tuple(self.word))
+            self.out.lags.append(read)
+        self.word = []
+
+    def _draw(self, more: tuple[int, ...], *, is_first: bool) -> Draw:
         sampling = self.session.sampling
         context = sampling.repetition_context_size if sampling.repetition_penalty is not None else 0
-        written = self.target[len(self.prompt.target) :]
+        target = [*self.target, *more]
+        written = target[len(self.prompt.target) :]
         spaceless = bool(self.out.words) and words.is_spaceless(self.out.words[-1][-1])
         return Draw(
             temperature=sampling.temperature,
             repetition_penalty=sampling.repetition_penalty,
             seed=sampling.seed + self.index,
-            position=len(self.target),
+            position=len(target),
             history=tuple(written[len(written) - min(context, len(written)) :]),
             context_tokens=context,
             word_start=is_first and bool(self.out.words) and not spaceless,

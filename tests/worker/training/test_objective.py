@@ -13,6 +13,8 @@ from mlx.utils import tree_flatten
 from protocol import Session, WaitK
 from tests.worker.training.pairs import EOS, EvenStarts, Words, pair_of, texts, tiny
 from worker.core import segment as segments
+from worker.core.ports import Sampled
+from worker.core.settling import settle
 from worker.engine.masks import streaming_mask
 from worker.engine.model import Model
 from worker.training.loop import number
@@ -64,7 +66,7 @@ def served_seen(source: Words, target: Words, wait_k: int) -> list[int]:
             for i in range(row.target_start, end):
                 seen[i] = segment.fed_source + len(row.source)
         first = end - row.num_drafts
-        segment, _ = segments.settle(segment, row, gold[first : end + 1], vocabulary)
+        segment, _ = settle(segment, row, Sampled(tokens=tuple(gold[first : end + 1])), vocabulary)
     return seen
 
 

@@ -1,0 +1,99 @@
+"""The read/write policies a session may ask for, and their names on command lines, in results and in file names.
+
+Every policy says when enough source has been read for the next target word; `worker.core.policy` carries them out.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Final, TypeAlias
+
+from msgspec import Meta, Struct
+
+_MAX_K = 1000
+_MAX_TOKENS = 1000
+
+
+class WaitK(Struct, frozen=True, kw_only=True, tag_field="type", tag="wait-k"):
+    """Read k source words first, then write one target word for every further source word read (Ma et al. 2019)."""
+
+    k: Annotated[int, Meta(ge=1, le=_MAX_K, description="Source words read before the first target word.")] = 3
+    catchup: Annotated[
+        float,
+        Meta(ge=-1, le=0.9, description="Target words written beyond one per source word; below 0: fewer."),
+    ] = 0.0
+
+
+class Adaptive(Struct, frozen=True, kw_only=True, tag_field="type", tag="adaptive"):
+    """Write while the model is sure of the next word, else read on, between wait-`min_k` and wait-`max_k` (Zheng et
+    al. 2020).
+    """
+
+    min_k: Annotated[int, Meta(ge=1, le=_MAX_K, description="Source words read ahead of a target word at least.")] = 1
+    max_k: Annotated[int, Meta(ge=1, le=_MAX_K, description="And at most, sure or not.")] = 7
+    threshold: Annotated[
+        float, Meta(ge=0, le=1, description="Probability of a word's first token from which on it is written.")
+    ] = 0.5
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, which decoders report as an invalid event, for bounds that cross."""
+        if self.max_k < self.min_k:
+            raise ValueError(f"expected max_k of at least min_k, {self.min_k}, got {self.max_k}")
+
+
+class LocalAgreement(Struct, frozen=True, kw_only=True, tag_field="type", tag="local-agreement"):
+    """Translate on after every source word; write what two translations in a row agree on (Liu et al. 2020)."""
+
+    k: Annotated[int, Meta(ge=1, le=_MAX_K, description="Source words read before the first translation.")] = 2
+    max_ahead_tokens: Annotated[
+        int, Meta(ge=1, le=_MAX_TOKENS, description="Tokens of a translation beyond what is agreed on.")
+    ] = 16
+
+
+Policy: TypeAlias = WaitK | Adaptive | LocalAgreement
+"""All read/write policies, told apart by `type`."""
+
+_NUMBER: Final = r"-?[0-9]+(?:\.[0-9]+)?"
+_FORMS: Final[tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Policy]], ...]] = (
+    (
+        re.compile(rf"wait-([0-9]+)(?:~({_NUMBER}))?"),
+        lambda found: WaitK(k=int(found[1]), catchup=float(found[2] or 0)),
+    ),
+    (
+        re.compile(rf"adaptive-([0-9]+)-([0-9]+)-({_NUMBER})"),
+        lambda found: Adaptive(min_k=int(found[1]), max_k=int(found[2]), threshold=float(found[3])),
+    ),
+    (
+        re.compile(r"local-agreement-([0-9]+)-([0-9]+)"),
+        lambda found: LocalAgreement(k=int(found[1]), max_ahead_tokens=int(found[2])),
+    ),
+)
+POLICY_FORMS: Final = "wait-K, wait-K~CATCHUP, adaptive-MIN-MAX-THRESHOLD or local-agreement-K-TOKENS"
+
+
+def policy_name(policy: Policy) -> str:
+    """The policy as a person names it.
+
+    >>> policy_name(WaitK(k=3)), policy_name(WaitK(k=3, catchup=0.1)), policy_name(Adaptive(threshold=0.4))
+    ('wait-3', 'wait-3~0.1', 'adaptive-1-7-0.4')
+    """
+    match policy:
+        case WaitK():
+            return f"wait-{policy.k}" + (f"~{policy.catchup:g}" if policy.catchup else "")
+        case Adaptive():
+            return f"adaptive-{policy.min_k}-{policy.max_k}-{policy.threshold:g}"
+        case LocalAgreement():
+            return f"local-agreement-{policy.k}-{policy.max_ahead_tokens}"
+
+
+def parse_policy(name: str) -> Policy:
+    """The policy of that name, its numbers as they stand there: `protocol.check` tells whether a session may have it.
+
+    Raises ValueError for what names none.
+
+    >>> parse_policy("wait-5")
+    WaitK(k=5, catchup=0.0)
+    """
+    for pattern, build in _FORMS:
+        if found := pattern.fullmatch(name):
+            return build(found)
+    raise ValueError(f"expected a policy such as wait-3 or adaptive-1-7-0.5 ({POLICY_FORMS}), got {name!r}")

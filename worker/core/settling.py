@@ -1,0 +1,100 @@
+"""What the tokens of a pass do to their segment: which are confirmed, which stay guesses, and what must be read next.
+
+The boundary token that ends one word is a free draft of the next word's first: after the read, one pass feeds the last
+target token again, which now sees the new source word, and verifies the draft. Under local agreement the whole
+translation of the source so far is such a draft, and what survives the next source word is confirmed.
+"""
+
+from msgspec.structs import replace
+
+from protocol import LocalAgreement
+from worker.core import policy
+from worker.core.ports import Row, Sampled, Vocabulary
+from worker.core.segment import Segment, exhaust
+from worker.core.writing import Word, take
+
+
+def settle(segment: Segment, row: Row, sampled: Sampled, vocabulary: Vocabulary) -> tuple[Segment, tuple[Word, ...]]:
+    """The segment after a pass, and the words that the sampled tokens finished.
+
+    Only progress fields change, so source that arrived while the pass ran is kept.
+    """
+    segment = replace(segment, fed_source=segment.fed_source + len(row.source))
+    if not row.target:
+        return segment, ()
+    draft = row.target[len(row.target) - row.num_drafts :]
+    segment = replace(segment, draft=())
+    match segment.session.policy:
+        case LocalAgreement(max_ahead_tokens=ahead) if not segment.is_read:
+            segment, finished = _agree(segment, draft, sampled.tokens, vocabulary, ahead)
+        case _:
+            segment, finished = _confirm(segment, draft, sampled, vocabulary)
+    return exhaust(segment), tuple(finished)
+
+
+def _confirm(
+    segment: Segment, draft: tuple[int, ...], sampled: Sampled, vocabulary: Vocabulary
+) -> tuple[Segment, list[Word]]:
+    # Every token counts, as long as no source must be read for it.
+    segment = replace(segment, fed_target=len(segment.target))
+    finished: list[Word] = []
+    for i, token in enumerate(sampled.tokens):
+        read, is_end = segment.needed_segments(), token in vocabulary.eos_tokens
+        if not is_end and _is_doubted(segment, sampled, i):
+            held = replace(segment, target=(*segment.target, token), hold=(read or 0) + 1)
+            return _feed_again(held, is_guess=True), finished
+        segment, word = take(segment, token, vocabulary)
+        finished += [word] if word is not None else []
+        if segment.is_finished or segment.is_full:
+            break
+        # What begins a word is drawn, and doubted, as such: once the source that the word may see has been read.
+        if segment.needed_segments() != read or (word is not None and sampled.probabilities):
+            return _feed_again(segment, is_guess=not is_end), finished
+        # A draft counts only within a word: behind one that was cut, the next token must be drawn as a word's first.
+        if i >= len(draft) or draft[i] != token or segment.word_begin == len(segment.target):
+            break
+        segment = replace(segment, fed_target=len(segment.target))
+    return segment, finished
+
+
+def _feed_again(segment: Segment, *, is_guess: bool) -> Segment:
+    # The last whole word's last token is fed once more; what was written behind it is a guess.
+    kept, guess = segment.target[: segment.word_begin], segment.target[segment.word_begin :]
+    return replace(
+        segment,
+        target=kept,
+        draft=guess if is_guess and segment.session.speculation.enabled else (),
+        fed_target=min(segment.fed_target, len(kept) - 1),
+    )
+
+
+def _is_doubted(segment: Segment, sampled: Sampled, i: int) -> bool:
+    # The model is not sure of a word's first token, and more source may make it sure.
+    read = segment.needed_segments()
+    if not sampled.probabilities or segment.word_begin < len(segment.target) or read is None or segment.is_read:
+        return False
+    return not policy.is_sure(segment.session, sampled.probabilities[i], read - len(segment.lags))
+
+
+def _agree(
+    segment: Segment, draft: tuple[int, ...], tokens: tuple[int, ...], vocabulary: Vocabulary, ahead: int
+) -> tuple[Segment, list[Word]]:
+    # The draft is the translation of one source word less; what the model would write again is agreed on.
+    finished: list[Word] = []
+    num_agreed = next((i for i, token in enumerate(draft) if token != tokens[i]), len(draft))
+    for token in draft[:num_agreed]:
+        segment, word = take(segment, token, vocabulary)
+        finished += [word] if word is not None else []
+        if segment.is_full or segment.word_begin == len(
+            segment.target
+        ):  # cut: the next token is drawn as a word's first
+            return replace(segment, fed_target=len(segment.target) - 1), finished
+    token = tokens[num_agreed]
+    is_end = token in vocabulary.eos_tokens
+    tentative = segment.tentative if is_end else (*segment.tentative, token)
+    length = len(segment.target) + len(tentative)
+    if is_end or len(tentative) >= ahead or length >= segment.prompt.max_target_tokens:
+        read = segment.needed_segments() or 0
+        fed_target = len(segment.target) - 1
+        return replace(segment, draft=tentative, tentative=(), hold=read + 1, fed_target=fed_target), finished
+    return replace(segment, tentative=tentative, fed_target=length - 1), finished
