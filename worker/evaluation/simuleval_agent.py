@@ -53,9 +53,10 @@ class DecalageAgent(TextToTextAgent):  # type: ignore[misc]  # SimulEval may be 
     @staticmethod
     def add_args(parser: argparse.ArgumentParser) -> None:
         """The parser knows the options, which are called as those of `decalage evaluate`."""
-        parser.add_argument("--model", default=os.environ.get("DECALAGE_MODEL") or DEFAULT_MODEL)
+        default = os.environ.get("DECALAGE_MODEL") or DEFAULT_MODEL
+        parser.add_argument("--model", default=default, metavar="M", help="model to evaluate (default: %(default)s)")
         parser.add_argument("--to", type=language_code, required=True, metavar="LANG", help="target language")
-        parser.add_argument("--source-language", type=language_code, default="en", metavar="LANG")
+        parser.add_argument("--source-language", type=language_code, default="en", metavar="LANG", help="of --source")
         parser.add_argument("--policy", default="wait-3", metavar="NAME", help=f"{POLICY_FORMS} (default: %(default)s)")
         parser.add_argument(
             "--max-new-words", type=int, default=defaults.MAX_NEW_WORDS, metavar="N", help="words of a translation"
