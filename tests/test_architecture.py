@@ -47,7 +47,9 @@ RINGS: Final = {
     "worker.engine": _ring("protocol worker.core", _MODEL_PACKAGES, "protocol.keys"),
     "worker.io": _ring("protocol worker.core", "fakeredis msgspec prometheus_client redis structlog"),
     "worker.library": _ring(_STUDY, _MODEL_PACKAGES, "protocol.keys"),
-    "worker.evaluation": _ring(f"{_STUDY} worker.library", f"{_MODEL_PACKAGES} matplotlib sacrebleu", "protocol.keys"),
+    "worker.evaluation": _ring(
+        f"{_STUDY} worker.library", f"{_MODEL_PACKAGES} matplotlib sacrebleu simuleval", "protocol.keys"
+    ),
     "worker.training": _ring(f"{_STUDY} worker.library", f"{_MODEL_PACKAGES} matplotlib sacrebleu", "protocol.keys"),
     "worker.app": _ring("protocol worker.core worker.engine worker.io worker.library", "*"),
     # The outermost shells.

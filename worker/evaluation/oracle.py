@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from worker.core.ports import Lane, Row, Sampled
-from worker.evaluation.run import Engine
+from worker.library.running import Engine
 
 
 class _Fed(msgspec.Struct, frozen=True):

@@ -1,5 +1,8 @@
 """Policies by the names that results carry: `offline`, `wait-3`, …; `wait-3-oracle` is wait-3 with re-encoding."""
 
+import re
+from typing import Final
+
 from msgspec.structs import replace
 
 import protocol
@@ -7,6 +10,9 @@ from protocol import Policy, Session, WaitK
 
 OFFLINE = "offline"
 _ORACLE = "-oracle"
+_WAIT_K = re.compile("wait-([0-9]+)")
+POLICY_FORMS: Final = "offline, wait-K or wait-K-oracle"
+"""The names there are."""
 
 
 def offline(session: Session) -> Session:
@@ -39,6 +45,22 @@ def policy_name(session: Session) -> str:
     ('offline', 'wait-3')
     """
     return OFFLINE if session.mode == "completion" else protocol.policy_name(session.policy)
+
+
+def named(session: Session, name: str) -> Session:
+    """The session whose results carry this name; `wait-3-oracle` is the session of `wait-3`.
+
+    Raises ValueError for what names no policy.
+
+    >>> named(Session(), "wait-5").policy.k, named(Session(), "offline").mode
+    (5, 'completion')
+    """
+    if name == OFFLINE:
+        return offline(session)
+    found = _WAIT_K.fullmatch(name.removesuffix(_ORACLE))
+    if found is None:
+        raise ValueError(f"expected {POLICY_FORMS}, got {name!r}")
+    return wait_k(session, int(found[1]))
 
 
 def oracle_name(policy: str) -> str:

@@ -4,9 +4,8 @@ Every sentence is a session of its own, its words all there from the start: deci
 arrival, so the words and the delays are those of a live session.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Protocol
 
 import msgspec
 
@@ -23,21 +22,14 @@ from protocol import (
 )
 from worker.core import session as sessions
 from worker.core import words
-from worker.core.ports import Lane, Row, Sampled, Vocabulary
+from worker.core.ports import Lane, Vocabulary
 from worker.core.scheduler import Budget, plan
 from worker.core.state import State, lanes
 from worker.evaluation import defaults
 from worker.evaluation.corpus import Sentence
 from worker.evaluation.errors import UnusableSentence
 from worker.evaluation.policies import policy_name
-from worker.library.running import lane_numbers
-
-
-class Engine(Protocol):
-    """What runs the passes and holds the lanes: `worker.engine.runner.Runner`."""
-
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
-        """What was sampled for each row; the dropped lanes are free."""
+from worker.library.running import Engine, lane_numbers
 
 
 class Translated(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,11 +1,12 @@
 """The engine behind the library's generators: one runner for each model, a lane for each generation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from itertools import count
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
-from worker.core.ports import Row, Sampled
+from worker.core.ports import Lane, Row, Sampled
 from worker.engine.errors import EngineError
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
@@ -14,6 +15,13 @@ from worker.engine.tokens import Vocabulary
 _ATTRIBUTE = "_library_runners"
 lane_numbers: Iterator[int] = count()
 """Every generation takes one, so that generators which run by turns never share a lane."""
+
+
+class Engine(Protocol):
+    """What runs the passes and holds the lanes: `worker.engine.runner.Runner`."""
+
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
+        """What was sampled for each row; the dropped lanes are free."""
 
 
 def runner_of(model: StreamingModel, vocabulary: Vocabulary, position_offset: int | None = None) -> Runner:

@@ -14,15 +14,15 @@ from protocol import (
     SessionClose,
     SessionCreate,
 )
+from worker.core import ports
 from worker.core import session as sessions
 from worker.core.ports import Refused
 from worker.core.scheduler import Budget, wants
 from worker.core.state import State, lanes
 from worker.engine.errors import EngineError, UnsupportedPrompt
 from worker.engine.model import StreamingModel
-from worker.engine.runner import Runner
 from worker.engine.tokens import Vocabulary
-from worker.library.running import lane_numbers, runner_of
+from worker.library.running import Engine, lane_numbers, runner_of
 from worker.library.vocabulary import unsupported
 
 
@@ -45,33 +45,46 @@ def generate_words(
     `session` holds all options, both modes included. Raises UnsupportedPrompt (a ValueError) for options that the model
     lacks or a segment that is too long for it, EngineError.
     """
-    runner = runner_of(model, vocabulary)
-    machine = _Machine(runner, vocabulary, model.name)
+    local = LocalSession(runner_of(model, vocabulary), vocabulary, model.name)
     events: list[ClientEvent] = [SessionCreate(session=session), InputTextAppend(text=text), SessionClose()]
-    return machine.run(events)
+    return _once(local, events)
 
 
-class _Machine:
-    """One session between events and passes; owns its state and its lanes."""
+def _once(local: "LocalSession", events: Iterable[ClientEvent]) -> Generator[OutputTextDelta | SegmentDone]:
+    try:
+        yield from local.take(events)
+    finally:
+        local.clear()
 
-    def __init__(self, runner: Runner, vocabulary: Vocabulary, model: str) -> None:
+
+class LocalSession:
+    """One session between events and passes; owns its state and its lanes.
+
+    `runner` is what runs the passes: `worker.engine.runner.Runner`, or the oracle around it.
+    """
+
+    def __init__(self, runner: Engine, vocabulary: ports.Vocabulary, model: str) -> None:
         self._runner = runner
         self._vocabulary = vocabulary
         self._model = model
         self._state = State(number=next(lane_numbers))
         self._began_s = perf_counter()
 
-    def run(self, events: Iterable[ClientEvent]) -> Generator[OutputTextDelta | SegmentDone]:
-        """Takes the events, then translates until nothing is wanted any more."""
-        try:
-            for event in events:
-                yield from self._published(self._take(event))
-            while (row := wants(self._state, Budget())) is not None:
-                sampled = self._runner.run([row])[0]
-                outcome = sessions.settle(self._state, row, sampled, now_ms=self._now_ms(), vocabulary=self._vocabulary)
-                yield from self._published(outcome)
-        finally:
-            self._runner.run((), dropped=lanes(self._state))
+    def take(self, events: Iterable[ClientEvent]) -> Generator[OutputTextDelta | SegmentDone]:
+        """What the session says once it has these events: passes run until it wants none before its next word.
+
+        Raises UnsupportedPrompt (a ValueError), EngineError.
+        """
+        for event in events:
+            yield from self._published(self._take(event))
+        while (row := wants(self._state, Budget())) is not None:
+            sampled = self._runner.run([row])[0]
+            outcome = sessions.settle(self._state, row, sampled, now_ms=self._now_ms(), vocabulary=self._vocabulary)
+            yield from self._published(outcome)
+
+    def clear(self) -> None:
+        """The lanes are free: nothing more can be said."""
+        self._runner.run((), dropped=lanes(self._state))
 
     def _take(self, event: ClientEvent) -> sessions.Outcome:
         # The whole text is here before the first pass: the bound on words that wait is not for it.

@@ -138,7 +138,24 @@ def test_the_shipped_model_says_what_generate_says(
             assert translated.delays == tuple(delta.source_words_read for delta in deltas)
 
 
+@pytest.mark.parametrize("name", ["offline", "wait-1", "wait-12"])
+def test_a_policy_by_its_name(name: str) -> None:
+    """A name gives the session whose results are called so, with or without the oracle."""
+    session = policies.named(Session(target_language="fr"), name)
+    assert policies.policy_name(session) == name
+    assert session.target_language == "fr"
+    if name != policies.OFFLINE:
+        assert policies.named(Session(target_language="fr"), policies.oracle_name(name)) == session
+
+
+@pytest.mark.parametrize("name", ["", "wait", "wait-", "wait-k", "wait--1", "wait-3-", "Offline", "offline-oracle"])
+def test_what_is_no_policy(name: str) -> None:
+    """The message says what was expected, and what came."""
+    with pytest.raises(ValueError, match=f"expected offline, wait-K or wait-K-oracle, got '{name}'"):
+        policies.named(Session(), name)
+
+
 def test_examples_hold() -> None:
     """Every example of the modules gives what it says."""
     assert doctest.testmod(run) == (0, 1)
-    assert doctest.testmod(policies) == (0, 5)
+    assert doctest.testmod(policies) == (0, 6)
