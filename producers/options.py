@@ -3,7 +3,7 @@
 import argparse
 from typing import Any, Final
 
-from protocol import Limits, Sampling, Session, WaitK
+from protocol import POLICY_FORMS, Limits, Policy, Sampling, Session, WaitK, parse_policy
 
 MAX_BACKLOG_WORDS: Final = 1_000_000
 """A whole book may be sent at once: unlike a live source, a file cannot be asked to wait."""
@@ -18,7 +18,7 @@ _SAMPLING: Final = {
     "seed": "seed",
 }
 _LIMITS: Final = {"max_new_words": "max_new_words", "max_tokens_per_word": "max_tokens_per_word"}
-_OTHERS: Final = ("to", "source_language", "prompt", "wait_k", "segmentation")
+_OTHERS: Final = ("to", "source_language", "prompt", "wait_k", "policy", "segmentation")
 
 
 def add_session_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,9 @@ def add_session_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--to", metavar="LANG", help=f"target language (default: {DEFAULT_TARGET}, none with --prompt)")
     group.add_argument("--from", dest="source_language", metavar="LANG", help="source language (default: en)")
     group.add_argument("--prompt", help="instruction for a chat model, such as 'Translate to German:'")
-    group.add_argument("--wait-k", type=int, metavar="K", help="source words read before the first word (default: 3)")
+    when = group.add_mutually_exclusive_group()
+    when.add_argument("--wait-k", type=int, metavar="K", help="source words read before the first word (default: 3)")
+    when.add_argument("--policy", type=_policy, metavar="P", help=f"another policy: {POLICY_FORMS}")
     group.add_argument(
         "--segmentation",
         choices=("sentence", "manual"),
@@ -57,12 +59,21 @@ def session_of_options(args: argparse.Namespace) -> Session:
         fields["source_language"] = args.source_language
     if args.wait_k is not None:
         fields["policy"] = WaitK(k=args.wait_k)
+    if args.policy is not None:
+        fields["policy"] = args.policy
     return Session(
         segmentation=args.segmentation or "sentence",
         sampling=Sampling(**_renamed(args, _SAMPLING)),
         limits=Limits(max_backlog_words=MAX_BACKLOG_WORDS, **_renamed(args, _LIMITS)),
         **fields,
     )
+
+
+def _policy(name: str) -> Policy:
+    try:
+        return parse_policy(name)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _renamed(args: argparse.Namespace, names: dict[str, str]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from typing import Annotated, Final, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from protocol.limits import MAX_SEQ, MAX_TEXT_CHARS
-from protocol.options import Limits, Policy, Sampling, Session, SessionPatch, Speculation, WaitK, apply_patch
+from protocol.options import Limits, Sampling, Session, SessionPatch, Speculation, apply_patch
+from protocol.policies import Adaptive, LocalAgreement, Policy, WaitK
 
 WIRE_VERSION: Final = 1
 """The version of the wire that this package speaks; rises only when an old reader would misunderstand."""
@@ -176,12 +177,14 @@ def wire_type(event: type[Struct]) -> str:
 
 __all__ = [
     "WIRE_VERSION",
+    "Adaptive",
     "ClientEvent",
     "Error",
     "Event",
     "InputTextAppend",
     "InputTextFinalize",
     "Limits",
+    "LocalAgreement",
     "OutputTextDelta",
     "Policy",
     "Sampling",

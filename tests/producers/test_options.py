@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from producers.options import MAX_BACKLOG_WORDS, add_session_arguments, given_options, session_of_options
-from protocol import Limits, ProtocolError, Sampling, Session, SessionCreate, WaitK, check
+from protocol import Adaptive, Limits, ProtocolError, Sampling, Session, SessionCreate, WaitK, check
 
 
 def parsed(*arguments: str) -> argparse.Namespace:
@@ -38,6 +38,13 @@ def test_every_option_has_its_place() -> None:
         limits=Limits(max_new_words=4, max_tokens_per_word=6, max_backlog_words=MAX_BACKLOG_WORDS),
     )
     assert sorted(given_options(args)) == sorted(part for part in line.split() if part.startswith("--"))
+
+
+def test_any_policy_has_a_name() -> None:
+    """--policy names one with its numbers, in place of --wait-k."""
+    args = parsed("--policy", "adaptive-2-9-0.8")
+    assert session_of_options(args).policy == Adaptive(min_k=2, max_k=9, threshold=0.8)
+    assert given_options(args) == ["--policy"]
 
 
 def test_a_prompt_chooses_its_language_itself() -> None:

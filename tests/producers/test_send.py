@@ -9,7 +9,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from producers import Publisher, Subscriber
-from protocol import InputTextAppend, InputTextFinalize, Session, SessionClose, SessionCreate, source_key
+from protocol import InputTextAppend, InputTextFinalize, Session, SessionClose, SessionCreate, WaitK, source_key
 from tests.producers.commands import finish, run, start
 from tests.producers.streams import publish, source_events, whole_stream
 
@@ -28,7 +28,7 @@ async def test_an_argument_is_a_session(redis_url: str, redis_client: Redis) -> 
     assert outcome.err.endswith("sent 3 words in 4 events\n")
     first, *rest = await source_events(redis_client, found[1])
     assert isinstance(first, SessionCreate)
-    assert (first.session.target_language, first.session.policy.k, first.seq) == ("de", 2, 1)
+    assert (first.session.target_language, first.session.policy, first.seq) == ("de", WaitK(k=2), 1)
     assert rest == [InputTextAppend(seq=2, text="Hello big world."), InputTextFinalize(seq=3), SessionClose(seq=4)]
 
 

@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 
-EXAMPLES = ["events", "grammar", "keys", "options"]
+EXAMPLES = ["events", "grammar", "keys", "options", "policies"]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -7,7 +7,7 @@ from typing import get_args
 import msgspec
 import pytest
 
-from protocol import decode_client, decode_server, decode_worker, encode
+from protocol import WaitK, decode_client, decode_server, decode_worker, encode
 from protocol.events import (
     WIRE_VERSION,
     ClientEvent,
@@ -59,7 +59,7 @@ def test_an_event_without_options_takes_the_defaults() -> None:
     event = decode_client('{"type":"session.create"}')
     assert isinstance(event, SessionCreate)
     assert (event.version, event.seq) == (WIRE_VERSION, None)
-    assert (event.session.source_language, event.session.policy.k, event.session.mode) == ("en", 3, "streaming")
+    assert (event.session.source_language, event.session.policy, event.session.mode) == ("en", WaitK(k=3), "streaming")
 
 
 def test_events_are_written_in_full() -> None:

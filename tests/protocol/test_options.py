@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, structs
 
-from protocol.options import Limits, Session, SessionPatch, WaitK, apply_patch
+from protocol.options import Limits, Session, SessionPatch, apply_patch
+from protocol.policies import WaitK
 
 law = settings(deadline=None)
 

@@ -4,6 +4,7 @@ import argparse
 from typing import Any, Final
 
 from worker.commands import arguments, output
+from worker.commands.faults import CommandError
 
 HELP: Final = "answer one prompt; with --streaming, write while still reading"
 USAGE: Final = "--prompt P [options]"
@@ -22,6 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--streaming", action="store_true", help="write k words behind the source, not after all of it")
     parser.add_argument(
         "--wait-k", type=arguments.wait_k, default=3, metavar="K", help="that k, with --streaming (default: 3)"
+    )
+    parser.add_argument(
+        "--policy",
+        type=arguments.policy,
+        metavar="P",
+        help="with --streaming: another policy, such as adaptive-1-7-0.9",
     )
     arguments.add_json(parser)
     _add_sampling(parser)
@@ -56,16 +63,22 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0, once the text and its figures are printed."""
+    from protocol import policy_name
     from worker.commands.translation import Translation, load_model, new_task, read_prompt
 
+    if args.policy and not args.streaming:
+        raise CommandError("--policy tells how to write while reading; give it together with --streaming")
     prompt = read_prompt(args.prompt)
     model = load_model(args.model)
     translation = Translation(model, new_task(model, prompt, args.to, **_options(args)))
     if args.json:
-        facts: dict[str, Any] = {"model": args.model, "mode": translation.task.session.mode}
-        output.print_json_line(
-            {**facts, "wait_k": args.wait_k if args.streaming else None, **translation.finish().as_json()}
-        )
+        session = translation.task.session
+        facts: dict[str, Any] = {
+            "model": args.model,
+            "mode": session.mode,
+            "policy": policy_name(session.policy) if args.streaming else None,
+        }
+        output.print_json_line({**facts, **translation.finish().as_json()})
         return 0
     for word in translation:
         print(word.text, end="", flush=True)
@@ -86,7 +99,7 @@ def _options(args: argparse.Namespace) -> dict[str, object]:
     )
     return {
         "mode": "streaming" if args.streaming else "completion",
-        "policy": WaitK(k=args.wait_k),
+        "policy": args.policy or WaitK(k=args.wait_k),
         "sampling": sampling,
         "limits": Limits(max_new_words=args.max_new_words, max_tokens_per_word=args.max_tokens_per_word),
     }

@@ -1,18 +1,12 @@
 """Policies by the names that results carry: `offline`, `wait-3`, …; `wait-3-oracle` is wait-3 with re-encoding."""
 
-import re
-from typing import Final
-
 from msgspec.structs import replace
 
 import protocol
-from protocol import Policy, Session, WaitK
+from protocol import Policy, Session, WaitK, parse_policy
 
 OFFLINE = "offline"
 _ORACLE = "-oracle"
-_WAIT_K = re.compile("wait-([0-9]+)")
-POLICY_FORMS: Final = "offline, wait-K or wait-K-oracle"
-"""The names there are."""
 
 
 def offline(session: Session) -> Session:
@@ -52,15 +46,10 @@ def named(session: Session, name: str) -> Session:
 
     Raises ValueError for what names no policy.
 
-    >>> named(Session(), "wait-5").policy.k, named(Session(), "offline").mode
-    (5, 'completion')
+    >>> named(Session(), "wait-5-oracle").policy, named(Session(), "offline").mode
+    (WaitK(k=5, catchup=0.0), 'completion')
     """
-    if name == OFFLINE:
-        return offline(session)
-    found = _WAIT_K.fullmatch(name.removesuffix(_ORACLE))
-    if found is None:
-        raise ValueError(f"expected {POLICY_FORMS}, got {name!r}")
-    return wait_k(session, int(found[1]))
+    return offline(session) if name == OFFLINE else streaming(session, parse_policy(name.removesuffix(_ORACLE)))
 
 
 def oracle_name(policy: str) -> str:

@@ -28,7 +28,7 @@ from worker.core.languages import language_code
 from worker.engine.loading import DEFAULT_MODEL, load, load_vocabulary, model_path
 from worker.evaluation import defaults
 from worker.evaluation.oracle import Oracle
-from worker.evaluation.policies import POLICY_FORMS, is_oracle, named
+from worker.evaluation.policies import is_oracle, named
 from worker.library.running import Engine, runner_of
 from worker.library.words import LocalSession
 
@@ -57,7 +57,9 @@ class DecalageAgent(TextToTextAgent):  # type: ignore[misc]  # SimulEval may be 
         parser.add_argument("--model", default=default, metavar="M", help="model to evaluate (default: %(default)s)")
         parser.add_argument("--to", type=language_code, required=True, metavar="LANG", help="target language")
         parser.add_argument("--source-language", type=language_code, default="en", metavar="LANG", help="of --source")
-        parser.add_argument("--policy", default="wait-3", metavar="NAME", help=f"{POLICY_FORMS} (default: %(default)s)")
+        parser.add_argument(
+            "--policy", default="wait-3", metavar="NAME", help="as results are called (default: %(default)s)"
+        )
         parser.add_argument(
             "--max-new-words", type=int, default=defaults.MAX_NEW_WORDS, metavar="N", help="words of a translation"
         )

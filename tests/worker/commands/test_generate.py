@@ -26,14 +26,41 @@ def test_streaming_reads_k_words_ahead(decalage: Decalage) -> None:
     facts = decalage("generate", "--streaming", "--wait-k", "2", "--prompt", PROMPT, "--json").json
     read = [word["source_words_read"] for word in facts["words"]]
     assert read == [min(2 + t, 11) for t in range(len(read))]
-    assert (facts["mode"], facts["wait_k"]) == ("streaming", 2)
+    assert (facts["mode"], facts["policy"]) == ("streaming", "wait-2")
+
+
+@pytest.mark.parametrize(
+    ("policy", "text"),
+    [
+        ("adaptive-1-7-0.9", "Le temps est chouette"),
+        ("wait-3~0.2", "Le temps est chouette"),
+        ("local-agreement-2-16", "Le temps est chouette"),
+    ],
+)
+def test_streaming_by_another_policy(decalage: Decalage, policy: str, text: str) -> None:
+    """--policy names it; with a threshold that nothing reaches, adaptive waits as long as it may."""
+    facts = decalage("generate", "--streaming", "--policy", policy, "--prompt", PROMPT, "--json").json
+    read = [word["source_words_read"] for word in facts["words"]]
+    assert facts["policy"] == policy
+    assert facts["text"].startswith(text)
+    assert read == sorted(read)
+    assert read[0] < 11
+    late = decalage("generate", "--streaming", "--policy", "adaptive-1-4-1", "--prompt", PROMPT, "--json").json
+    assert late["words"][0]["source_words_read"] <= 4
+
+
+def test_a_policy_is_for_streaming(decalage: Decalage) -> None:
+    """Without --streaming nothing is written while reading, and no policy is ignored silently."""
+    ran = decalage("generate", "--policy", "wait-2", "--prompt", PROMPT)
+    assert ran.status == 1
+    assert "--streaming" in ran.err
 
 
 def test_completion_reads_everything_first(decalage: Decalage) -> None:
     """Without --streaming each word has seen the whole source; the object tells all of it."""
     facts = decalage("generate", "--prompt", PROMPT, "--json").json
     assert {word["source_words_read"] for word in facts["words"]} == {11}
-    assert (facts["mode"], facts["wait_k"], facts["finish_reason"]) == ("completion", None, "stop")
+    assert (facts["mode"], facts["policy"], facts["finish_reason"]) == ("completion", None, "stop")
     assert facts["text"] == " ".join(word["word"] for word in facts["words"])
     assert facts["num_tokens"] == sum(len(word["tokens"]) for word in facts["words"])
     assert facts["generation_tps"] > 0
