@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from worker.core.policy import wait_k_needed
 from worker.engine.model import StreamingModel
+from worker.training import kernels
 
 Ints = NDArray[np.int32]
 # Architectures whose logits are their head applied to the last hidden states, and nothing more.
@@ -136,6 +137,7 @@ class Objective:
 
     def __init__(self, model: StreamingModel) -> None:
         self.model = model
+        kernels.use_in(model.inner)
         # The head costs a third of a small model's pass: where it can be had apart, it is applied only to queries.
         is_plain = model.inner.model_type in _PLAIN_HEADS
         self._body = StreamingModel(model.inner.model, name=model.name) if is_plain else None
@@ -151,14 +153,8 @@ class Objective:
 
     def loss_sum(self, batch: Batch, label_smoothing: float = 0.0) -> mx.array:
         """The cross entropy in nats, summed over the labels; smoothing shares that mass over the whole vocabulary."""
-        each = nn.losses.cross_entropy(
-            self.logits(batch).astype(mx.float32),
-            batch.labels,
-            label_smoothing=label_smoothing,
-            reduction="none",
-        )
-        total: mx.array = (each * batch.weights).sum()
-        return total
+        logits = self.logits(batch).astype(mx.float32)
+        return kernels.cross_entropy_sum(logits, batch.labels, batch.weights, label_smoothing)
 
     def loss_and_gradients(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[mx.array, Any]:
         """`loss_sum` and its gradients by the model's parameters, as a tree."""
