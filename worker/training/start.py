@@ -6,6 +6,7 @@ directory, which is the one that will be served.
 
 import json
 import shutil
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,11 +66,7 @@ def prepare(recipe: Recipe, directory: Path) -> None:
 
 
 def _prepare_new(recipe: Recipe, directory: Path) -> None:
-    if recipe.shape.hidden % (2 * recipe.shape.heads):
-        raise TrainingError(
-            f"--hidden must be a multiple of twice --heads, so that every head has an even size; got "
-            f"{recipe.shape.hidden} and {recipe.shape.heads}"
-        )
+    check_shape(recipe.shape)
     for language in recipe.languages:
         if not (language.isascii() and language.isalpha() and len(language) in (2, 3)):
             raise DataError(f"a language tag has two or three letters, such as fr, got {language!r}")
@@ -86,6 +83,15 @@ def _prepare_new(recipe: Recipe, directory: Path) -> None:
         wait_k=_waits(recipe),
     )
     write_json(directory / FILE, msgspec.to_builtins(card))
+
+
+def check_shape(shape: Shape) -> None:
+    """Raises TrainingError for heads that rotary positions cannot turn."""
+    if shape.hidden % (2 * shape.heads):
+        raise TrainingError(
+            f"--hidden must be a multiple of twice --heads, so that every head has an even size; got {shape.hidden} "
+            f"and {shape.heads}"
+        )
 
 
 def _config(recipe: Recipe, vocabulary_size: int) -> dict[str, Any]:
@@ -146,10 +152,16 @@ def open_start(recipe: Recipe, directory: Path) -> Start:
             model.inner.set_dtype(mx.float32)
         lora.adapt(model.inner, recipe)
         return Start(model, vocabulary, card)
-    mx.random.seed(recipe.seed)
-    inner = Qwen2(ModelArgs.from_dict(read_config(directory)))
+    model = random_model(read_config(directory), seed=recipe.seed, position_offset=card.position_offset)
+    return Start(model, vocabulary, card)
+
+
+def random_model(config: Mapping[str, Any], *, seed: int, position_offset: int = 0) -> StreamingModel:
+    """A model of random weights, the same ones for a seed; `config` has at least what `architecture` gives."""
+    mx.random.seed(seed)
+    inner = Qwen2(ModelArgs.from_dict(config))
     mx.eval(inner.parameters())
-    return Start(StreamingModel(inner, position_offset=card.position_offset), vocabulary, card)
+    return StreamingModel(inner, position_offset=position_offset)
 
 
 def write_json(path: Path, value: Any) -> None:
