@@ -14,7 +14,8 @@ HELP: Final = "train a model on parallel text, as it will be served"
 USAGE: Final = "--train FILE ... --valid FILE ... --to LANG --steps N --out DIR [options] | --resume --out DIR"
 EXAMPLES: Final = """\
 A FILE is FILE[@LANG][:WEIGHT]: TSV (source, target), .json or .jsonl, gzipped (.gz) or not; an epoch reads each row
-WEIGHT times. Ctrl-C saves a checkpoint and the model; --resume goes on as if it had never stopped.
+WEIGHT times. Ctrl-C saves a checkpoint and the model; --resume goes on as if it had never stopped. What --lora writes
+is a whole model too: its adapters end in the weights.
 
 Examples:
   decalage train --train talks.tsv.gz docs.tsv.gz:0.5 --valid dev.tsv --to fr --steps 5000 --out my-model
@@ -68,7 +69,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 def _add_data(parser: argparse.ArgumentParser) -> None:
     whole, number = arguments.whole, arguments.number
     add = parser.add_argument_group("data").add_argument
-    add("--split", choices=("word", "token"), default="word", help="what wait-k counts (default: word)")
+    add(
+        "--split",
+        choices=("word", "token"),
+        default="word",
+        help="what wait-k counts; a word is a character in scripts without spaces, as in serving (default: word)",
+    )
     add("--max-words", type=whole(1), default=60, metavar="N", help="leave longer rows out (default: 60)")
     add("--max-ratio", type=number(1), default=3.0, metavar="R", help="of the sides' words, at most (default: 3)")
     add(
