@@ -1,5 +1,6 @@
 """Training steps of the trainer and, where PyTorch is installed, of an equal loop of its own, in turns."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -72,7 +73,8 @@ def measure(workload: Workload) -> Speeds:
     Raises CommandError where the loops do not compute the same, TrainingError for a shape that no model can have.
     """
     check_shape(workload.shape)
-    machine = {**check_machine.device().facts, **check_machine.blas().facts}
+    load = {"load": round(os.getloadavg()[0], 1)}  # by whatever else ran before: this has not begun
+    machine = {**check_machine.device().facts, **check_machine.blas().facts, **load}
     kernels.keep_memory()  # of the whole process, so for both
     plan = Recipe(
         (), (), workload.steps + 1, wait_k=(_WAIT_K,), tokens_per_batch=workload.tokens_per_batch, shape=workload.shape

@@ -44,3 +44,5 @@ def _notes(speeds: Speeds) -> Iterator[str]:
     machine = speeds.machine
     library = f" with {machine['library']}" if machine["library"] else ""
     yield f"{machine['kind']}, {machine['cores']} cores, {machine['gflops']:.0f} GFLOP/s in fp32{library}"
+    if machine["load"] > machine["cores"] / 2:
+        yield f"The machine was busy before (load {machine['load']}); measure again when it is idle."

@@ -22,7 +22,7 @@ SHAPE = ["--hidden", "16", "--layers", "2", "--heads", "2", "--mlp", "24", "--vo
 OPTIONS = [*SHAPE, "--tokens-per-batch", "128", "--length", "12", "--steps", "2"]
 OURS = Speed("MLX 1", 2000.0, 1900.0, 2100.0, 1500.0, 9.1234)
 THEIRS = Speed("PyTorch 2", 1000.0, 900.0, 1100.0, 3000.0, 9.1235)
-MACHINE = {"kind": "CPU", "cores": 2, "memory_bytes": 1, "library": "libfast.so", "gflops": 100.0}
+MACHINE = {"kind": "CPU", "cores": 2, "memory_bytes": 1, "library": "libfast.so", "gflops": 100.0, "load": 0.4}
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_as_json(decalage: Decalage) -> None:
     assert found["workload"]["shape"] == {"hidden": 16, "layers": 2, "heads": 2, "mlp": 24, "vocabulary": 40} | {
         "max_positions": 512
     }
-    assert {"kind", "cores", "library", "gflops"} <= found["machine"].keys()
+    assert {"kind", "cores", "library", "gflops", "load"} <= found["machine"].keys()
     ours = found["ours"]
     assert 0 < ours["slowest_tokens_per_s"] <= ours["tokens_per_s"] <= ours["fastest_tokens_per_s"]
 
@@ -120,6 +120,13 @@ def test_the_table(theirs: Speed | None, ratio: float | None, capsys: pytest.Cap
     assert "CPU, 2 cores, 100 GFLOP/s in fp32 with libfast.so" in out
     assert ("2.00 times PyTorch" in out) is (theirs is not None)
     assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(("load", "is_busy"), [(0.9, False), (3.2, True)])
+def test_a_busy_machine_is_told(load: float, is_busy: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """Figures from a machine with other work are no figures of it."""
+    show(Speeds(TINY, 8_300_000, {**MACHINE, "load": load}, OURS, None, None))
+    assert (f"The machine was busy before (load {load})" in capsys.readouterr().out) is is_busy
 
 
 def test_random_pairs() -> None:
