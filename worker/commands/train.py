@@ -8,17 +8,19 @@ from worker.commands import arguments, output
 from worker.commands.faults import CommandError
 
 if TYPE_CHECKING:
-    from worker.training.recipe import Recipe
+    from worker.training.recipe import Lora, Recipe
 
 HELP: Final = "train a model on parallel text, as it will be served"
 USAGE: Final = "--train FILE ... --valid FILE ... --to LANG --steps N --out DIR [options] | --resume --out DIR"
 EXAMPLES: Final = """\
 A FILE is FILE[@LANG][:WEIGHT]: TSV (source, target), .json or .jsonl, gzipped (.gz) or not; an epoch reads each row
-WEIGHT times. Ctrl-C saves a checkpoint and the model; --resume goes on as if it had never stopped.
+WEIGHT times. Ctrl-C saves a checkpoint and the model; --resume goes on as if it had never stopped. What --lora writes
+is a whole model too: its adapters end in the weights.
 
 Examples:
   decalage train --train talks.tsv.gz docs.tsv.gz:0.5 --valid dev.tsv --to fr --steps 5000 --out my-model
   decalage train --train a.tsv@fr b.tsv@de --valid v.tsv@fr --steps 500 --from starter --lr 2e-4 --out tuned
+  decalage train --train a.tsv@fr --valid v.tsv@fr --steps 500 --from Qwen/Qwen2.5-0.5B-Instruct --lora 8 --out adapted
   decalage train --resume --out my-model"""
 
 _INTERRUPTED: Final = 130
@@ -42,9 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    whole = arguments.whole
+    whole, number = arguments.whole, arguments.number
     add = parser.add_argument_group("model").add_argument
     add("--from", dest="start", metavar="M", help="fine-tune this model: directory, hub id or shipped one")
+    add("--lora", type=whole(1), metavar="RANK", help="of --from, train only adapters of this rank, then fuse them")
+    add("--lora-layers", type=whole(1), metavar="N", help="adapt only the last N layers (default: all)")
+    add("--lora-scale", type=number(0, is_open=True), metavar="S", help="of what adapters add (default: 20)")
+    add("--lora-dropout", type=number(0, 0.99), metavar="P", help="of what adapters take in (default: 0)")
     add("--source-language", type=arguments.language, default="en", metavar="LANG", help="(default: en)")
     add("--hidden", type=whole(2), default=256, metavar="N", help="width (default: 256)")
     add("--layers", type=whole(1), default=6, metavar="N", help="(default: 6)")
@@ -63,7 +69,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 def _add_data(parser: argparse.ArgumentParser) -> None:
     whole, number = arguments.whole, arguments.number
     add = parser.add_argument_group("data").add_argument
-    add("--split", choices=("word", "token"), default="word", help="what wait-k counts (default: word)")
+    add(
+        "--split",
+        choices=("word", "token"),
+        default="word",
+        help="what wait-k counts; a word is a character in scripts without spaces, as in serving (default: word)",
+    )
     add("--max-words", type=whole(1), default=60, metavar="N", help="leave longer rows out (default: 60)")
     add("--max-ratio", type=number(1), default=3.0, metavar="R", help="of the sides' words, at most (default: 3)")
     add(
@@ -140,6 +151,7 @@ def recipe_of(args: argparse.Namespace) -> "Recipe":
         valid=tuple(parse_data_file(text, args.to) for text in args.valid),
         steps=args.steps,
         start=args.start,
+        lora=_lora(args),
         shape=Shape(args.hidden, args.layers, args.heads, args.mlp, args.vocab, args.max_positions),
         source_language=args.source_language,
         position_offset=args.position_offset,
@@ -159,3 +171,15 @@ def recipe_of(args: argparse.Namespace) -> "Recipe":
         valid_pairs=args.valid_pairs,
         seed=args.seed,
     )
+
+
+def _lora(args: argparse.Namespace) -> "Lora | None":
+    from worker.training.recipe import Lora
+
+    options = {name: getattr(args, f"lora_{name}") for name in ("layers", "scale", "dropout")}
+    given = {name: value for name, value in options.items() if value is not None}
+    if args.lora is not None:
+        return Lora(args.lora, **given)
+    if given:
+        raise CommandError(f"--lora-{next(iter(given))} is of adapters, and there are none: give --lora RANK too")
+    return None

@@ -35,7 +35,9 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct):
-    """The arrays of a run: the model, what the optimizer remembers, and the mean of the weights if there is one."""
+    """The arrays of a run: what is trained of the model, what the optimizer remembers, and the mean of the weights if
+    there is one.
+    """
 
     model: nn.Module
     optimizer: optim.Optimizer
@@ -43,8 +45,13 @@ class State(msgspec.Struct):
 
 
 def weights_of(model: nn.Module) -> dict[str, mx.array]:
-    """The weights by their name in a model file."""
-    return dict(tree_flatten(model.parameters()))
+    """The weights that are trained, by name: all of them, or those of adapters."""
+    return dict(tree_flatten(model.trainable_parameters()))
+
+
+def set_weights(model: nn.Module, weights: dict[str, mx.array]) -> None:
+    """The model has these weights; others stay."""
+    model.load_weights(list(weights.items()), strict=False)
 
 
 def save_checkpoint(directory: Path, state: State, recipe: Recipe, progress: Progress) -> Path:
@@ -92,7 +99,7 @@ def load_checkpoint(directory: Path, state: State) -> Progress:
                 f"{directory / FILE} is of another shape: {name} is {shapes[1]} there, expected {shapes[0]}; give the "
                 "options of the run that wrote it, or another --out"
             )
-    state.model.load_weights(list(weights.items()))
+    set_weights(state.model, weights)
     remembered = _part(arrays, _OPTIMIZER)
     state.optimizer.state.update(tree_map_with_path(lambda name, old: remembered.get(name, old), state.optimizer.state))
     state.mean = _part(arrays, _MEAN) or None

@@ -12,7 +12,7 @@ from worker.training.checkpoint import Progress, write_safely
 from worker.training.data import Report
 from worker.training.errors import TrainingError
 from worker.training.files import DataFile
-from worker.training.recipe import Recipe, wait_name
+from worker.training.recipe import Lora, Recipe, wait_name
 from worker.training.start import write_json
 
 WEIGHTS = "model.safetensors"
@@ -54,8 +54,7 @@ def readme(recipe: Recipe, progress: Progress, reports: Sequence[Report], num_pa
     lines = [
         f"# {recipe.source_language} to {languages}, {num_parameters / 1e6:.1f} M parameters",
         "",
-        f"Trained by `decalage train` with group positions and the wait-k mask, k from {{{waits}}}, "
-        + ("from scratch." if recipe.start is None else f"from `{_start_name(recipe.start)}`."),
+        f"Trained by `decalage train` with group positions and the wait-k mask, k from {{{waits}}}, {_origin(recipe)}.",
         f"{progress.step:,} of {recipe.steps:,} steps, {progress.num_tokens:,} tokens, {progress.train_s / 60:.0f} "
         f"minutes; weights averaged: {progress.num_averaged or 'none'}.",
         "",
@@ -78,6 +77,13 @@ def readme(recipe: Recipe, progress: Progress, reports: Sequence[Report], num_pa
         "| loss | " + " | ".join(f"{loss:.3f}" for loss in progress.valid_loss.values()) + " |",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _origin(recipe: Recipe) -> str:
+    if recipe.start is None:
+        return "from scratch"
+    adapters = "" if recipe.lora is None else f", by {recipe.lora}, fused into its weights"
+    return f"from `{_start_name(recipe.start)}`{adapters}"
 
 
 def _data_row(report: Report) -> str:
@@ -118,7 +124,7 @@ def _start_options(recipe: Recipe) -> dict[str, Sequence[object]]:
     shape = recipe.shape
     offset = {} if recipe.position_offset is None else {"--position-offset": [recipe.position_offset]}
     if recipe.start is not None:
-        return {"--from": [_start_name(recipe.start)], **offset}
+        return {"--from": [_start_name(recipe.start)], **_lora_options(recipe.lora), **offset}
     return {
         "--source-language": [recipe.source_language],
         "--hidden": [shape.hidden],
@@ -128,6 +134,18 @@ def _start_options(recipe: Recipe) -> dict[str, Sequence[object]]:
         "--vocab": [shape.vocabulary],
         "--max-positions": [shape.max_positions],
         **offset,
+    }
+
+
+def _lora_options(lora: Lora | None) -> dict[str, Sequence[object]]:
+    if lora is None:
+        return {}
+    layers = {} if lora.layers is None else {"--lora-layers": [lora.layers]}
+    return {
+        "--lora": [lora.rank],
+        **layers,
+        "--lora-scale": [f"{lora.scale:g}"],
+        "--lora-dropout": [f"{lora.dropout:g}"],
     }
 
 

@@ -1,8 +1,8 @@
 """Elementwise work of a training pass on a CPU, several times as fast as MLX's own.
 
 MLX's exponential takes 12 ns an element on a CPU, so SwiGLU and cross entropy cost more than all matrix products; as
-products and sums, fused by `mx.compile`, it takes 2 ns. Large arrays are kept by the C library, not given back and
-paged in anew for every operation.
+products and sums, fused by `mx.compile`, it takes 2 ns. What is no number stays none, so that a run can stop at it.
+Large arrays are kept by the C library, not given back and paged in anew for every operation.
 """
 
 import ctypes
@@ -37,8 +37,9 @@ def use_in(model: nn.Module) -> None:
 
 def _exp(x: mx.array) -> mx.array:
     # exp(x) = exp(x / 2**8) ** (2**8), the former by its series: only products and sums, which vectorise and fuse.
+    # Every squaring doubles the error of rounding: within 5e-5 of the value for |x| <= 80, and 1 for 0.
     y = mx.maximum(x, _LOWEST) * (1 / 2**_HALVINGS)
-    power = 1 + y * (1 + y * (1 / 2 + y * (1 / 6 + y * (1 / 24 + y * (1 / 120)))))
+    power: mx.array = 1 + y * (1 + y * (1 / 2 + y * (1 / 6 + y * (1 / 24 + y * (1 / 120 + y * (1 / 720))))))
     for _ in range(_HALVINGS):
         power = power * power
     return power
@@ -60,14 +61,14 @@ def _swiglu_gradient(gate: mx.array, x: mx.array, by: mx.array) -> tuple[mx.arra
     return by_sigmoid * x * (1 + gate * (1 - sigmoid)), by_sigmoid * gate
 
 
-@mx.custom_function  # type: ignore[misc]  # untyped in mlx
+@mx.custom_function
 def swiglu(gate: mx.array, x: mx.array) -> mx.array:
-    """silu(`gate`) · `x`, elementwise; any float shape."""
+    """silu(`gate`) · `x`, elementwise: fp32 of one shape, as both come out of their matrix products."""
     product: mx.array = _swiglu(gate, x)
     return product
 
 
-@swiglu.vjp  # type: ignore[misc]
+@swiglu.vjp
 def _swiglu_vjp(primals: tuple[mx.array, mx.array], by: mx.array, _: mx.array) -> tuple[mx.array, mx.array]:
     pair: tuple[mx.array, mx.array] = _swiglu_gradient(*primals, by)
     return pair
@@ -86,13 +87,15 @@ def _shares(powers: mx.array, scale: mx.array, shift: mx.array) -> mx.array:
 def cross_entropy_sum(logits: mx.array, labels: mx.array, weights: mx.array, smoothing: float) -> mx.array:
     """The weighted sum of the cross entropies in nats: `logits` (Q, V) fp32, `labels` and `weights` (Q,).
 
-    Smoothing shares that part of each label's mass over the whole vocabulary. On a CPU no exponential is taken twice.
+    Smoothing shares that part of each label's mass over the whole vocabulary. On a CPU the exponentials of the loss
+    are kept for the gradients.
     """
     if mx.default_device() != mx.cpu:
         each = nn.losses.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
-        return (each * weights).sum()
+        plain: mx.array = (each * weights).sum()
+        return plain
 
-    @mx.custom_function  # type: ignore[misc]
+    @mx.custom_function
     def total(logits: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         highest = logits.max(-1, keepdims=True)
         powers = _powers(logits, highest)
@@ -103,13 +106,15 @@ def cross_entropy_sum(logits: mx.array, labels: mx.array, weights: mx.array, smo
             each = each - smoothing * logits.mean(-1, keepdims=True)
         return (each[:, 0] * weights).sum(), powers, sums
 
-    @total.vjp  # type: ignore[misc]
+    @total.vjp
     def _(_: Any, by: tuple[mx.array, ...], outputs: tuple[mx.array, ...]) -> mx.array:
         _, powers, sums = outputs
         scale = (by[0] * weights)[:, None]
+        # By each logit: what softmax gives it, less what the smoothed label has there.
         gradient = _shares(powers, scale / sums, scale * (smoothing / logits.shape[-1]))
         rows = mx.arange(labels.shape[0])
         return gradient.at[rows, labels].add(-(1 - smoothing) * scale[:, 0])
 
-    loss: mx.array = total(logits)[0]
+    outputs: Any = total(logits)
+    loss: mx.array = outputs[0]
     return loss

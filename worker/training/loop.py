@@ -14,17 +14,18 @@ import mlx.core as mx
 import mlx.optimizers as optim
 import msgspec
 import numpy as np
-from mlx.utils import tree_map
+from mlx.utils import tree_flatten, tree_map
 from msgspec.structs import replace
 
+from worker.engine.model import StreamingModel
+from worker.training import lora
 from worker.training.batches import MULTIPLE, Place, batches_from, epoch_batches
-from worker.training.checkpoint import Progress, State, load_checkpoint, save_checkpoint, weights_of
+from worker.training.checkpoint import Progress, State, load_checkpoint, save_checkpoint, set_weights, weights_of
 from worker.training.data import Corpus
 from worker.training.errors import LossError
 from worker.training.events import Event, Saved, Stepped, Validated
 from worker.training.objective import Batch, Ints, Objective, make_batch
 from worker.training.recipe import Recipe, wait_name
-from worker.training.start import Start
 
 Batches: TypeAlias = Iterator[tuple[Ints, Place]]
 _VALID_EPOCH = (0, 0)  # seed and epoch of the only order in which validation batches come
@@ -34,20 +35,20 @@ class Trainer:
     """One run: `run` until it is done or told to stop; `state` and `progress` are what a checkpoint holds."""
 
     def __init__(
-        self, recipe: Recipe, start: Start, train: Corpus, valid: Corpus, *, directory: Path,
+        self, recipe: Recipe, model: StreamingModel, train: Corpus, valid: Corpus, *, directory: Path,
         report: Callable[[Event], None],
     ) -> None:  # fmt: skip
         self.recipe = recipe
         self.progress = Progress()
-        self._model, self._train, self._valid = start.model, train, valid
+        self._model, self._train, self._valid = model, train, valid
         self._directory, self._report = directory, report
-        self._objective = Objective(start.model)
+        self._objective = Objective(model)
         # Without bias correction the first steps would be far too long for a short warm-up.
         optimizer = optim.AdamW(
             learning_rate=0.0, betas=[0.9, 0.98], weight_decay=recipe.weight_decay, bias_correction=True
         )
-        optimizer.init(start.model.inner.trainable_parameters())
-        self.state = State(start.model.inner, optimizer)
+        optimizer.init(model.inner.trainable_parameters())
+        self.state = State(model.inner, optimizer)
         self._spent_s: deque[float] = deque(maxlen=100)  # by the last steps
 
     def resume(self) -> None:
@@ -61,14 +62,18 @@ class Trainer:
         Raises LossError where the loss is no number any more: the last checkpoint stays.
         """
         recipe = self.recipe
-        batches = batches_from(self._train, recipe.tokens_per_batch, recipe.seed, self.progress.place)
+        batches = self.batches()
         while self.progress.step < recipe.steps and not stop():
-            self._step(batches)
+            self.step(batches)
             if self.progress.step % recipe.valid_every == 0 and self.progress.step < recipe.steps:
                 self.validate()
                 self.save()
         self.save()
         return self.progress.step >= recipe.steps
+
+    def batches(self) -> Batches:
+        """The batches that come next, without end."""
+        return batches_from(self._train, self.recipe.tokens_per_batch, self.recipe.seed, self.progress.place)
 
     def save(self) -> None:
         """The directory's checkpoint is the present state."""
@@ -76,14 +81,19 @@ class Trainer:
         self._report(Saved(self.progress.step, str(path)))
 
     def finish(self) -> dict[str, mx.array]:
-        """The weights of the result, validated: the mean of the last ones where there is one."""
+        """All weights of the result, validated: the mean of the last ones where there is one, adapters fused.
+
+        The run cannot go on behind it but by `resume` of another trainer.
+        """
         if self.state.mean is not None:
-            self.state.model.load_weights(list(self.state.mean.items()))
+            set_weights(self.state.model, self.state.mean)
         self.validate(averaged=self.state.mean is not None)
-        return weights_of(self.state.model)
+        lora.fuse(self.state.model)
+        return dict(tree_flatten(self.state.model.parameters()))
 
     def validate(self, *, averaged: bool = False) -> None:
         """`progress.valid_loss` is measured anew, for each k that is trained."""
+        self.state.model.eval()
         order = epoch_batches(self._valid, self.recipe.tokens_per_batch, *_VALID_EPOCH)
         losses: dict[str, float] = {}
         for wait_k in dict.fromkeys(self.recipe.wait_k):
@@ -100,7 +110,8 @@ class Trainer:
         pairs = [corpus[int(index)] for index in indices]
         return make_batch(pairs, wait_k, self._model.position_offset, MULTIPLE)
 
-    def _step(self, batches: Batches) -> None:
+    def step(self, batches: Batches) -> None:
+        """The optimizer has made one step on the next of these batches, and it is reported. Raises LossError."""
         start_s = perf_counter()
         step = self.progress.step
         done = self._passes(batches)
@@ -131,7 +142,11 @@ class Trainer:
         )
 
     def _passes(self, batches: Batches) -> "_Passes":
-        random = np.random.default_rng((self.recipe.seed, self.progress.step))
+        seed = (self.recipe.seed, self.progress.step)
+        random = np.random.default_rng(seed)
+        # Dropout draws from mlx's own state: set anew in each step, so that a run that resumes drops the same.
+        mx.random.seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        self.state.model.train()
         done = _Passes(place=self.progress.place)
         for _ in range(self.recipe.accumulate):
             indices, place = next(batches)

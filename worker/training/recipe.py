@@ -19,6 +19,19 @@ class Shape(msgspec.Struct, frozen=True):
     max_positions: int = 512
 
 
+class Lora(msgspec.Struct, frozen=True):
+    """Low-rank adapters beside the linear maps of a model that is there already; nothing else is trained."""
+
+    rank: int
+    layers: int | None = None  # the last so many; None: all
+    scale: float = 20.0  # of what the adapters add
+    dropout: float = 0.0  # of what they take in
+
+    def __str__(self) -> str:
+        layers = "all layers" if self.layers is None else f"the last {self.layers} layers"
+        return f"LoRA of rank {self.rank} in {layers}, scale {self.scale:g}, dropout {self.dropout:g}"
+
+
 class Recipe(msgspec.Struct, frozen=True):
     """All that the result depends on. `wait_k` None is the full sentence; one k is drawn for each batch."""
 
@@ -26,6 +39,7 @@ class Recipe(msgspec.Struct, frozen=True):
     valid: tuple[DataFile, ...]
     steps: int
     start: str | None = None  # the model to go on from; None: from scratch
+    lora: Lora | None = None  # None: all weights are trained
     shape: Shape = Shape()
     source_language: str = "en"
     position_offset: int | None = None  # φ; None: the start model's, 0 from scratch

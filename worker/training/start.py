@@ -6,6 +6,7 @@ directory, which is the one that will be served.
 
 import json
 import shutil
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,9 +22,10 @@ from worker.engine.card import FILE, Card, read_card, read_config
 from worker.engine.loading import load, load_vocabulary, model_path
 from worker.engine.model import StreamingModel
 from worker.engine.tokens import Vocabulary
+from worker.training import lora
 from worker.training.data import clean_rows
 from worker.training.errors import DataError, TrainingError
-from worker.training.recipe import Recipe
+from worker.training.recipe import Recipe, Shape
 from worker.training.tokenizer import END, PAD, TARGET, save_tokenizer, special_tokens, tagged_prompt, train_tokenizer
 
 _TOKENIZER_FILES = (
@@ -39,7 +41,7 @@ _TOKENIZER_FILES = (
 
 
 class Start(NamedTuple):
-    """A model in fp32 that is ready to be trained, and what it reads and writes."""
+    """A model in fp32 that is ready to be trained, with its adapters if it gets some, and what it reads and writes."""
 
     model: StreamingModel
     vocabulary: Vocabulary
@@ -49,8 +51,10 @@ class Start(NamedTuple):
 def prepare(recipe: Recipe, directory: Path) -> None:
     """The directory holds config.json, decalage.json and the tokenizer that the recipe asks for.
 
-    Raises TrainingError where it holds a model already, and what reading the data or the start model raises.
+    Raises TrainingError where it holds a model already or LoRA has nothing to adapt, and what reading the data or the
+    start model raises.
     """
+    lora.check(recipe)
     taken = sorted(path.name for path in directory.glob("*.safetensors"))
     if taken:
         raise TrainingError(f"{directory} already holds {', '.join(taken)}; go on with --resume, or give another --out")
@@ -62,11 +66,7 @@ def prepare(recipe: Recipe, directory: Path) -> None:
 
 
 def _prepare_new(recipe: Recipe, directory: Path) -> None:
-    if recipe.shape.hidden % (2 * recipe.shape.heads):
-        raise TrainingError(
-            f"--hidden must be a multiple of twice --heads, so that every head has an even size; got "
-            f"{recipe.shape.hidden} and {recipe.shape.heads}"
-        )
+    check_shape(recipe.shape)
     for language in recipe.languages:
         if not (language.isascii() and language.isalpha() and len(language) in (2, 3)):
             raise DataError(f"a language tag has two or three letters, such as fr, got {language!r}")
@@ -85,8 +85,28 @@ def _prepare_new(recipe: Recipe, directory: Path) -> None:
     write_json(directory / FILE, msgspec.to_builtins(card))
 
 
+def check_shape(shape: Shape) -> None:
+    """Raises TrainingError for heads that rotary positions cannot turn."""
+    if shape.hidden % (2 * shape.heads):
+        raise TrainingError(
+            f"--hidden must be a multiple of twice --heads, so that every head has an even size; got {shape.hidden} "
+            f"and {shape.heads}"
+        )
+
+
 def _config(recipe: Recipe, vocabulary_size: int) -> dict[str, Any]:
-    shape, ids = recipe.shape, {token: i for i, token in enumerate(special_tokens(recipe.languages))}
+    ids = {token: i for i, token in enumerate(special_tokens(recipe.languages))}
+    return {
+        **architecture(recipe.shape, vocabulary_size),
+        "torch_dtype": "bfloat16",
+        "eos_token_id": ids[END],
+        "bos_token_id": ids[TARGET],
+        "pad_token_id": ids[PAD],
+    }
+
+
+def architecture(shape: Shape, vocabulary_size: int) -> dict[str, Any]:
+    """The config of a model of this shape that is trained from scratch, as far as it tells how the model computes."""
     return {
         "model_type": "qwen2",
         "architectures": ["Qwen2ForCausalLM"],
@@ -100,10 +120,6 @@ def _config(recipe: Recipe, vocabulary_size: int) -> dict[str, Any]:
         "rope_theta": 10_000.0,
         "tie_word_embeddings": True,
         "max_position_embeddings": shape.max_positions,
-        "torch_dtype": "bfloat16",
-        "eos_token_id": ids[END],
-        "bos_token_id": ids[TARGET],
-        "pad_token_id": ids[PAD],
     }
 
 
@@ -134,11 +150,18 @@ def open_start(recipe: Recipe, directory: Path) -> Start:
         if "quantization" in read_config(model_path(recipe.start)):
             dequantize_model(model.inner)
             model.inner.set_dtype(mx.float32)
+        lora.adapt(model.inner, recipe)
         return Start(model, vocabulary, card)
-    mx.random.seed(recipe.seed)
-    inner = Qwen2(ModelArgs.from_dict(read_config(directory)))
+    model = random_model(read_config(directory), seed=recipe.seed, position_offset=card.position_offset)
+    return Start(model, vocabulary, card)
+
+
+def random_model(config: Mapping[str, Any], *, seed: int, position_offset: int = 0) -> StreamingModel:
+    """A model of random weights, the same ones for a seed; `config` has at least what `architecture` gives."""
+    mx.random.seed(seed)
+    inner = Qwen2(ModelArgs.from_dict(config))
     mx.eval(inner.parameters())
-    return Start(StreamingModel(inner, position_offset=card.position_offset), vocabulary, card)
+    return StreamingModel(inner, position_offset=position_offset)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -41,7 +41,7 @@ def train(
         history[0].add(event)
         report(event)
 
-    trainer = Trainer(recipe, start, corpus, valid, directory=directory, report=tell)
+    trainer = Trainer(recipe, start.model, corpus, valid, directory=directory, report=tell)
     if resume:
         trainer.resume()
     history.append(History(directory, trainer.progress.step))

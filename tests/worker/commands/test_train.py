@@ -115,6 +115,39 @@ def test_errors(changed: dict[str, str | None], code: str, said: str, options: O
     assert said in ran.json["error"]["message"]
 
 
+def test_adapters_of_a_model(options: Options, tmp_path: Path, decalage: Decalage) -> None:
+    """Its options reach the recipe, and what comes out is a model for every other command."""
+    decalage(*options)
+    old, new = str(tmp_path / "model"), str(tmp_path / "tuned")
+    options[options.index("--out") + 1] = new
+    adapters = ["--lora", "2", "--lora-layers", "1", "--lora-scale", "4", "--lora-dropout", "0.1"]
+    assert decalage(*options, "--from", old, *adapters).status == 0
+    assert " ".join(adapters[:2]) in (tmp_path / "tuned" / "README.md").read_text()
+    written = decalage("generate", "--model", new, "--to", "fr", "--prompt", "I", "--max-new-words", "1", "--json")
+    assert written.status == 0
+
+
+@pytest.mark.parametrize(
+    ("adapters", "code", "said"),
+    [
+        (["--lora", "2"], "training_error", "name it with --from"),
+        (["--lora-layers", "2"], "invalid_input", "give --lora RANK too"),
+        (["--lora-dropout", "0.1", "--from", "starter"], "invalid_input", "--lora-dropout is of adapters"),
+        (
+            ["--lora", "2", "--lora-layers", "7", "--from", "starter"],
+            "training_error",
+            "at most 6, the layers of starter",
+        ),
+    ],
+)
+def test_adapters_of_nothing(adapters: list[str], code: str, said: str, options: Options, decalage: Decalage) -> None:
+    """Adapters need a model and a rank, and no more layers than it has: one line with the remedy."""
+    ran = decalage(*options, *adapters, "--json")
+    assert ran.status == 1
+    assert ran.json["error"]["code"] == code
+    assert said in ran.json["error"]["message"]
+
+
 @pytest.mark.parametrize("value", ["0", "half", "-1"])
 def test_a_k_is_a_number_or_full(value: str, options: Options, decalage: Decalage) -> None:
     """Anything else is a usage error."""

@@ -45,6 +45,19 @@ def test_token_mode_counts_tokens(starter_vocabulary: Vocabulary) -> None:
     assert token.predicts.tolist() == list(range(len(token.target) - 1))
 
 
+def test_scripts_without_spaces_are_read_by_characters(starter_vocabulary: Vocabulary, tmp_path: Path) -> None:
+    """In word mode wait-k counts characters there, with their punctuation, as it does in serving."""
+    file = write_tsv(tmp_path / "ja.tsv", [("今日は、晴れ。", "Il fait beau.")])
+    ((source, target),) = clean_rows(DataFile(str(file), "fr"), Keys(), Cleaning())
+    assert source == ("今", "日", "は、", "晴", "れ。")
+    pair = Encoder(starter_vocabulary).pair((source, target), "fr")
+    if pair is None:
+        raise AssertionError("the pair is short enough")
+    assert len(pair.bounds) == 1 + len(source) + 1
+    ends = [starter_vocabulary.decode(pair.source[1:stop].tolist()).strip() for stop in pair.bounds[1:-1]]
+    assert ends == ["今", "今日", "今日は、", "今日は、晴", "今日は、晴れ。"]
+
+
 def test_a_chat_model_is_trained_in_its_own_template() -> None:
     """The instruction and the template frame the words; the answer's header is fed, but not learned."""
     vocabulary = Vocabulary(chat_tokenizer(), Card(), max_positions=2048)

@@ -1,0 +1,40 @@
+"""`decalage bench`: how fast this machine is at something. Every benchmark is a module `bench_NAME`, made like a
+command's.
+"""
+
+import argparse
+import importlib
+from typing import Final
+
+HELP: Final = "measure how fast this machine trains"
+USAGE: Final = "WHAT [options]"
+EXAMPLES: Final = """\
+`decalage bench WHAT --help` tells the options of a benchmark.
+
+Example:
+  decalage bench train"""
+
+_NAMES: Final = ("train",)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The parser knows all benchmarks and the options of each."""
+    parts = parser.add_subparsers(title="benchmarks", prog=parser.prog, metavar="WHAT", required=True)
+    for name in _NAMES:
+        bench = importlib.import_module(f"worker.commands.bench_{name}")
+        part = parts.add_parser(
+            name,
+            help=bench.HELP,
+            description=bench.HELP,
+            epilog=bench.EXAMPLES,
+            usage=f"{parser.prog} {name} [options]",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        bench.add_arguments(part)
+        part.set_defaults(run=bench.run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """What the chosen benchmark ends with."""
+    return int(args.run(args))

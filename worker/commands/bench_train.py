@@ -1,0 +1,50 @@
+"""`decalage bench train`: the trainer's tokens a second on this machine, beside an equal loop in PyTorch."""
+
+import argparse
+from typing import Final
+
+from worker.commands import arguments, output
+
+HELP: Final = "tokens a second of full training steps, beside PyTorch where it is installed"
+EXAMPLES: Final = """\
+A step is forward, backward and optimizer, on random pairs of a model of random weights. Where PyTorch is installed, an
+equal loop of its own takes every batch too, in turns, from the same weights; the first losses must agree.
+
+Examples:
+  decalage bench train
+  decalage bench train --hidden 512 --heads 8 --mlp 2048 --vocab 16000 --steps 5 --json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The parser knows the options of `decalage bench train`."""
+    whole = arguments.whole
+    add = parser.add_argument
+    add("--hidden", type=whole(2), default=256, metavar="N", help="width (default: 256, the shipped model's)")
+    add("--layers", type=whole(1), default=6, metavar="N", help="(default: 6)")
+    add("--heads", type=whole(1), default=4, metavar="N", help="of attention (default: 4)")
+    add("--mlp", type=whole(1), default=1024, metavar="N", help="width between the layers (default: 1024)")
+    add("--vocab", type=whole(16), default=8000, metavar="N", help="tokens (default: 8000)")
+    add("--tokens-per-batch", type=whole(64), default=4096, metavar="N", help="padding included (default: 4096)")
+    add("--length", type=whole(8), default=20, metavar="N", help="tokens of a pair, on average (default: 20)")
+    add("--steps", type=whole(1), default=10, metavar="N", help="measured, behind one that is not (default: 10)")
+    arguments.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0, once the figures are printed, with a baseline or without."""
+    output.silence_libraries()
+    with output.busy("Starting the engine"):
+        from worker.commands.bench_train_loop import measure
+        from worker.commands.bench_train_work import Workload
+        from worker.training.recipe import Shape
+    shape = Shape(args.hidden, args.layers, args.heads, args.mlp, args.vocab)
+    speeds = measure(Workload(shape, args.tokens_per_batch, args.length, args.steps))
+    if args.json:
+        from msgspec import to_builtins
+
+        output.print_json_line(to_builtins(speeds))
+        return 0
+    from worker.commands.bench_train_table import show
+
+    show(speeds)
+    return 0
