@@ -80,6 +80,11 @@ class Row(msgspec.Struct, frozen=True):
     draw: Draw
     plain: bool = False
 
+    @property
+    def drafts(self) -> tuple[int, ...]:
+        """The tokens to verify."""
+        return self.target[len(self.target) - self.num_drafts :]
+
 
 class Sampled(msgspec.Struct, frozen=True):
     """What the engine returns for a row: the sampled token ids, or why that row failed."""

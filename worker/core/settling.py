@@ -22,7 +22,7 @@ def settle(segment: Segment, row: Row, sampled: Sampled, vocabulary: Vocabulary)
     segment = replace(segment, fed_source=segment.fed_source + len(row.source))
     if not row.target:
         return segment, ()
-    draft = row.target[len(row.target) - row.num_drafts :]
+    draft = row.drafts
     segment = replace(segment, draft=())
     match segment.session.policy:
         case LocalAgreement(max_ahead_tokens=ahead) if not segment.is_read:

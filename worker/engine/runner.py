@@ -1,26 +1,34 @@
-"""Runs plans: rows of token ids in, sampled token ids out; the lanes of all sessions live here.
+"""Runs plans: rows of token ids in, sampled token ids out, as few passes as rows of unlike lengths allow.
 
 One thread owns a runner, loads its model and evaluates; only Python values leave it.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import mlx.core as mx
 import msgspec
 
 from worker.core.ports import Draw, Lane, Row, Sampled
-from worker.engine.cache import DualStreamingCache
 from worker.engine.model import StreamingModel
-from worker.engine.sampling import Sampler
+from worker.engine.pool import LENGTHS, Batch, BatchCache, Pool, Tenant
+from worker.engine.sampling import Draws, Sampler
+from worker.engine.slots import Slots
 from worker.engine.tokens import Vocabulary
+
+WIDTHS: Final = (8, 32, 128)
+"""Rows of up to so many tokens share a pass: padded to the longest of them, a long read would make all others long."""
 
 
 class Counters(msgspec.Struct):
     """What a runner has done so far."""
 
-    forwards: int = 0
+    forwards: int = 0  # rows computed
+    passes: int = 0  # each over one row or many
     source_tokens: int = 0
     target_tokens: int = 0  # fed, drafts included
+    padding_tokens: int = 0
     proposed_drafts: int = 0
     accepted_drafts: int = 0
 
@@ -32,7 +40,9 @@ class Runner:
         self.model = model
         size = int(model(mx.array([[0]])).shape[-1])
         self._sampler = Sampler(vocabulary.word_starts(size), vocabulary.forbidden(size))
-        self._lanes: dict[Lane, list[DualStreamingCache]] = {}
+        self._pools: dict[int, Pool] = {}
+        self._tenants: dict[Lane, Tenant] = {}
+        self._lost: set[Lane] = set()  # what they held went with a pass that failed
         self.counters = Counters()
         self._warm_up()
 
@@ -40,52 +50,125 @@ class Runner:
         # The first pass builds what later ones find: a session should not wait for that.
         lane = (-1, -1)
         self.run([Row(lane, source=(0,) * 4, target=(0, 0), target_start=0, num_drafts=1, draw=Draw(word_start=True))])
-        self._lanes.clear()
+        self.run((), dropped=[lane])
         self.counters = Counters()
 
     @property
     def num_lanes(self) -> int:
         """Lanes in use."""
-        return len(self._lanes)
+        return len(self._tenants)
 
     def kv_bytes(self) -> int:
         """Bytes of all keys and values held."""
-        return sum(cache.nbytes for lane in self._lanes.values() for cache in lane)
+        return sum(pool.nbytes() for pool in self._pools.values())
+
+    def check_invariants(self) -> None:
+        """Raises AssertionError where a lane has no row or two, or slots do not add up."""
+        for pool in self._pools.values():
+            pool.check_invariants()
+        housed = [tenant.lane for pool in self._pools.values() for tenant in pool.tenants]
+        if sorted(housed) != sorted(self._tenants):
+            raise AssertionError(f"pools hold the lanes {sorted(housed)}, expected {sorted(self._tenants)}")
 
     def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Sampled, ...]:
-        """What was sampled for each row; a row that fails reports its fault and loses its lane, the others go on."""
+        """What was sampled for each row, whose lanes all differ; a row that fails reports its fault and loses its
+        lane, the others go on.
+        """
         for lane in dropped:
-            self._lanes.pop(lane, None)
-        return tuple(self._guarded(row) for row in rows)
+            self._drop(lane)
+            self._lost.discard(lane)
+        found: dict[Lane, Sampled] = {}
+        groups: dict[tuple[int, int], list[Row]] = defaultdict(list)
+        for row in rows:
+            try:
+                groups[self._admit(row), _width(row)].append(row)
+            except Exception as error:  # the tick's border: whatever a row meets ends that row alone
+                found[row.lane] = self._fail(row, error)
+        for (length, _), group in groups.items():
+            found |= self._guarded(self._pools[length], group)
+        return tuple(found[row.lane] for row in rows)
 
-    def _guarded(self, row: Row) -> Sampled:
+    def _admit(self, row: Row) -> int:
+        # The row's lane is in a pool with room for its tokens, rolled back to where it starts; that pool's length.
+        if row.lane in self._lost:
+            raise RuntimeError("what this lane held was lost in a pass that failed")
+        tenant = self._tenants.get(row.lane)
+        num_tokens = len(row.source) + len(row.target)
+        if tenant is None:
+            offset = None if row.plain else self.model.position_offset
+            tenant = self._house(row.lane, Slots(_length(num_tokens), offset))
+        if row.target:
+            tenant.slots.trim(row.target_start)
+        wanted = _length(tenant.slots.num_used + num_tokens)
+        if wanted > tenant.slots.length:
+            old = self._pools[tenant.slots.length]
+            self._tenants[row.lane] = self._pool(wanted).take_over(tenant, old)
+        return max(wanted, tenant.slots.length)
+
+    def _pool(self, length: int) -> Pool:
+        return self._pools.setdefault(length, Pool(self.model.num_layers, length))
+
+    def _house(self, lane: Lane, slots: Slots) -> Tenant:
+        tenant = self._tenants[lane] = self._pool(slots.length).add(lane, slots)
+        return tenant
+
+    def _drop(self, lane: Lane) -> None:
+        tenant = self._tenants.pop(lane, None)
+        if tenant is not None:
+            self._pools[tenant.slots.length].remove(tenant)
+
+    def _fail(self, row: Row, error: Exception) -> Sampled:
+        self._drop(row.lane)
+        return Sampled(fault=f"{type(error).__name__}: {error}")
+
+    def _guarded(self, pool: Pool, rows: Sequence[Row]) -> dict[Lane, Sampled]:
         try:
-            return self._row(row)
-        except Exception as error:  # the tick's border: whatever a row meets ends that row alone
-            self._lanes.pop(row.lane, None)
-            return Sampled(fault=f"{type(error).__name__}: {error}")
+            return self._batch(pool, rows)
+        except Exception as error:  # what the pool's arrays hold now, nobody knows
+            gone = [tenant.lane for tenant in pool.tenants]
+            for lane in gone:
+                del self._tenants[lane]
+            del self._pools[pool.length]
+            self._lost.update(set(gone) - {row.lane for row in rows})
+            return {row.lane: self._fail(row, error) for row in rows}
 
-    def _row(self, row: Row) -> Sampled:
-        cache = self._lanes.get(row.lane)
-        if cache is None:
-            cache = self._lanes[row.lane] = self.model.make_cache(None if row.plain else -1)
-        for layer in cache:
-            layer.trim_target(layer.target_offset - row.target_start)
-        logits = self.model.forward(row.source, row.target, cache)
-        self.counters.forwards += 1
-        self.counters.source_tokens += len(row.source)
-        self.counters.target_tokens += len(row.target)
-        if not row.target:
-            mx.eval([array for layer in cache for array in layer.state])
-            return Sampled()
-        drafts = row.target[len(row.target) - row.num_drafts :]
-        last = logits[0, -(row.num_drafts + 1) :]
-        tokens = self._sampler.choose(last, row.draw, drafts)
-        sure = self._sampler.probabilities(last, tokens) if row.draw.with_probabilities else mx.array([])
-        mx.eval(tokens, sure)
-        sampled = tuple(int(token) for token in tokens.tolist())  # type: ignore[union-attr, arg-type]
-        self._count_drafts(drafts, sampled)
-        return Sampled(tokens=sampled, probabilities=tuple(sure.tolist()))  # type: ignore[arg-type]
+    def _batch(self, pool: Pool, rows: Sequence[Row]) -> dict[Lane, Sampled]:
+        rows = sorted(rows, key=lambda row: self._tenants[row.lane].row)
+        tokens = [[*row.source, *row.target] for row in rows]
+        width = max(map(len, tokens))
+        batch = Batch(
+            pool,
+            [self._tenants[row.lane] for row in rows],
+            [(len(row.source), len(row.target)) for row in rows],
+            width,
+        )
+        caches = [BatchCache(batch, layer) for layer in range(self.model.num_layers)]
+        padded = mx.array([each + [0] * (width - len(each)) for each in tokens])
+        asked = [(i * width + len(each), row) for i, (each, row) in enumerate(zip(tokens, rows, strict=True))]
+        queries = [q for end, row in asked if row.target for q in range(end - row.num_drafts - 1, end)]
+        logits = self.model.batch(padded, caches, batch.positions, mx.array(queries, mx.int32))
+        found = self._sampler.sample(logits, [row for row in rows if row.target])
+        mx.eval(found.arrays, pool.arrays)
+        self._count(rows, width)
+        return {row.lane: Sampled() for row in rows} | self._sampled([row for row in rows if row.target], found)
+
+    def _sampled(self, rows: Sequence[Row], found: Draws) -> dict[Lane, Sampled]:
+        out: dict[Lane, Sampled] = {}
+        for row, (tokens, probabilities) in zip(rows, found.values(), strict=True):
+            if tokens is None:
+                out[row.lane] = self._fail(row, ArithmeticError("the model's logits are not numbers (NaN)"))
+                continue
+            out[row.lane] = Sampled(tokens=tokens, probabilities=probabilities)
+            self._count_drafts(row.drafts, tokens)
+        return out
+
+    def _count(self, rows: Sequence[Row], width: int) -> None:
+        num_source, num_target = sum(len(row.source) for row in rows), sum(len(row.target) for row in rows)
+        self.counters.passes += 1
+        self.counters.forwards += len(rows)
+        self.counters.source_tokens += num_source
+        self.counters.target_tokens += num_target
+        self.counters.padding_tokens += len(rows) * width - num_source - num_target
 
     def _count_drafts(self, drafts: Sequence[int], sampled: Sequence[int]) -> None:
         self.counters.proposed_drafts += len(drafts)
@@ -93,3 +176,12 @@ class Runner:
             if draft != token:
                 break
             self.counters.accepted_drafts += 1
+
+
+def _length(num_tokens: int) -> int:
+    return next(length for length in LENGTHS if length >= num_tokens)
+
+
+def _width(row: Row) -> int:
+    num_tokens = len(row.source) + len(row.target)
+    return next((width for width in WIDTHS if width >= num_tokens), WIDTHS[-1] + 1)

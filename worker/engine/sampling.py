@@ -4,14 +4,42 @@ argmax(logits / T + Gumbel noise) draws from softmax(logits / T); with the noise
 speculation and replay draw the same token, and no random state needs saving.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Any
 
 import mlx.core as mx
 
-from worker.core.ports import Draw
+from worker.core.ports import Draw, Row
 
 # Below it the noise is lost in the rounding of the logits, and dividing by it would overflow.
 _COLD = 1e-6
+
+
+class Draws:
+    """What was drawn for the rows of a pass; `arrays` are to be evaluated before `values` are asked for."""
+
+    def __init__(self, counts: Sequence[int], tokens: mx.array, sums: mx.array, sure: mx.array | None) -> None:
+        self._counts = counts
+        self._tokens, self._sums, self._sure = tokens, sums, sure
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        """Tokens (Q,), sums of their logits (Q,) and, where a row asks for them, probabilities (Q,)."""
+        return [self._tokens, self._sums, *([] if self._sure is None else [self._sure])]
+
+    def values(self) -> Iterator[tuple[tuple[int, ...] | None, tuple[float, ...]]]:
+        """For each row its tokens, None where the logits are no numbers, and their probabilities."""
+        tokens: Any = self._tokens.tolist()
+        sums: Any = self._sums.tolist()
+        sure: Any = [] if self._sure is None else self._sure.tolist()
+        start = 0
+        for count in self._counts:
+            span = slice(start, start + count)
+            start += count
+            is_sound = not any(map(math.isnan, sums[span]))
+            yield tuple(tokens[span]) if is_sound else None, tuple(sure[span])
 
 
 class Sampler:
@@ -21,6 +49,25 @@ class Sampler:
         low = mx.array(-mx.inf, mx.float32)
         self._text = mx.where(forbidden, low, mx.array(0.0))
         self._word_start = mx.where(word_starts & ~forbidden, mx.array(0.0), low)
+
+    def sample(self, logits: mx.array, rows: Sequence[Row]) -> Draws:
+        """One token after the last confirmed token of each row and one after each of its drafts; `logits` (Q, V) are
+        those of all rows, in their order.
+        """
+        counts = [row.num_drafts + 1 for row in rows]
+        scores = logits.astype(mx.float32)
+        if not rows:
+            tokens = mx.array([], mx.int32)
+        elif all(_is_greedy(row.draw) for row in rows):
+            starts = [row.draw.word_start and not i for row, n in zip(rows, counts, strict=True) for i in range(n)]
+            allowed = mx.where(mx.array(starts)[:, None], self._word_start, self._text) if any(starts) else self._text
+            tokens = mx.argmax(scores + allowed, axis=-1)
+        else:
+            ends = zip(rows, counts, accumulate(counts), strict=True)
+            each = [self.choose(scores[end - n : end], row.draw, row.drafts) for row, n, end in ends]
+            tokens = mx.concatenate(each)
+        asks = any(row.draw.with_probabilities for row in rows)
+        return Draws(counts, tokens, scores.sum(axis=-1), self.probabilities(scores, tokens) if asks else None)
 
     def choose(self, logits: mx.array, draw: Draw, drafts: Sequence[int] = ()) -> mx.array:
         """Token ids (T,) int32 for logits (T, V): one after the last confirmed token, one after each draft."""
@@ -50,6 +97,10 @@ class Sampler:
         old = scores[index]
         scores[index] = mx.where(old < 0, old * draw.repetition_penalty, old / draw.repetition_penalty)
         return scores
+
+
+def _is_greedy(draw: Draw) -> bool:
+    return draw.temperature < _COLD and draw.repetition_penalty is None
 
 
 def _noisy(scores: mx.array, draw: Draw, position: int) -> mx.array:

@@ -20,8 +20,6 @@ from worker.engine.model import StreamingModel
 from worker.training import kernels
 
 Ints = NDArray[np.int32]
-# Architectures whose logits are their head applied to the last hidden states, and nothing more.
-_PLAIN_HEADS = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -133,23 +131,17 @@ def attention_mask(num_source: mx.array, seen: mx.array) -> mx.array:
 
 
 class Objective:
-    """The objective of one model. Make one for a model: each wraps its rotary modules once more."""
+    """The objective of one model."""
 
     def __init__(self, model: StreamingModel) -> None:
         self.model = model
         kernels.use_in(model.inner)
-        # The head costs a third of a small model's pass: where it can be had apart, it is applied only to queries.
-        is_plain = model.inner.model_type in _PLAIN_HEADS
-        self._body = StreamingModel(model.inner.model, name=model.name) if is_plain else None
 
     def logits(self, batch: Batch) -> mx.array:
         """Logits (Q, V) of the tokens to predict, by the one pass that serving's reads and writes amount to."""
         mask = attention_mask(batch.num_source, batch.seen)
-        run = self._body or self.model
         caches = [TrainingCache(mask) for _ in range(self.model.num_layers)]
-        out = run(batch.tokens, cache=caches, position_ids=batch.positions)
-        chosen = out.reshape(-1, out.shape[-1])[batch.queries]
-        return chosen if self._body is None else _head(self.model.inner, chosen)
+        return self.model.batch(batch.tokens, caches, batch.positions, batch.queries)
 
     def loss_sum(self, batch: Batch, label_smoothing: float = 0.0) -> mx.array:
         """The cross entropy in nats, summed over the labels; smoothing shares that mass over the whole vocabulary."""
@@ -160,12 +152,6 @@ class Objective:
         """`loss_sum` and its gradients by the model's parameters, as a tree."""
         pair: tuple[mx.array, Any] = nn.value_and_grad(self.model.inner, self.loss_sum)(batch, label_smoothing)
         return pair
-
-
-def _head(inner: nn.Module, hidden: mx.array) -> mx.array:
-    is_tied = bool(inner.args.tie_word_embeddings)
-    scores: mx.array = inner.model.embed_tokens.as_linear(hidden) if is_tied else inner.lm_head(hidden)
-    return scores
 
 
 def _rounded(number: int, multiple: int) -> int:

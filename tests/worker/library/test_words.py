@@ -69,6 +69,6 @@ def test_a_failing_engine_is_told(
     def fail(*_: object) -> None:
         raise MemoryError("no room")
 
-    monkeypatch.setattr(runner.model, "forward", fail)
+    monkeypatch.setattr(runner.model, "batch", fail)
     with pytest.raises(EngineError, match="no room"):
         list(generate_words(model, vocabulary, Session(target_language="fr"), "Hello you"))
