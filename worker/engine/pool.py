@@ -118,7 +118,7 @@ class Batch:
         self.pool = pool
         rows = [tenant.row for tenant in tenants]
         placed = [tenant.slots.place(*count) for tenant, count in zip(tenants, counts, strict=True)]
-        top = -(-max(tenant.slots.top for tenant in tenants) // 16) * 16
+        top = min(pool.length, -(-max(tenant.slots.top for tenant in tenants) // 16) * 16)
         born = np.zeros((len(tenants), top), np.int64)
         positions = np.zeros((len(tenants), width), np.int32)
         for i, (slots, places) in enumerate(placed):
@@ -126,7 +126,9 @@ class Batch:
             positions[i, : len(places)] = places
         kinds = np.stack([tenant.slots.kinds[:top] for tenant in tenants])
         self.positions = mx.array(positions)
-        self.mask = mx.array(visible(kinds, born, counts, width)[:, None])
+        seen = visible(kinds, born, counts, width)
+        # One row's mask has no row: some attentions have another number of dimensions and could not take it.
+        self.mask = mx.array(seen[:, None] if len(rows) > 1 else seen[0])
         self.top = top
         # All lanes of the pool in their order need no gathering.
         self.order = None if rows == list(range(len(rows))) else mx.array(rows)
@@ -147,7 +149,7 @@ class BatchCache:
         self._layer = layer
 
     def make_mask(self, *_: Any, **__: Any) -> mx.array:
-        """The mask (R, 1, T, L) bool, true where a query sees a key."""
+        """The mask (R, 1, T, L) bool, true where a query sees a key; (T, L) for one row."""
         return self._batch.mask
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:

@@ -3,6 +3,7 @@
 One thread owns a runner, loads its model and evaluates; only Python values leave it.
 """
 
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -44,14 +45,21 @@ class Runner:
         self._tenants: dict[Lane, Tenant] = {}
         self._lost: set[Lane] = set()  # what they held went with a pass that failed
         self.counters = Counters()
-        self._warm_up()
+        self.max_rows = self._warm_up()
 
-    def _warm_up(self) -> None:
-        # The first pass builds what later ones find: a session should not wait for that.
-        lane = (-1, -1)
-        self.run([Row(lane, source=(0,) * 4, target=(0, 0), target_start=0, num_drafts=1, draw=Draw(word_start=True))])
-        self.run((), dropped=[lane])
+    def _warm_up(self) -> int:
+        # The first pass builds what later ones find: a session should not wait for that. It also tells how many rows
+        # the model's attention takes: one whose arrays have more dimensions cannot use a mask with rows, unless by
+        # chance there are as many rows as heads; so two numbers are tried.
+        row = Row((-1, 0), source=(0,) * 4, target=(0, 0), target_start=0, num_drafts=1, draw=Draw(word_start=True))
+        faults = []
+        for num_rows in (1, 2, 3):
+            self.max_rows = num_rows
+            rows = [msgspec.structs.replace(row, lane=(-1, i)) for i in range(num_rows)]
+            faults += [sampled.fault for sampled in self.run(rows) if sampled.fault is not None]
+            self.run((), dropped=[row.lane for row in rows])
         self.counters = Counters()
+        return 1 if faults else sys.maxsize
 
     @property
     def num_lanes(self) -> int:
@@ -85,7 +93,8 @@ class Runner:
             except Exception as error:  # the tick's border: whatever a row meets ends that row alone
                 found[row.lane] = self._fail(row, error)
         for (length, _), group in groups.items():
-            found |= self._guarded(self._pools[length], group)
+            for start in range(0, len(group), min(self.max_rows, len(group))):
+                found |= self._guarded(self._pools[length], group[start : start + self.max_rows])
         return tuple(found[row.lane] for row in rows)
 
     def _admit(self, row: Row) -> int:
@@ -179,7 +188,8 @@ class Runner:
 
 
 def _length(num_tokens: int) -> int:
-    return next(length for length in LENGTHS if length >= num_tokens)
+    found: int = next(length for length in LENGTHS if length >= num_tokens)
+    return found
 
 
 def _width(row: Row) -> int:
