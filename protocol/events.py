@@ -151,11 +151,13 @@ class WorkerStats(Struct, frozen=True, kw_only=True, tag_field="type", tag="work
     source_words: Count
     target_words: Count
     ticks: Annotated[int, Meta(ge=0, description="Scheduler rounds that ran a forward pass.")]
-    forwards: Count
-    tokens: Annotated[int, Meta(ge=0, description="Target tokens committed.")]
+    forwards: Annotated[int, Meta(ge=0, description="Rows computed: a pass over n sessions counts n.")]
+    tokens: Annotated[int, Meta(ge=0, description="Tokens fed: source, target and drafts.")]
     kv_bytes: Annotated[int, Meta(ge=0, description="Bytes held by all caches now.")]
     uptime_ms: Count
     rows_per_tick: Annotated[float, Meta(ge=0)] | None = None
+    passes: Annotated[int, Meta(ge=0, description="Forward passes, each over one row or many.")] = 0
+    padding_tokens: Annotated[int, Meta(ge=0, description="Tokens computed only to make rows even.")] = 0
     accepted_drafts: Count = 0
     proposed_drafts: Count = 0
 

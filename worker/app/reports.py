@@ -46,6 +46,8 @@ class Reports:
         old, new = self._counters, report.counters
         metrics = self._metrics
         metrics.forwards.inc(new.forwards - old.forwards)
+        metrics.passes.inc(new.passes - old.passes)
+        metrics.padding.inc(new.padding_tokens - old.padding_tokens)
         metrics.tokens.inc(new.source_tokens + new.target_tokens - old.source_tokens - old.target_tokens)
         metrics.drafts_proposed.inc(new.proposed_drafts - old.proposed_drafts)
         metrics.drafts_accepted.inc(new.accepted_drafts - old.accepted_drafts)
@@ -100,6 +102,8 @@ class Reports:
             target_words=self._target_words,
             ticks=self._ticks,
             forwards=counters.forwards,
+            passes=counters.passes,
+            padding_tokens=counters.padding_tokens,
             tokens=counters.source_tokens + counters.target_tokens,
             kv_bytes=self.kv_bytes,
             uptime_ms=int((now - self._started) * 1000),
