@@ -59,7 +59,6 @@ class Service:
         self._work = asyncio.Event()
         self._leased = asyncio.Event()  # the leases have been asked for: it is known which bells to hear
         self._stopping = asyncio.Event()
-        self._turn = 0
         self._drain_end_s = math.inf
 
     def stop(self) -> None:
@@ -179,10 +178,7 @@ class Service:
                 return
 
     def _plan(self) -> scheduler.Plan:
-        states = self.table.states()
-        plan = scheduler.plan(states, self.budget, first=self._turn, dropped=self.table.take_dropped())
-        self._turn += len(plan.rows) if len(plan.rows) < len(states) else 0
-        return plan
+        return scheduler.plan(self.table.states(), self.budget, dropped=self.table.take_dropped())
 
     async def _tick(self, plan: scheduler.Plan) -> None:
         started = time.monotonic()

@@ -1,5 +1,6 @@
 """One tick for all sessions: what each wants is packed into rows within a budget. Pure; the engine runs the plan."""
 
+import heapq
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -12,7 +13,7 @@ from worker.core.state import State
 class Budget(msgspec.Struct, frozen=True):
     """How much one tick may hold."""
 
-    max_rows: int = 64  # sessions served in one tick; more wait for the next one
+    max_rows: int = 64  # sessions served in one tick; the others wait for the next one
     max_source_tokens: int = (
         512  # source tokens of one row: a long text is read in chunks, so that others get their turn
     )
@@ -27,20 +28,21 @@ class Plan(msgspec.Struct, frozen=True):
     dropped: tuple[Lane, ...] = ()
 
 
-def plan(states: Mapping[str, State], budget: Budget, *, first: int = 0, dropped: Iterable[Lane] = ()) -> Plan:
-    """What the sessions want, starting with the `first`-th of them: turns rotate where not all fit."""
-    names = list(states)
-    start = first % len(names) if names else 0
-    rows: list[Row] = []
-    sessions: list[str] = []
-    for name in names[start:] + names[:start]:
-        if len(rows) >= budget.max_rows:
-            break
-        wanted = wants(states[name], budget)
-        if wanted is not None:
-            rows.append(wanted)
-            sessions.append(name)
-    return Plan(tuple(rows), tuple(sessions), tuple(dropped))
+def plan(states: Mapping[str, State], budget: Budget, *, dropped: Iterable[Lane] = ()) -> Plan:
+    """What the sessions want; where not all fit, those that have waited longest.
+
+    A session waits since its oldest unread word arrived, or since it was served last: so one with a long backlog has
+    its turn no more often than one whose only word has just come.
+    """
+    wanted = [(waiting_ms(state), i, name, row) for i, (name, state) in enumerate(states.items())
+              if (row := wants(state, budget)) is not None]  # fmt: skip
+    chosen = heapq.nsmallest(budget.max_rows, wanted, key=lambda one: one[:2])
+    return Plan(tuple(row for *_, row in chosen), tuple(name for _, _, name, _ in chosen), tuple(dropped))
+
+
+def waiting_ms(state: State) -> int:
+    """Since when a session with segments waits for a pass."""
+    return max(state.served_ms, state.segments[0].waiting_ms)
 
 
 def wants(state: State, budget: Budget) -> Row | None:

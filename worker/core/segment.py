@@ -3,6 +3,7 @@
 `row` says what the segment wants from the next forward pass; `worker.core.writing` takes the tokens that came back.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import islice
 
@@ -64,6 +65,12 @@ class Segment(msgspec.Struct, frozen=True):
     def is_read(self) -> bool:
         """All of the source is there and may be used for the next target word: nothing more can change it."""
         return self.ended and self.needed_segments() == len(self.bounds) - 1
+
+    @property
+    def waiting_ms(self) -> int:
+        """When the first source segment arrived that is not in the lane yet; if all are, the newest."""
+        unread = bisect_right(self.bounds, self.fed_source)
+        return self.arrivals_ms[min(unread, len(self.arrivals_ms)) - 1] if self.arrivals_ms else 0
 
     def needed_segments(self) -> int | None:
         """Source segments to read before the next target word may be written; None: not known before the end."""

@@ -94,6 +94,7 @@ def settle(state: State, row: Row, sampled: Sampled, *, now_ms: int, vocabulary:
         segments=(after, *state.segments[1:]),
         target_words=state.target_words + len(finished),
         active_ms=now_ms if finished else state.active_ms,
+        served_ms=now_ms,
     )
     return _advance(state, events, now_ms)
 

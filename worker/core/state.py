@@ -19,6 +19,7 @@ class State(msgspec.Struct, frozen=True):
     num_segments: int = 0
     created_ms: int = 0
     active_ms: int = 0
+    served_ms: int = 0  # when its last pass ended
     source_words: int = 0
     target_words: int = 0
     duplicates: int = 0

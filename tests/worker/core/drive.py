@@ -35,7 +35,6 @@ class Driver:
         self.events: dict[str, list[ServerEvent]] = {name: [] for name in self.states}
         self.budget = budget or Budget(min_source_tokens=1)
         self.now_ms = 0
-        self.ticks = 0
         self.rows: list[Row] = []
         self._lanes: frozenset[Lane] = frozenset()
 
@@ -65,9 +64,7 @@ class Driver:
         """The next tick, with the lanes dropped that nobody needs any more."""
         needed = frozenset(lane for state in self.states.values() for lane in lanes(state))
         dropped, self._lanes = self._lanes - needed, needed
-        first = self.ticks * self.budget.max_rows
-        self.ticks += 1
-        return plan(self.states, self.budget, first=first, dropped=dropped)
+        return plan(self.states, self.budget, dropped=dropped)
 
     def settle(self, planned: Plan) -> None:
         """Runs a plan and settles it."""
