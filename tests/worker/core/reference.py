@@ -88,9 +88,12 @@ class Reference:
 
     def _doubts(self, source: list[int], token: int, need: int, total: int) -> bool:
         match self.session.policy:
-            case Adaptive(max_k=max_k, threshold=threshold) if not self.word and token != EOS and need < total:
-                is_far = need - len(self.out.words) >= max_k
-                return not is_far and self.model.probability(source, self.fed, token) < threshold
+            case Adaptive(min_k=low, max_k=high, threshold=threshold) if (
+                not self.word and token != EOS and need < total
+            ):
+                lag = need - len(self.out.words)
+                wanted = threshold * (high - lag) / max(1, high - low)
+                return lag < high and self.model.probability(source, self.fed, token) < wanted
         return False
 
     def _write(self, source: list[int], need: int, total: int) -> str:
