@@ -6,15 +6,16 @@ import argparse
 import importlib
 from typing import Final
 
-HELP: Final = "measure how fast this machine trains"
+HELP: Final = "measure how fast this machine translates and trains"
 USAGE: Final = "WHAT [options]"
 EXAMPLES: Final = """\
 `decalage bench WHAT --help` tells the options of a benchmark.
 
-Example:
-  decalage bench train"""
+Examples:
+  decalage bench stream
+  decalage bench decode --shape smollm2-135m --json"""
 
-_NAMES: Final = ("train",)
+_NAMES: Final = ("decode", "stream", "train")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,5 @@
 """Training steps of the trainer and, where PyTorch is installed, of an equal loop of its own, in turns."""
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -16,7 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from worker.commands import check_machine
+from worker.commands import bench_machine
 from worker.commands.bench_train_work import Workload, random_pairs
 from worker.commands.faults import CommandError
 from worker.engine.model import StreamingModel
@@ -73,8 +72,7 @@ def measure(workload: Workload) -> Speeds:
     Raises CommandError where the loops do not compute the same, TrainingError for a shape that no model can have.
     """
     check_shape(workload.shape)
-    load = {"load": round(os.getloadavg()[0], 1)}  # by whatever else ran before: this has not begun
-    machine = {**check_machine.device().facts, **check_machine.blas().facts, **load}
+    machine = bench_machine.facts()
     kernels.keep_memory()  # of the whole process, so for both
     plan = Recipe(
         (), (), workload.steps + 1, wait_k=(_WAIT_K,), tokens_per_batch=workload.tokens_per_batch, shape=workload.shape

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from worker.commands import bench_machine
 from worker.commands.bench_train_loop import Speed, Speeds
 
 
@@ -41,8 +42,4 @@ def _notes(speeds: Speeds) -> Iterator[str]:
         losses = f"{speeds.ours.first_loss:.4f} and {speeds.torch.first_loss:.4f}"
         yield f"{speeds.ratio:.2f} times PyTorch. The first batch's losses agree: {losses}."
     yield f"Medians, steps measured: {speeds.workload.steps}; tokens of source and target, padding left out."
-    machine = speeds.machine
-    library = f" with {machine['library']}" if machine["library"] else ""
-    yield f"{machine['kind']}, {machine['cores']} cores, {machine['gflops']:.0f} GFLOP/s in fp32{library}"
-    if machine["load"] > machine["cores"] / 2:
-        yield f"The machine was busy before (load {machine['load']}); measure again when it is idle."
+    yield from bench_machine.lines(speeds.machine)

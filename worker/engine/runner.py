@@ -6,7 +6,7 @@ One thread owns a runner, loads its model and evaluates; only Python values leav
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import mlx.core as mx
 import msgspec
@@ -16,10 +16,19 @@ from worker.engine.model import StreamingModel
 from worker.engine.pool import LENGTHS, Batch, BatchCache, Pool, Tenant
 from worker.engine.sampling import Draws, Sampler
 from worker.engine.slots import Slots
-from worker.engine.tokens import Vocabulary
 
 WIDTHS: Final = (8, 32, 128)
 """Rows of up to so many tokens share a pass: padded to the longest of them, a long read would make all others long."""
+
+
+class Tokens(Protocol):
+    """What may be drawn: a `worker.engine.tokens.Vocabulary`."""
+
+    def word_starts(self, size: int) -> mx.array:
+        """Tokens that begin a word or end the translation, (V,) bool."""
+
+    def forbidden(self, size: int) -> mx.array:
+        """Tokens that are never written, (V,) bool."""
 
 
 class Counters(msgspec.Struct):
@@ -37,7 +46,7 @@ class Counters(msgspec.Struct):
 class Runner:
     """The lanes of a model, and the passes over them."""
 
-    def __init__(self, model: StreamingModel, vocabulary: Vocabulary) -> None:
+    def __init__(self, model: StreamingModel, vocabulary: Tokens) -> None:
         self.model = model
         size = int(model(mx.array([[0]])).shape[-1])
         self._sampler = Sampler(vocabulary.word_starts(size), vocabulary.forbidden(size))

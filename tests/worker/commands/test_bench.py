@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from tests.worker.commands.conftest import Decalage
 from worker.commands import bench_train_loop as loop
+from worker.commands.bench_model import SHAPES, random_model
 from worker.commands.bench_train_loop import Speed, Speeds, Step, check_equal, measure
 from worker.commands.bench_train_table import show
 from worker.commands.bench_train_work import Workload, random_pairs
@@ -22,7 +24,15 @@ SHAPE = ["--hidden", "16", "--layers", "2", "--heads", "2", "--mlp", "24", "--vo
 OPTIONS = [*SHAPE, "--tokens-per-batch", "128", "--length", "12", "--steps", "2"]
 OURS = Speed("MLX 1", 2000.0, 1900.0, 2100.0, 1500.0, 9.1234)
 THEIRS = Speed("PyTorch 2", 1000.0, 900.0, 1100.0, 3000.0, 9.1235)
-MACHINE = {"kind": "CPU", "cores": 2, "memory_bytes": 1, "library": "libfast.so", "gflops": 100.0, "load": 0.4}
+MACHINE = {
+    "kind": "CPU",
+    "cores": 2,
+    "memory_bytes": 1,
+    "library": "libfast.so",
+    "gflops": 100.0,
+    "load": 0.4,
+    "versions": {"mlx": "1"},
+}
 
 
 @pytest.fixture
@@ -148,3 +158,35 @@ def test_a_fast_blas_is_loaded_before_mlx() -> None:
     program += "print(names.index('worker.engine.blas') < names.index('mlx.core'))"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout == "True\n"
+
+
+@pytest.mark.usefixtures("with_model")
+def test_streaming_by_number_of_sessions(decalage: Decalage, tmp_path: Path) -> None:
+    """Forwards a word stay the same however many share a pass, passes a word fall; words a second have a baseline."""
+    text = tmp_path / "talk.txt"
+    text.write_text("I do not know where he lives.\nThank you.\n")
+    options = ("bench", "stream", "--sessions", "1", "4", "--text", str(text))
+    one, four = decalage(*options, "--json").json["points"]
+    assert (one["sessions"], four["sessions"], one["speedup"]) == (1, 4, 1.0)
+    assert one["forwards_per_word"] == one["passes_per_word"] == four["forwards_per_word"]
+    assert four["passes_per_word"] < one["passes_per_word"] / 2
+    assert one["padding"] == 0 < four["padding"] < 1
+    assert four["words_per_s"] > 0
+    assert "forwards" in decalage(*options).out
+
+
+@pytest.mark.usefixtures("with_model")
+def test_decoding_by_number_of_sessions(decalage: Decalage) -> None:
+    """Each number of sessions has mlx-lm's speed in the same run beside ours."""
+    options = ("bench", "decode", "--rows", "1", "3", "--steps", "2", "--source", "4")
+    report = decalage(*options, "--json").json
+    assert [point["rows"] for point in report["points"]] == [1, 3]
+    for point in report["points"]:
+        assert point["ratio"] == pytest.approx(point["tokens_per_s"] / point["mlx_lm_tokens_per_s"], rel=0.01)
+    assert "mlx-lm" in decalage(*options).out
+
+
+def test_shapes_are_random_models() -> None:
+    """A shape has its parameters, in the architecture that it is known for."""
+    assert {SHAPES[name]["model_type"] for name in SHAPES} == {"qwen2", "llama"}
+    assert random_model("smollm2-135m").num_parameters == 134_515_008

@@ -93,7 +93,7 @@ def rows_of(ticks: list[list[tuple[int, list[int], list[int], int, int, int]]]) 
 
 def check(model: StreamingModel, ticks: list[tuple[list[Row], list[Lane]]]) -> Runner:
     """Every row's logits are those of its lane alone; slots and rows add up after every tick."""
-    runner, recorder, alone = Runner(model, Anything()), Recorder(), Alone(model)  # type: ignore[arg-type]
+    runner, recorder, alone = Runner(model, Anything()), Recorder(), Alone(model)
     runner._sampler = recorder
     for rows, dropped in ticks:
         for lane in dropped:
@@ -136,7 +136,7 @@ def _row(number: int, *, source: int = 4, start: int = 0) -> Row:
 
 def test_memory_follows_the_lanes() -> None:
     """Rows are added in doublings, given back as lanes leave, and nothing is held for none."""
-    runner = Runner(StreamingModel(build("llama")), Anything())  # type: ignore[arg-type]
+    runner = Runner(StreamingModel(build("llama")), Anything())
     runner.run([_row(0)])
     one = runner.kv_bytes()
     runner.run([_row(number) for number in range(1, 33)])
@@ -152,7 +152,7 @@ def test_memory_follows_the_lanes() -> None:
 
 def test_one_pass_for_rows_of_like_length() -> None:
     """Short rows share a pass, a long read has its own, so that it does not stretch them; padding is counted."""
-    runner = Runner(StreamingModel(build("llama")), Anything())  # type: ignore[arg-type]
+    runner = Runner(StreamingModel(build("llama")), Anything())
     runner.run([_row(0, source=2), _row(1, source=5), _row(2, source=100)])
     assert (runner.counters.passes, runner.counters.forwards) == (2, 3)
     assert runner.counters.padding_tokens == 3
@@ -161,7 +161,7 @@ def test_one_pass_for_rows_of_like_length() -> None:
 def test_no_number_is_one_lanes_fault() -> None:
     """Logits that are not numbers end their row with the reason; the rows beside it go on."""
     model = StreamingModel(build("llama"))
-    runner = Runner(model, Anything())  # type: ignore[arg-type]
+    runner = Runner(model, Anything())
     table = model.inner.model.embed_tokens
     table.weight[60] = mx.full(table.weight.shape[1:], mx.nan)
     model.inner.args.tie_word_embeddings = False  # or each row's logits would have one NaN
@@ -178,7 +178,7 @@ def test_no_number_is_one_lanes_fault() -> None:
 def test_a_pass_that_fails_says_so_to_everyone_it_harmed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its rows fail with the cause; a lane that only lost its keys to it fails at its next row, and can begin anew."""
     model = StreamingModel(build("llama"))
-    runner = Runner(model, Anything())  # type: ignore[arg-type]
+    runner = Runner(model, Anything())
     runner.run([_row(0), _row(1)])
 
     def fail(*_: object) -> mx.array:
