@@ -19,12 +19,12 @@ from worker.commands import bench_machine
 from worker.commands.bench_train_work import Workload, random_pairs
 from worker.commands.faults import CommandError
 from worker.engine.model import StreamingModel
-from worker.training import kernels
 from worker.training.batches import MULTIPLE, Place
 from worker.training.checkpoint import weights_of
 from worker.training.data import Corpus
 from worker.training.events import Event, Stepped
 from worker.training.loop import Batches, Trainer
+from worker.training.memory import keep_memory
 from worker.training.objective import Batch, Ints, make_batch
 from worker.training.recipe import Recipe
 from worker.training.start import architecture, check_shape, random_model
@@ -73,7 +73,7 @@ def measure(workload: Workload) -> Speeds:
     """
     check_shape(workload.shape)
     machine = bench_machine.facts()
-    kernels.keep_memory()  # of the whole process, so for both
+    keep_memory()  # of the whole process, so for both
     plan = Recipe(
         (), (), workload.steps + 1, wait_k=(_WAIT_K,), tokens_per_batch=workload.tokens_per_batch, shape=workload.shape
     )

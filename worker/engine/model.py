@@ -13,6 +13,7 @@ from mlx_lm.models.cache import KVCache, make_prompt_cache
 from mlx_lm.models.qwen2 import Model as Qwen2
 from mlx_lm.models.qwen2 import ModelArgs
 
+from worker.engine import kernels
 from worker.engine.cache import DualStreamingCache
 from worker.engine.errors import UnsupportedModel
 from worker.engine.rope import Positions, wrap
@@ -38,6 +39,7 @@ class StreamingModel:
         self._positions = Positions()
         _check_caches(model, self.name)
         self.num_layers = len(model.layers)
+        kernels.use_in(model)
         if not wrap(list(model.layers), self._positions):
             raise UnsupportedModel(
                 f"{self.name} has no rotary position embedding (RoPE): group positions need one. Use a RoPE model, "

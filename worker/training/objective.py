@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from worker.core.policy import wait_k_needed
 from worker.engine.model import StreamingModel
-from worker.training import kernels
+from worker.training.loss import cross_entropy_sum
 
 Ints = NDArray[np.int32]
 
@@ -135,7 +135,6 @@ class Objective:
 
     def __init__(self, model: StreamingModel) -> None:
         self.model = model
-        kernels.use_in(model.inner)
 
     def logits(self, batch: Batch) -> mx.array:
         """Logits (Q, V) of the tokens to predict, by the one pass that serving's reads and writes amount to."""
@@ -146,7 +145,7 @@ class Objective:
     def loss_sum(self, batch: Batch, label_smoothing: float = 0.0) -> mx.array:
         """The cross entropy in nats, summed over the labels; smoothing shares that mass over the whole vocabulary."""
         logits = self.logits(batch).astype(mx.float32)
-        return kernels.cross_entropy_sum(logits, batch.labels, batch.weights, label_smoothing)
+        return cross_entropy_sum(logits, batch.labels, batch.weights, label_smoothing)
 
     def loss_and_gradients(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[mx.array, Any]:
         """`loss_sum` and its gradients by the model's parameters, as a tree."""

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from worker.training import kernels
 from worker.training.checkpoint import FILE, Progress, read_recipe
 from worker.training.data import Encoder, Report, load_corpus
 from worker.training.errors import CheckpointError
@@ -13,6 +12,7 @@ from worker.training.events import Event, Loaded, Note, Saved
 from worker.training.export import export
 from worker.training.history import History, draw_curve
 from worker.training.loop import Trainer
+from worker.training.memory import keep_memory
 from worker.training.recipe import Recipe, differences
 from worker.training.start import Start, open_start, prepare
 
@@ -24,7 +24,7 @@ def train(
 
     With `resume`, the run goes on from the directory's checkpoint. Raises TrainingError and EngineError.
     """
-    kernels.keep_memory()
+    keep_memory()
     if resume:
         _check_same(recipe, directory)
     else:

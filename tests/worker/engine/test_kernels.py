@@ -1,0 +1,77 @@
+"""The fast kernels compute what mlx and mlx-lm compute, gradients included."""
+
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx_lm.models import activations, qwen2
+
+from tests.worker.training.pairs import tiny
+from worker.engine import kernels
+from worker.training.loop import number
+
+GATES = mx.concatenate([mx.linspace(-200, 200, 4001), mx.linspace(-1e-3, 1e-3, 101), mx.array([0.0])])
+SIZE = 40
+
+
+def assert_close(ours: Any, theirs: Any, scale: float = 1.0) -> None:
+    """Within 1e-4 of the value, and 1e-5 of `scale` where the value is near 0; finite all over."""
+    assert bool(mx.isfinite(ours).all())
+    np.testing.assert_allclose(np.array(ours), np.array(theirs), rtol=1e-4, atol=1e-5 * scale)
+
+
+def is_finite(array: Any, place: int) -> bool:
+    """Tell whether there is a number at this place."""
+    return bool(mx.isfinite(array[place]))
+
+
+@pytest.mark.parametrize("factor", [1.0, -3.0, 1e-3, 1e3])
+def test_swiglu_and_its_gradients_are_those_of_mlx_lm(factor: float) -> None:
+    """Within 1e-4 for gates up to ±200, by both arguments and with any gradient behind it."""
+    x, by = mx.full(GATES.shape, factor), mx.cos(GATES)
+    mine, other = kernels.swiglu(GATES, x), activations.swiglu(GATES, x)
+    assert_close(mine, other, abs(factor))
+    gradients = [
+        mx.grad(lambda gate, x, kernel=kernel: (kernel(gate, x) * by).sum(), argnums=(0, 1))(GATES, x)
+        for kernel in (kernels.swiglu, activations.swiglu)
+    ]
+    assert_close(gradients[0][0], gradients[1][0], abs(factor))
+    assert_close(gradients[0][1], gradients[1][1])
+
+
+def test_the_exponential_is_near_and_exact_at_zero() -> None:
+    """Within 5e-5 of the value wherever fp32 has room for it; below that it is next to nothing."""
+    x = np.linspace(-80, 80, 20_001).astype(np.float32)
+    np.testing.assert_allclose(np.array(kernels.exp(mx.array(x))), np.exp(x.astype(np.float64)), rtol=5e-5)
+    assert number(kernels.exp(mx.array(0.0))) == 1.0
+    assert 0 <= number(kernels.exp(mx.array(-1e30))) < 1e-34
+
+
+@pytest.mark.parametrize("place", [0, 17, SIZE - 1])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_stays_none(value: float, place: int) -> None:
+    """Where gate or factor is NaN or infinite, the product is no number either."""
+    row = mx.where(mx.arange(SIZE) == place, value, mx.linspace(-3, 3, SIZE))
+    assert not is_finite(kernels.swiglu(row, mx.ones(SIZE)), place)
+    broken = mx.where(mx.arange(SIZE) == place, float("nan"), mx.ones(SIZE))
+    for arguments in ((broken, row), (row, broken)):
+        assert not is_finite(kernels.swiglu(*arguments), place)
+
+
+@pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16])
+def test_half_precision_is_left_to_mlx(dtype: mx.Dtype) -> None:
+    """The series needs fp32; other types give what they always gave."""
+    gate = mx.linspace(-9, 9, SIZE).astype(dtype)
+    assert mx.array_equal(kernels.swiglu(gate, gate), activations.swiglu(gate, gate))
+
+
+def test_a_model_uses_it_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The architecture's module has the kernel, and the model's logits stay what they were."""
+    model, tokens = tiny(), mx.array([[3, 5, 7]])
+    monkeypatch.setattr(qwen2, "swiglu", activations.swiglu)
+    before = model(tokens)
+    mx.eval(before)
+    kernels.use_in(model.inner)
+    assert (qwen2.swiglu is kernels.swiglu) is kernels.can_fuse()
+    assert_close(model(tokens), before)
