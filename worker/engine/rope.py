@@ -3,17 +3,26 @@
 mlx-lm's layers call `self.rope(x, offset=cache.offset)`: one offset for a run of consecutive positions. A row that
 holds source and target tokens has two runs, and `position_ids=` may ask for anything. So every rotary module is
 wrapped; the wrapper looks at `Positions`, which all layers of a model share, and rotates each token by its own
-position while any are set.
+position while any are set. Layers that rotate alike share the cosines and sines of a pass.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
 _NAMES = ("rope", "rotary_emb", "rotary_embedding", "rotary")
+_PROBES = (0, 1, 5, 77, 300)  # positions at which modules are compared
+
+
+class Layout(NamedTuple):
+    """How a module pairs the dimensions that it rotates, and what tells it from modules with other angles."""
+
+    is_interleaved: bool  # neighbours are pairs; else one half's with the other half's
+    angles: bytes
 
 
 class Positions:
@@ -21,6 +30,7 @@ class Positions:
 
     def __init__(self) -> None:
         self.ids: mx.array | None = None
+        self._tables: dict[Layout, tuple[mx.array, mx.array]] = {}
 
     @contextmanager
     def using(self, ids: mx.array | None) -> Iterator[None]:
@@ -30,6 +40,16 @@ class Positions:
             yield
         finally:
             self.ids = None
+            self._tables.clear()
+
+    def table(self, layout: Layout, rope: nn.Module, shape: tuple[int, ...]) -> tuple[mx.array, mx.array]:
+        """Cosines and signed sines (B, 1, T, D) for the pass's tokens, made by the first layer that asks."""
+        if layout not in self._tables:
+            rows, _, tokens, size = shape
+            each = mx.broadcast_to(self.ids, (rows, tokens)).reshape(-1)  # type: ignore[arg-type]
+            pair = _angles(rope, each, size, is_interleaved=layout.is_interleaved)
+            self._tables[layout] = tuple(part.reshape(rows, 1, tokens, size) for part in pair)  # type: ignore[assignment]
+        return self._tables[layout]
 
 
 class PositionedRope(nn.Module):  # type: ignore[misc]  # untyped in mlx
@@ -39,6 +59,7 @@ class PositionedRope(nn.Module):  # type: ignore[misc]  # untyped in mlx
         super().__init__()
         self.inner = rope
         self._positions = positions
+        self._layouts: dict[int, Layout | None] = {}  # by the size of a head
 
     def __call__(self, x: mx.array, offset: Any = 0, **options: Any) -> mx.array:
         """`x` rotated; (B, H, T, D), any float dtype, unchanged shape."""
@@ -46,12 +67,49 @@ class PositionedRope(nn.Module):  # type: ignore[misc]  # untyped in mlx
         if ids is None:
             plain: mx.array = self.inner(x, offset=offset, **options)
             return plain
+        if x.dtype == mx.float32 and not options and (layout := self._layout(x.shape[-1])) is not None:
+            cosines, sines = self._positions.table(layout, self.inner, x.shape)
+            return x * cosines + _swapped(x, is_interleaved=layout.is_interleaved) * sines
         rows, heads, tokens, size = x.shape
         # Every token becomes a row of its own, because an offset per row is what the rotary kernels know.
         single = x.transpose(0, 2, 1, 3).reshape(rows * tokens, heads, 1, size)  # (B*T, H, 1, D)
         each = mx.broadcast_to(ids, (rows, tokens)).reshape(-1)
         turned: mx.array = self.inner(single, offset=each, **options)
         return turned.reshape(rows, tokens, heads, size).transpose(0, 2, 1, 3)  # (B, H, T, D)
+
+    def _layout(self, size: int) -> Layout | None:
+        if size not in self._layouts:
+            self._layouts[size] = _learn(self.inner, size)
+        return self._layouts[size]
+
+
+def _learn(rope: nn.Module, size: int) -> Layout | None:
+    # How a module rotates, found by trying; None for one that does something else, such as leaving dimensions alone.
+    probes = mx.array(_PROBES)
+    x = mx.random.normal((len(_PROBES), 1, 1, size), key=mx.random.key(0))
+    expected = rope(x, offset=probes)
+    for is_interleaved in (False, True):
+        cosines, sines = _angles(rope, probes, size, is_interleaved=is_interleaved)
+        found = x * cosines + _swapped(x, is_interleaved=is_interleaved) * sines
+        if float(mx.abs(found - expected).max()) < 1e-5:
+            return Layout(is_interleaved, np.array(mx.stack([cosines, sines])).tobytes())
+    return None
+
+
+def _angles(rope: nn.Module, ids: mx.array, size: int, *, is_interleaved: bool) -> tuple[mx.array, mx.array]:
+    # Cosines, and sines with the sign that the swapped partner takes, (N, 1, 1, D): what it makes of pairs (1, 0).
+    first = mx.arange(size) % 2 == 0 if is_interleaved else mx.arange(size) < size // 2
+    turned = rope(mx.broadcast_to(first.astype(mx.float32), (ids.size, 1, 1, size)), offset=ids)
+    partner = _swapped(turned, is_interleaved=is_interleaved)
+    return mx.where(first, turned, partner), mx.where(first, -partner, turned)
+
+
+def _swapped(x: mx.array, *, is_interleaved: bool) -> mx.array:
+    # Every dimension has its partner's value.
+    if is_interleaved:
+        return x.reshape(*x.shape[:-1], -1, 2)[..., ::-1].reshape(x.shape)
+    half = x.shape[-1] // 2
+    return mx.concatenate([x[..., half:], x[..., :half]], axis=-1)
 
 
 def wrap(layers: list[nn.Module], positions: Positions) -> int:
