@@ -1,6 +1,6 @@
 """One segment (utterance): its source words, what has been read of them, and the translation so far.
 
-`row` says what the segment wants from the next forward pass; `worker.core.writing` takes the tokens that came back.
+`row` says what the segment wants from the next forward pass; `worker.core.settling` takes the tokens that came back.
 """
 
 from bisect import bisect_right
