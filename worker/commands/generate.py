@@ -21,10 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_prompt(parser)
     arguments.add_to(parser)
     parser.add_argument("--streaming", action="store_true", help="write k words behind the source, not after all of it")
-    parser.add_argument(
+    when = parser.add_mutually_exclusive_group()
+    when.add_argument(
         "--wait-k", type=arguments.wait_k, default=3, metavar="K", help="that k, with --streaming (default: 3)"
     )
-    parser.add_argument(
+    when.add_argument(
         "--policy",
         type=arguments.policy,
         metavar="P",

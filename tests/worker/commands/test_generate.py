@@ -56,6 +56,13 @@ def test_a_policy_is_for_streaming(decalage: Decalage) -> None:
     assert "--streaming" in ran.err
 
 
+def test_one_policy_at_a_time(decalage: Decalage) -> None:
+    """--wait-k and --policy together are a usage error: neither wins silently."""
+    ran = decalage("generate", "--streaming", "--policy", "wait-2", "--wait-k", "5", "--prompt", PROMPT)
+    assert ran.status == 2
+    assert "not allowed with" in ran.err
+
+
 def test_completion_reads_everything_first(decalage: Decalage) -> None:
     """Without --streaming each word has seen the whole source; the object tells all of it."""
     facts = decalage("generate", "--prompt", PROMPT, "--json").json
