@@ -113,10 +113,15 @@ class FakeRunner:
         if not row.target:
             return Sampled()
         del target[row.target_start :]
+        if any(sight > len(source) for sight in row.sights):
+            raise AssertionError(f"tokens are to see {max(row.sights)} source tokens, {len(source)} have been read")
+        target += zip(row.target, row.sights, strict=False)
+        if not row.num_samples:
+            return Sampled()
         num_confirmed = len(row.target) - row.num_drafts
         if num_confirmed < 1:
             raise AssertionError("a row with drafts feeds at least one confirmed token before them")
-        target += [(token, len(source)) for token in row.target[:num_confirmed]]
+        target += [(token, len(source)) for token in row.target[len(row.sights) : num_confirmed]]
         sampled = [self.model.next_token(source, target, row.draw)]
         sure = [self.model.probability(source, target, sampled[0])]
         for i, draft in enumerate(row.target[num_confirmed:], 1):

@@ -75,10 +75,10 @@ class Table:
     def oldest_waiting_ms(self) -> int | None:
         """When the oldest source word arrived that is read by nobody yet, over all sessions whose turn it is."""
         waiting = [
-            first.arrivals_ms[len([b for b in first.bounds[1:] if b <= first.fed_source])]
+            first.arrivals_ms[len([b for b in first.bounds[1:] if b <= first.num_read])]
             for live in self._lives.values()
             if live.state.phase is not SessionPhase.CLOSED
             for first in live.state.segments[:1]
-            if first.fed_source < first.bounds[-1] and first.num_words
+            if first.num_read < first.bounds[-1] and first.num_words
         ]
         return min(waiting, default=None)

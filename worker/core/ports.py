@@ -68,8 +68,8 @@ class Row(msgspec.Struct, frozen=True):
     """One session's share of a tick: source tokens to read, then target tokens to feed, the last of them drafts.
 
     Target slots from `target_start` on are dropped first, so that a token is fed again once more source is known.
-    The engine samples after the last fed token and after each of the drafts: `num_drafts + 1` tokens, none if there
-    is no target.
+    `sights` are the source tokens that the first target tokens may see: those were fed before, to a lane that is gone,
+    and what follows them is known. All others see the whole source that has been read.
     """
 
     lane: Lane
@@ -79,6 +79,14 @@ class Row(msgspec.Struct, frozen=True):
     num_drafts: int
     draw: Draw
     plain: bool = False
+    sights: tuple[int, ...] = ()
+
+    @property
+    def num_samples(self) -> int:
+        """Tokens that the engine samples: one behind the last confirmed token, one behind each draft; none where
+        nothing is written, or nothing but what was written before.
+        """
+        return self.num_drafts + 1 if len(self.target) > len(self.sights) else 0
 
     @property
     def drafts(self) -> tuple[int, ...]:

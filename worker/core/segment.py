@@ -30,6 +30,8 @@ class Segment(msgspec.Struct, frozen=True):
     ended: bool = False
     fed_source: int = 0  # source tokens in the lane
     fed_target: int = 0  # target tokens in the lane that saw the source they should
+    sights: tuple[int, ...] = ()  # source tokens that each of those saw, or should see in a lane that is rebuilt
+    num_read: int = 0  # source tokens that were read, be it in a lane that is gone
     draft: tuple[int, ...] = ()  # guessed continuation of `target`, to be verified
     tentative: tuple[int, ...] = ()  # continuation that later source may still change, in the lane but for its last
     word_begin: int = 0  # index into `target` of the current word's first token
@@ -68,8 +70,8 @@ class Segment(msgspec.Struct, frozen=True):
 
     @property
     def waiting_ms(self) -> int:
-        """When the first source segment arrived that is not in the lane yet; if all are, the newest."""
-        unread = bisect_right(self.bounds, self.fed_source)
+        """When the first source segment arrived that has not been read yet; if all are, the newest."""
+        unread = max(1, bisect_right(self.bounds, self.num_read))
         return self.arrivals_ms[min(unread, len(self.arrivals_ms)) - 1] if self.arrivals_ms else 0
 
     def needed_segments(self) -> int | None:
@@ -140,7 +142,7 @@ def row(segment: Segment, max_source_tokens: int, min_source_tokens: int = 1) ->
     stop = segment.bounds[available if need is None else min(need, available)]
     source = segment.source[segment.fed_source : min(stop, segment.fed_source + max_source_tokens)]
     is_read = need is not None and need <= available and segment.fed_source + len(source) >= stop
-    target = (segment.target + segment.tentative)[segment.fed_target :] + segment.draft if is_read else ()
+    target, sights = _target(segment, max_source_tokens - len(source)) if is_read else ((), ())
     if not target and len(source) < max(1, min(min_source_tokens, max_source_tokens)):
         return None
     return Row(
@@ -148,10 +150,25 @@ def row(segment: Segment, max_source_tokens: int, min_source_tokens: int = 1) ->
         source=source,
         target=target,
         target_start=segment.fed_target,
-        num_drafts=len(segment.draft) if target else 0,
+        num_drafts=len(segment.draft) if len(target) > len(sights) else 0,
         draw=_draw(segment),
         plain=segment.prompt.plain,
+        sights=sights,
     )
+
+
+def forget_lane(segment: Segment) -> Segment:
+    """The segment whose lane is gone: its next rows feed again what the lane held."""
+    return replace(segment, fed_source=0, fed_target=0)
+
+
+def _target(segment: Segment, room: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    # The target tokens to feed, and what the first of them saw in a lane that is gone; if those are too many for the
+    # room that is left, they come in chunks.
+    tokens, sights = segment.target + segment.tentative, segment.sights[segment.fed_target :]
+    if len(sights) > room:
+        return tokens[segment.fed_target :][:room], sights[:room]
+    return tokens[segment.fed_target :] + segment.draft, sights
 
 
 def _draw(segment: Segment) -> Draw:

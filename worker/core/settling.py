@@ -19,17 +19,18 @@ def settle(segment: Segment, row: Row, sampled: Sampled, vocabulary: Vocabulary)
 
     Only progress fields change, so source that arrived while the pass ran is kept.
     """
-    segment = replace(segment, fed_source=segment.fed_source + len(row.source))
-    if not row.target:
-        return segment, ()
-    draft = row.drafts
+    fed_source = segment.fed_source + len(row.source)
+    segment = replace(segment, fed_source=fed_source, num_read=max(segment.num_read, fed_source))
+    if not row.num_samples:
+        return replace(segment, fed_target=segment.fed_target + len(row.target)), ()
+    draft, sights = row.drafts, segment.sights + (fed_source,) * (len(row.target) - len(row.sights))
     segment = replace(segment, draft=())
     match segment.session.policy:
         case LocalAgreement(max_ahead_tokens=ahead) if not segment.is_read:
             segment, finished = _agree(segment, draft, sampled.tokens, vocabulary, ahead)
         case _:
             segment, finished = _confirm(segment, draft, sampled, vocabulary)
-    return exhaust(segment), tuple(finished)
+    return exhaust(replace(segment, sights=sights[: segment.fed_target])), tuple(finished)
 
 
 def _confirm(

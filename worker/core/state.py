@@ -32,9 +32,9 @@ def lanes(state: State) -> frozenset[Lane]:
 
 
 def backlog_words(state: State) -> int:
-    """Source words that have arrived and are not in a lane yet."""
+    """Source words that have arrived and have not been read yet."""
     return sum(
-        sum(bound > segment.fed_source for bound in segment.bounds[1 : segment.num_words + 1])
+        sum(bound > segment.num_read for bound in segment.bounds[1 : segment.num_words + 1])
         for segment in state.segments
     )
 

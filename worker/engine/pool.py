@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from worker.core.ports import Lane
-from worker.engine.slots import Slots, visible
+from worker.engine.slots import Placed, Slots, visible
 
 LENGTHS: Final = tuple(128 * 4**n for n in range(8))
 """Lengths of rows: a lane moves to the next pool once it is full, so that short ones do not pay for long ones."""
@@ -114,29 +114,25 @@ class Pool:
 class Batch:
     """One pass over some lanes of a pool: where its tokens go, at which positions, and who sees whom."""
 
-    def __init__(self, pool: Pool, tenants: Sequence[Tenant], counts: Sequence[tuple[int, int]], width: int) -> None:
+    def __init__(self, pool: Pool, tenants: Sequence[Tenant], placed: Sequence[Placed], width: int) -> None:
         self.pool = pool
         rows = [tenant.row for tenant in tenants]
-        placed = [tenant.slots.place(*count) for tenant, count in zip(tenants, counts, strict=True)]
         top = min(pool.length, -(-max(tenant.slots.top for tenant in tenants) // 16) * 16)
-        born = np.zeros((len(tenants), top), np.int64)
         positions = np.zeros((len(tenants), width), np.int32)
-        for i, (slots, places) in enumerate(placed):
-            born[i, slots] = np.arange(1, len(slots) + 1)
-            positions[i, : len(places)] = places
-        kinds = np.stack([tenant.slots.kinds[:top] for tenant in tenants])
+        for i, row in enumerate(placed):
+            positions[i, : len(row.positions)] = row.positions
         self.positions = mx.array(positions)
-        seen = visible(kinds, born, counts, width)
+        seen = visible(np.stack([tenant.slots.ranks[:top] for tenant in tenants]), placed, width)
         # One row's mask has no row: some attentions have another number of dimensions and could not take it.
         self.mask = mx.array(seen[:, None] if len(rows) > 1 else seen[0])
         self.top = top
         # All lanes of the pool in their order need no gathering.
         self.order = None if rows == list(range(len(rows))) else mx.array(rows)
         self.num_rows = len(rows)
-        filled = [i * width + t for i, (slots, _) in enumerate(placed) for t in range(len(slots))]
+        filled = [i * width + t for i, each in enumerate(placed) for t in range(len(each.slots))]
         self.filled = None if len(filled) == len(rows) * width else mx.array(filled)
-        self.rows = mx.array([row for row, (slots, _) in zip(rows, placed, strict=True) for _ in slots])
-        self.slots = mx.array([slot for slots, _ in placed for slot in slots])
+        self.rows = mx.array([row for row, each in zip(rows, placed, strict=True) for _ in each.slots])
+        self.slots = mx.array([slot for each in placed for slot in each.slots])
 
 
 class BatchCache:

@@ -154,21 +154,20 @@ class Runner:
         rows = sorted(rows, key=lambda row: self._tenants[row.lane].row)
         tokens = [[*row.source, *row.target] for row in rows]
         width = max(map(len, tokens))
-        batch = Batch(
-            pool,
-            [self._tenants[row.lane] for row in rows],
-            [(len(row.source), len(row.target)) for row in rows],
-            width,
-        )
+        tenants = [self._tenants[row.lane] for row in rows]
+        placed = [tenant.slots.place(len(row.source), len(row.target), row.sights)
+                  for tenant, row in zip(tenants, rows, strict=True)]  # fmt: skip
+        batch = Batch(pool, tenants, placed, width)
         caches = [BatchCache(batch, layer) for layer in range(self.model.num_layers)]
         padded = mx.array([each + [0] * (width - len(each)) for each in tokens])
         asked = [(i * width + len(each), row) for i, (each, row) in enumerate(zip(tokens, rows, strict=True))]
-        queries = [q for end, row in asked if row.target for q in range(end - row.num_drafts - 1, end)]
+        queries = [q for end, row in asked for q in range(end - row.num_samples, end)]
         logits = self.model.batch(padded, caches, batch.positions, mx.array(queries, mx.int32))
-        found = self._sampler.sample(logits, [row for row in rows if row.target])
+        sampled = [row for row in rows if row.num_samples]
+        found = self._sampler.sample(logits, sampled)
         mx.eval(found.arrays, pool.arrays)
         self._count(rows, width)
-        return {row.lane: Sampled() for row in rows} | self._sampled([row for row in rows if row.target], found)
+        return {row.lane: Sampled() for row in rows} | self._sampled(sampled, found)
 
     def _sampled(self, rows: Sequence[Row], found: Draws) -> dict[Lane, Sampled]:
         out: dict[Lane, Sampled] = {}

@@ -54,7 +54,7 @@ class Sampler:
         """One token after the last confirmed token of each row and one after each of its drafts; `logits` (Q, V) are
         those of all rows, in their order.
         """
-        counts = [row.num_drafts + 1 for row in rows]
+        counts = [row.num_samples for row in rows]
         scores = logits.astype(mx.float32)
         if not rows:
             tokens = mx.array([], mx.int32)

@@ -1,26 +1,39 @@
 """Which slot of a lane holds which token: bookkeeping of one row of keys and values, without the arrays.
 
-Attention does not care about the order of keys, so a slot only remembers its kind. A target token that is rolled back
-leaves a hole, which the next token fills.
+Attention does not care about the order of keys, so a slot only remembers its token's rank: i for source token i, -1 - j
+for target token j. A query that sees s source and t target tokens sees the ranks from -t up to, without it, s. A target
+token that is rolled back leaves a hole, which the next token fills.
 """
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-FREE, SOURCE, TARGET = 0, 1, 2
-Ints = NDArray[np.int64]
+FREE = 2**31 - 1
+Ints = NDArray[np.int32]
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """Where the tokens of a pass go, source first: for each its slot, its position, and how many source and target
+    tokens it sees.
+    """
+
+    slots: list[int]
+    positions: list[int]
+    sights: list[int]
+    reaches: list[int]
 
 
 class Slots:
-    """The slots of one lane: `kinds` (L,) uint8, and where the target tokens are, in their order.
+    """The slots of one lane: `ranks` (L,) int32, and where the target tokens are, in their order.
 
     `position_offset` is φ; None puts the target right behind the source that is read with its first token.
     """
 
     def __init__(self, length: int, position_offset: int | None) -> None:
-        self.kinds: NDArray[np.uint8] = np.zeros(length, np.uint8)
+        self.ranks: Ints = np.full(length, FREE, np.int32)
         self.num_source = 0
         self.targets: list[int] = []
         self.top = 0  # slots from here on were never used
@@ -35,11 +48,11 @@ class Slots:
     @property
     def length(self) -> int:
         """Slots there are."""
-        return len(self.kinds)
+        return len(self.ranks)
 
     def grow(self, length: int) -> None:
         """There are so many slots."""
-        self.kinds = np.concatenate([self.kinds, np.zeros(length - self.length, np.uint8)])
+        self.ranks = np.concatenate([self.ranks, np.full(length - self.length, FREE, np.int32)])
 
     def trim(self, num_targets: int) -> None:
         """Only the first so many target tokens are left. Raises ValueError where there are fewer."""
@@ -47,22 +60,27 @@ class Slots:
             raise ValueError(f"the lane holds {len(self.targets)} target tokens, the row starts behind {num_targets}")
         dropped = self.targets[num_targets:]
         del self.targets[num_targets:]
-        self.kinds[dropped] = FREE
+        self.ranks[dropped] = FREE
         self._holes += dropped
 
-    def place(self, num_source: int, num_target: int) -> tuple[list[int], list[int]]:
-        """The slots and the positions of the coming tokens, source first; there is room for them."""
-        first_source = self.num_source
+    def place(self, num_source: int, num_target: int, sights: Sequence[int] = ()) -> Placed:
+        """The coming tokens are in slots; there is room for them. The first target tokens see as much source as
+        `sights` say, the others all that has been read.
+        """
+        source = range(self.num_source, self.num_source + num_source)
         self.num_source += num_source
         if self._position_offset is None and num_target:
             self._position_offset = self.num_source
-        first_target = (self._position_offset or 0) + len(self.targets)
+        target = range(len(self.targets), len(self.targets) + num_target)
         slots = [self._take() for _ in range(num_source + num_target)]
-        self.kinds[slots[:num_source]] = SOURCE
-        self.kinds[slots[num_source:]] = TARGET
+        self.ranks[slots] = [*source, *(-1 - j for j in target)]
         self.targets += slots[num_source:]
-        source = range(first_source, first_source + num_source)
-        return slots, [*source, *range(first_target, first_target + num_target)]
+        return Placed(
+            slots=slots,
+            positions=[*source, *((self._position_offset or 0) + j for j in target)],
+            sights=[*(i + 1 for i in source), *sights, *[self.num_source] * (num_target - len(sights))],
+            reaches=[0] * num_source + [j + 1 for j in target],
+        )
 
     def _take(self) -> int:
         if self._holes:
@@ -72,35 +90,32 @@ class Slots:
 
     def check_invariants(self) -> None:
         """Raises AssertionError where used and free slots are not all, or a slot has two tokens."""
-        used = set(np.flatnonzero(self.kinds).tolist())
-        holes = set(self._holes)
+        used = np.flatnonzero(self.ranks != FREE).tolist()
+        expected = [*range(-len(self.targets), 0), *range(self.num_source)]
         sound = (
-            len(used) == self.num_used
-            and set(self.targets) == set(np.flatnonzero(self.kinds == TARGET).tolist())
-            and len(set(self.targets)) == len(self.targets)
-            and not used & holes
-            and used | holes == set(range(self.top))
+            sorted(self.ranks[used].tolist()) == expected
+            and self.ranks[self.targets].tolist() == [-1 - j for j in range(len(self.targets))]
+            and sorted(used + self._holes) == list(range(self.top))
             and self.top <= self.length
         )
         if not sound:
             raise AssertionError(
-                f"slots do not add up: {self.num_source} source and {len(self.targets)} target tokens in {sorted(used)}"
-                f", holes {sorted(holes)}, {self.top} of {self.length} ever used"
+                f"slots do not add up: {self.num_source} source and {len(self.targets)} target tokens in {used}"
+                f", holes {sorted(self._holes)}, {self.top} of {self.length} ever used"
             )
 
 
-def visible(kinds: NDArray[np.uint8], born: Ints, counts: Sequence[tuple[int, int]], width: int) -> NDArray[np.bool_]:
+def visible(ranks: Ints, placed: Sequence[Placed], width: int) -> NDArray[np.bool_]:
     """Who sees whom in a pass over R rows of up to `width` tokens: (R, T, L) bool, true where a query sees a key.
 
-    `kinds` (R, L) are those after the pass's tokens were placed; `born` (R, L) is 1 + a token's index in the pass, 0
-    for slots of earlier passes; `counts` are each row's source and target tokens. Source queries see source up to
-    themselves, target queries all source and target up to themselves; padding sees what the last token sees.
+    `ranks` (R, L) are those after the pass's tokens were placed. Source queries see source up to themselves, target
+    queries the source of their sight and target up to themselves; padding sees what the last token sees.
     """
-    num_source = np.array([source for source, _ in counts])[:, None]
-    last = np.array([source + target for source, target in counts])[:, None] - 1
-    order = np.minimum(np.arange(width)[None, :], last)  # (R, T)
-    is_target = (order >= num_source)[:, :, None]
-    kinds, born = kinds[:, None, :], born[:, None, :]
-    known = born <= order[:, :, None] + 1
-    seen: NDArray[np.bool_] = known & ((kinds == SOURCE) | (is_target & (kinds == TARGET)))
+    sights = np.array([_padded(row.sights, width) for row in placed], np.int32)[:, :, None]
+    reaches = np.array([_padded(row.reaches, width) for row in placed], np.int32)[:, :, None]
+    seen: NDArray[np.bool_] = (ranks[:, None, :] < sights) & (ranks[:, None, :] >= -reaches)
     return seen
+
+
+def _padded(numbers: list[int], width: int) -> list[int]:
+    return numbers + numbers[-1:] * (width - len(numbers))

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from protocol import ClientEvent, OutputTextDelta, ServerEvent, SessionPhase, advance_server
 from protocol.errors import IllegalEvent
 from tests.worker.fakes import FakeModel, FakeRunner, FakeVocabulary
+from worker.core import segment as segments
 from worker.core import session as sessions
 from worker.core.ports import Lane, Row
 from worker.core.scheduler import Budget, Plan, plan
@@ -87,6 +89,13 @@ class Driver:
             if not self.tick():
                 return self
         raise AssertionError(f"still busy after {limit} ticks")
+
+    def evict(self) -> list[Lane]:
+        """The states as if all lanes were gone, and which those are; the runner still holds them."""
+        for name, state in self.states.items():
+            rest = tuple(segments.forget_lane(segment) for segment in state.segments)
+            self.states[name] = replace(state, segments=rest)
+        return [lane for state in self.states.values() for lane in lanes(state)]
 
     def keep(self, name: str, outcome: sessions.Outcome) -> None:
         """Publishes an outcome that the test made itself."""

@@ -1,10 +1,23 @@
 """The runner: one pass does what several would, rows do not know each other, lanes are freed."""
 
+from collections.abc import Iterable
+
 import mlx.core as mx
 import pytest
 from msgspec.structs import replace
 
-from protocol import InputTextAppend, Limits, Sampling, Session, SessionClose, SessionCreate, Speculation, WaitK
+from protocol import (
+    Adaptive,
+    InputTextAppend,
+    Limits,
+    LocalAgreement,
+    Sampling,
+    Session,
+    SessionClose,
+    SessionCreate,
+    Speculation,
+    WaitK,
+)
 from tests.worker.core.drive import Driver, check_stream, deltas, timeless
 from worker.core.ports import Draw, Row
 from worker.core.scheduler import Budget
@@ -30,9 +43,14 @@ def runner(starter: StreamingModel, starter_vocabulary: Vocabulary) -> Runner:
 
 
 def drive(
-    runner: Runner, sessions: dict[str, tuple[Session, str]], vocabulary: Vocabulary, *, max_rows: int = 64
+    runner: Runner,
+    sessions: dict[str, tuple[Session, str]],
+    vocabulary: Vocabulary,
+    *,
+    max_rows: int = 64,
+    evict: Iterable[int] = (),
 ) -> Driver:
-    """All sessions, word by word, to their end."""
+    """All sessions, word by word, to their end; after the words `evict` all lanes are lost."""
     driver = Driver(vocabulary=vocabulary, names=sessions, budget=Budget(max_rows=max_rows))  # type: ignore[arg-type]
     driver.runner = runner  # type: ignore[assignment]
     for name, (session, _) in sessions.items():
@@ -41,6 +59,8 @@ def drive(
         for name, (_, text) in sessions.items():
             driver.step(*(InputTextAppend(text=word) for word in text.split()[i : i + 1]), name=name)
         driver.tick()
+        if i in evict:
+            runner.run([], dropped=driver.evict())
     for name in sessions:
         driver.step(SessionClose(), name=name)
     driver.run(2000)
@@ -106,6 +126,27 @@ def test_many_sessions_are_each_alone(
         assert timeless(together.events[name]) == timeless(alone.events[name])
     assert runner.num_lanes == 0
     assert runner.kv_bytes() == 0
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        FRENCH,
+        WARM,
+        replace(FRENCH, policy=WaitK(k=2, catchup=0.3)),
+        replace(FRENCH, policy=Adaptive(min_k=1, max_k=5, threshold=0.6)),
+        replace(FRENCH, policy=LocalAgreement(k=2)),
+    ],
+)
+def test_evicted_and_rebuilt_is_kept(
+    runner: Runner, starter: StreamingModel, starter_vocabulary: Vocabulary, session: Session
+) -> None:
+    """Six sessions whose lanes are lost three times publish, token for token, what they publish undisturbed."""
+    sessions = {f"s{i}": (session, text) for i, text in enumerate(TEXTS)}
+    kept = drive(runner, sessions, starter_vocabulary)
+    lost = drive(Runner(starter, starter_vocabulary), sessions, starter_vocabulary, evict=(3, 5, 8))
+    for name in sessions:
+        assert timeless(lost.events[name]) == timeless(kept.events[name])
 
 
 @pytest.mark.parametrize("session", [FRENCH, WARM])
