@@ -34,16 +34,19 @@ class WorkerFull(ProtocolError):
 
 
 class Live:
-    """One session. Its methods change it in memory; `commit` says what is then to be published."""
+    """One session. Its methods change it in memory and tell `on_change`; `commit` says what is then to be published."""
 
-    def __init__(self, session_id: str, number: int, epoch: int, saved: Checkpoint) -> None:
+    def __init__(
+        self, session_id: str, number: int, epoch: int, saved: Checkpoint, on_change: Callable[["Live"], None]
+    ) -> None:
         self.session_id = session_id
         self.epoch = epoch
         self.cursor = saved.cursor
         self.saved = saved
         self.rings = False
         self.pending: list[ServerEvent] = []
-        self.dropped: set[Lane] = set()
+        self._on_change = on_change
+        self._dropped: set[Lane] = set()
         self.first_word_ms = 0  # how long the last segment took to its first word
         phase = SessionPhase(saved.status)
         replayed = phase in (SessionPhase.OPEN, SessionPhase.CLOSING)
@@ -69,7 +72,12 @@ class Live:
 
     def all_lanes(self) -> set[Lane]:
         """Lanes in use, and those to be freed."""
-        return self.dropped | lanes(self.state)
+        return self._dropped | lanes(self.state)
+
+    def take_dropped(self) -> set[Lane]:
+        """Lanes to be freed; each is told once."""
+        dropped, self._dropped = self._dropped, set()
+        return dropped
 
     def replay(self, entries: Iterable[Entry], refused: Container[str], vocabulary: Vocabulary, model: str) -> None:
         """Steps through the log up to the checkpoint; what it led to has been published.
@@ -91,7 +99,7 @@ class Live:
         """Replay is over: the session goes on behind its checkpoint."""
         self.needs_replay = False
         is_whole = self.is_open and self.state.num_segments >= self.saved.progress.segment
-        self.state = replay.resume(self.state, self.saved.progress, now_ms)
+        self._set((replay.resume(self.state, self.saved.progress, now_ms), ()))
         if not is_whole:
             self._give_up()
 
@@ -144,9 +152,12 @@ class Live:
     def _set(self, outcome: machine.Outcome) -> None:
         before = lanes(self.state)
         state, events = outcome
+        if state is self.state and not events:
+            return
         self.state = state
-        self.dropped |= before - lanes(state)
+        self._dropped |= before - lanes(state)
         self.pending.extend(event for event in events if event.seq > self.saved.progress.seq)
+        self._on_change(self)
 
     def commit(self) -> Commit | None:
         """What is to be published and saved; None where nothing has happened since."""

@@ -25,8 +25,7 @@ from worker.app.engine import Engine, Report
 from worker.app.reader import Reader, now_ms
 from worker.app.reports import Reports
 from worker.app.table import Table
-from worker.core import scheduler
-from worker.core.scheduler import Budget
+from worker.core.scheduler import Budget, Plan
 from worker.io.connection import client
 from worker.io.doorbell import Doorbell, Sweep
 from worker.io.leases import Leases
@@ -79,7 +78,7 @@ class Service:
                     task.cancel()
         finally:
             self.table.keep_shards([])
-            await self.engine.run((), self.table.take_dropped())
+            await self.engine.run((), self.table.plan(self.budget).dropped)
             with contextlib.suppress(RedisError, OSError):
                 await self._leases.release()
             await self._redis.aclose()
@@ -165,7 +164,7 @@ class Service:
     async def _tick_for_ever(self) -> None:
         while True:
             await self._publish()
-            plan = self._plan()
+            plan = self.table.plan(self.budget)
             if not plan.rows and not plan.dropped:
                 if self._stopping.is_set():
                     return
@@ -177,10 +176,7 @@ class Service:
                 await self._publish()
                 return
 
-    def _plan(self) -> scheduler.Plan:
-        return scheduler.plan(self.table.states(), self.budget, dropped=self.table.take_dropped())
-
-    async def _tick(self, plan: scheduler.Plan) -> None:
+    async def _tick(self, plan: Plan) -> None:
         started = time.monotonic()
         sampled, report = await self.engine.run(plan.rows, plan.dropped)
         settled_ms = now_ms()
@@ -200,14 +196,14 @@ class Service:
         if was_behind:  # these may have news that had to wait
             await self._fetch(was_behind)
 
-    def _observe(self, plan: scheduler.Plan, report: Report, tick_s: float) -> None:
+    def _observe(self, plan: Plan, report: Report, tick_s: float) -> None:
         if plan.rows:
             self.metrics.tick.observe(tick_s)
             self.metrics.tick_rows.observe(len(plan.rows))
         self.reports.engine(report, len(plan.rows))
 
     async def _publish(self) -> None:
-        commits = [commit for live in self.table if (commit := live.commit()) is not None]
+        commits = self.table.commits()
         if not commits:
             return
         for commit, failure in zip(commits, await self._store.commit(commits), strict=True):

@@ -1,13 +1,17 @@
-"""All sessions that a worker holds, by id; what they want, what they publish, which of them are to be forgotten."""
+"""All sessions that a worker holds, by id; what they want, what they publish, which of them are to be forgotten.
+
+A tick looks only at sessions that have changed since they last had nothing to say: most of thousands wait for words.
+"""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from protocol import SessionPhase, shard_of
 from worker.app.live import Live
+from worker.core import scheduler
 from worker.core.ports import Lane
-from worker.core.state import State
-from worker.io.store import Checkpoint
+from worker.core.scheduler import Budget, Plan
+from worker.io.store import Checkpoint, Commit
 
 
 class Table:
@@ -17,6 +21,8 @@ class Table:
         self._num_shards = num_shards
         self._lives: dict[str, Live] = {}
         self._numbers = itertools.count()
+        self._unpublished: dict[str, Live] = {}  # changed since there was last nothing to publish
+        self._unplanned: dict[str, Live] = {}  # changed since they last wanted no pass
         self._dropped: set[Lane] = set()
 
     def __contains__(self, session_id: str) -> bool:
@@ -32,13 +38,19 @@ class Table:
     def add(self, session_id: str, epoch: int, saved: Checkpoint) -> Live:
         """The session is this worker's, at the place where its checkpoint is."""
         self.forget(session_id)
-        live = self._lives[session_id] = Live(session_id, next(self._numbers), epoch, saved)
+        live = self._lives[session_id] = Live(session_id, next(self._numbers), epoch, saved, self._changed)
         return live
+
+    def _changed(self, live: Live) -> None:
+        if self._lives.get(live.session_id) is live:  # else it has been forgotten while its entries were applied
+            self._unpublished[live.session_id] = self._unplanned[live.session_id] = live
 
     def forget(self, session_id: str) -> None:
         """The session is not held any more, its lanes are to be freed."""
         live = self._lives.pop(session_id, None)
         if live is not None:
+            self._unpublished.pop(session_id, None)
+            self._unplanned.pop(session_id, None)
             self._dropped |= live.all_lanes()
 
     def keep_shards(self, shards: Iterable[int]) -> list[str]:
@@ -60,17 +72,21 @@ class Table:
         """Sessions that have been created and are not closed."""
         return sum(live.is_open for live in self._lives.values())
 
-    def states(self) -> Mapping[str, State]:
-        """The states of the sessions that have something to translate."""
-        return {name: live.state for name, live in self._lives.items() if live.state.segments}
+    def commits(self) -> list[Commit]:
+        """What is to be published and saved of each session."""
+        commits = {name: live.commit() for name, live in self._unpublished.items()}
+        self._unpublished = {name: live for name, live in self._unpublished.items() if commits[name] is not None}
+        return [commit for commit in commits.values() if commit is not None]
 
-    def take_dropped(self) -> tuple[Lane, ...]:
-        """Lanes that nobody needs any more; each is told once."""
+    def plan(self, budget: Budget) -> Plan:
+        """The next tick, with the lanes that nobody needs any more; each is told once."""
+        for live in self._unplanned.values():
+            self._dropped |= live.take_dropped()
         dropped, self._dropped = self._dropped, set()
-        for live in self._lives.values():
-            dropped |= live.dropped
-            live.dropped = set()
-        return tuple(sorted(dropped))
+        states = {name: live.state for name, live in self._unplanned.items()}
+        plan = scheduler.plan(states, budget, dropped=sorted(dropped))
+        self._unplanned = {name: self._unplanned[name] for name in (*plan.sessions, *plan.deferred)}
+        return plan
 
     def oldest_waiting_ms(self) -> int | None:
         """When the oldest source word arrived that is read by nobody yet, over all sessions whose turn it is."""

@@ -1,6 +1,5 @@
 """One tick for all sessions: what each wants is packed into rows within a budget. Pure; the engine runs the plan."""
 
-import heapq
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -25,6 +24,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     rows: tuple[Row, ...] = ()
     sessions: tuple[str, ...] = ()
+    deferred: tuple[str, ...] = ()  # sessions that want a row, too, and have to wait for the next tick
     dropped: tuple[Lane, ...] = ()
 
 
@@ -36,8 +36,14 @@ def plan(states: Mapping[str, State], budget: Budget, *, dropped: Iterable[Lane]
     """
     wanted = [(waiting_ms(state), i, name, row) for i, (name, state) in enumerate(states.items())
               if (row := wants(state, budget)) is not None]  # fmt: skip
-    chosen = heapq.nsmallest(budget.max_rows, wanted, key=lambda one: one[:2])
-    return Plan(tuple(row for *_, row in chosen), tuple(name for _, _, name, _ in chosen), tuple(dropped))
+    wanted.sort(key=lambda one: one[:2])
+    chosen, others = wanted[: budget.max_rows], wanted[budget.max_rows :]
+    return Plan(
+        rows=tuple(row for *_, row in chosen),
+        sessions=tuple(name for *_, name, _ in chosen),
+        deferred=tuple(name for *_, name, _ in others),
+        dropped=tuple(dropped),
+    )
 
 
 def waiting_ms(state: State) -> int:
