@@ -13,7 +13,7 @@ from mlx_lm.models.cache import KVCache, make_prompt_cache
 from mlx_lm.models.qwen2 import Model as Qwen2
 from mlx_lm.models.qwen2 import ModelArgs
 
-from worker.engine import kernels
+from worker.engine import attention, kernels
 from worker.engine.cache import DualStreamingCache
 from worker.engine.errors import UnsupportedModel
 from worker.engine.rope import Positions, wrap
@@ -40,6 +40,7 @@ class StreamingModel:
         _check_caches(model, self.name)
         self.num_layers = len(model.layers)
         kernels.use_in(model)
+        attention.use_in(model)
         if not wrap(list(model.layers), self._positions):
             raise UnsupportedModel(
                 f"{self.name} has no rotary position embedding (RoPE): group positions need one. Use a RoPE model, "
@@ -126,8 +127,8 @@ class StreamingModel:
     def batch(self, tokens: mx.array, cache: Sequence[Any], position_ids: mx.array, queries: mx.array) -> mx.array:
         """Logits (Q, V) behind some tokens of one pass over many rows, the head applied to those alone.
 
-        `tokens` and `position_ids` (R, T) int32; `cache` gives each layer its mask and the rows' keys and values;
-        `queries` (Q,) int32, indices into R * T. Q may be 0.
+        `tokens` and `position_ids` (1, N) int32, row after row; `cache` are a `Pass`'s, which tell the rows apart;
+        `queries` (Q,) int32, indices into N. Q may be 0.
         """
         has_plain_head = self.inner.model_type in _PLAIN_HEADS
         with self._positions.using(position_ids):

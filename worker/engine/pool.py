@@ -1,17 +1,17 @@
 """Keys and values of many lanes in one buffer a layer, so that one pass serves them all without copying.
 
-A pool has rows of one length. Its lanes always fill its first rows; a lane that leaves makes room for the last one.
+A pool has rows of one length. A lane takes the first free row and keeps it until so many have left that the pool
+halves.
 """
 
-from collections.abc import Sequence
+import heapq
 from typing import Any, Final
 
 import mlx.core as mx
 import msgspec
-import numpy as np
 
 from worker.core.ports import Lane
-from worker.engine.slots import Placed, Slots, visible
+from worker.engine.slots import Slots
 
 LENGTHS: Final = tuple(128 * 4**n for n in range(8))
 """Lengths of rows: a lane moves to the next pool once it is full, so that short ones do not pay for long ones."""
@@ -30,9 +30,15 @@ class Pool:
 
     def __init__(self, num_layers: int, length: int) -> None:
         self.length = length
-        self.tenants: list[Tenant] = []  # by row
+        self._tenants: dict[int, Tenant] = {}  # by row
+        self._free: list[int] = []  # rows without a lane, a heap
         self.keys: list[mx.array | None] = [None] * num_layers
         self.values: list[mx.array | None] = [None] * num_layers
+
+    @property
+    def tenants(self) -> list[Tenant]:
+        """All lanes."""
+        return list(self._tenants.values())
 
     @property
     def arrays(self) -> list[mx.array]:
@@ -41,8 +47,8 @@ class Pool:
 
     @property
     def num_rows(self) -> int:
-        """Rows that there is memory for."""
-        return 0 if self.keys[0] is None else int(self.keys[0].shape[0])
+        """Rows that there are."""
+        return len(self._tenants) + len(self._free)
 
     def nbytes(self) -> int:
         """Bytes of all rows."""
@@ -50,25 +56,33 @@ class Pool:
 
     def add(self, lane: Lane, slots: Slots) -> Tenant:
         """The lane has the first free row."""
-        tenant = Tenant(lane, slots, len(self.tenants))
-        self.tenants.append(tenant)
-        if self.num_rows and len(self.tenants) > self.num_rows:
+        if not self._free:
+            more = max(1, self.num_rows)
+            self._free = list(range(self.num_rows, self.num_rows + more))
             self._map(lambda array: mx.concatenate([array, mx.zeros_like(array)]))
+        tenant = Tenant(lane, slots, heapq.heappop(self._free))
+        self._tenants[tenant.row] = tenant
         return tenant
 
     def remove(self, tenant: Tenant) -> None:
-        """The row is free; the last lane moves into it, and memory that few lanes are left in is given back."""
-        last = self.tenants.pop()
-        if last is not tenant:
-            gone, moved = tenant.row, last.row
-            self._map(lambda array: _moved(array, gone, moved))
-            last.row = gone
-            self.tenants[gone] = last
-        if not self.tenants:
+        """The row is free; memory that few lanes are left in is given back."""
+        del self._tenants[tenant.row]
+        heapq.heappush(self._free, tenant.row)
+        if not self._tenants:
+            self._free = []
             self._map(lambda _: None)
-        elif self.num_rows >= 8 and len(self.tenants) * 4 <= self.num_rows:
-            half = self.num_rows // 2
-            self._map(lambda array: mx.contiguous(array[:half]))
+        elif self.num_rows >= 8 and len(self._tenants) * 4 <= self.num_rows:
+            self._halve()
+
+    def _halve(self) -> None:
+        half = self.num_rows // 2
+        kept = sorted(self._tenants)
+        rows = mx.array(kept + sorted(self._free)[: half - len(kept)])
+        self._map(lambda array: array[rows])
+        self._tenants = {row: self._tenants[old] for row, old in enumerate(kept)}
+        for row, tenant in self._tenants.items():
+            tenant.row = row
+        self._free = list(range(len(kept), half))
 
     def take_over(self, tenant: Tenant, other: "Pool") -> Tenant:
         """The lane of another pool, with what it holds, is now in this one."""
@@ -83,17 +97,28 @@ class Pool:
         other.remove(tenant)
         return moved
 
+    def store(self, layer: int, at: tuple[mx.array, mx.array], keys: mx.array, values: mx.array) -> None:
+        """The layer holds keys and values (N, H, D) in these rows and slots, (N,) each."""
+        rows, slots = at
+        all_keys, all_values = self.held(layer)
+        all_keys[rows, :, slots] = keys
+        all_values[rows, :, slots] = values
+
+    def held(self, layer: int) -> tuple[mx.array, mx.array]:
+        """All keys and values (rows, H, L, D) of a layer that has some."""
+        keys, values = self.keys[layer], self.values[layer]
+        if keys is None or values is None:
+            raise AssertionError("asked for before it was reserved")
+        return keys, values
+
     def reserve(self, layer: int, keys: mx.array, values: mx.array) -> None:
         """The layer has arrays for all lanes, of the shape (…, H, …, D) and type of those given."""
         if self.keys[layer] is None:
-            rows = 1 << (len(self.tenants) - 1).bit_length()
-            self.keys[layer] = _empty(rows, self.length, keys)
-            self.values[layer] = _empty(rows, self.length, values)
+            self.keys[layer] = _empty(self.num_rows, self.length, keys)
+            self.values[layer] = _empty(self.num_rows, self.length, values)
 
     def _write(self, layer: int, row: int, keys: mx.array, values: mx.array) -> None:
-        all_keys, all_values = self.keys[layer], self.values[layer]
-        if all_keys is None or all_values is None:
-            raise AssertionError("written before it was reserved")
+        all_keys, all_values = self.held(layer)
         all_keys[row, :, : keys.shape[1]] = keys
         all_values[row, :, : values.shape[1]] = values
 
@@ -104,72 +129,15 @@ class Pool:
 
     def check_invariants(self) -> None:
         """Raises AssertionError where rows or slots do not add up."""
-        rows = [tenant.row for tenant in self.tenants]
-        if rows != list(range(len(rows))) or (self.num_rows and len(rows) > self.num_rows):
-            raise AssertionError(f"lanes are in rows {rows} of {self.num_rows}, expected the first ones, each once")
+        held = {row: tenant.row for row, tenant in self._tenants.items()}
+        if sorted([*held.values(), *self._free]) != list(range(self.num_rows)) or any(a != b for a, b in held.items()):
+            raise AssertionError(f"rows {held} have lanes, {self._free} have none; expected each of them once")
+        if any(array.shape[0] != self.num_rows for array in self.arrays):
+            raise AssertionError(f"arrays have {[array.shape[0] for array in self.arrays]} rows, not {self.num_rows}")
         for tenant in self.tenants:
             tenant.slots.check_invariants()
-
-
-class Batch:
-    """One pass over some lanes of a pool: where its tokens go, at which positions, and who sees whom."""
-
-    def __init__(self, pool: Pool, tenants: Sequence[Tenant], placed: Sequence[Placed], width: int) -> None:
-        self.pool = pool
-        rows = [tenant.row for tenant in tenants]
-        top = min(pool.length, -(-max(tenant.slots.top for tenant in tenants) // 16) * 16)
-        positions = np.zeros((len(tenants), width), np.int32)
-        for i, row in enumerate(placed):
-            positions[i, : len(row.positions)] = row.positions
-        self.positions = mx.array(positions)
-        seen = visible(np.stack([tenant.slots.ranks[:top] for tenant in tenants]), placed, width)
-        # One row's mask has no row: some attentions have another number of dimensions and could not take it.
-        self.mask = mx.array(seen[:, None] if len(rows) > 1 else seen[0])
-        self.top = top
-        # All lanes of the pool in their order need no gathering.
-        self.order = None if rows == list(range(len(rows))) else mx.array(rows)
-        self.num_rows = len(rows)
-        filled = [i * width + t for i, each in enumerate(placed) for t in range(len(each.slots))]
-        self.filled = None if len(filled) == len(rows) * width else mx.array(filled)
-        self.rows = mx.array([row for row, each in zip(rows, placed, strict=True) for _ in each.slots])
-        self.slots = mx.array([slot for each in placed for slot in each.slots])
-
-
-class BatchCache:
-    """A layer's part in a batch, behind the cache surface of mlx-lm's layers."""
-
-    offset = 0  # positions are explicit
-
-    def __init__(self, batch: Batch, layer: int) -> None:
-        self._batch = batch
-        self._layer = layer
-
-    def make_mask(self, *_: Any, **__: Any) -> mx.array:
-        """The mask (R, 1, T, L) bool, true where a query sees a key; (T, L) for one row."""
-        return self._batch.mask
-
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        """All keys and values (R, H, L, D) of the batch's lanes, the pass's own (R, H, T, D) stored."""
-        pool, layer = self._batch.pool, self._layer
-        pool.reserve(layer, keys, values)
-        return self._store(pool.keys, layer, keys), self._store(pool.values, layer, values)
-
-    def _store(self, arrays: list[mx.array | None], layer: int, fresh: mx.array) -> mx.array:
-        batch, held = self._batch, arrays[layer]
-        if held is None:
-            raise AssertionError("stored before it was reserved")
-        rows, heads, tokens, size = fresh.shape
-        flat = fresh.transpose(0, 2, 1, 3).reshape(rows * tokens, heads, size)
-        held[batch.rows, :, batch.slots] = flat if batch.filled is None else flat[batch.filled]
-        used = held[:, :, : batch.top]
-        return used[: batch.num_rows] if batch.order is None else mx.take(used, batch.order, axis=0)
 
 
 def _empty(rows: int, length: int, like: mx.array) -> mx.array:
     heads, size = like.shape[-3], like.shape[-1]
     return mx.zeros((rows, heads, length, size), like.dtype)
-
-
-def _moved(array: mx.array, gone: int, moved: int) -> mx.array:
-    array[gone] = array[moved]
-    return array

@@ -1,24 +1,26 @@
-"""Runs plans: rows of token ids in, sampled token ids out, as few passes as rows of unlike lengths allow.
+"""Runs plans: rows of token ids in, sampled token ids out, in one pass.
 
 One thread owns a runner, loads its model and evaluates; only Python values leave it.
 """
 
 import sys
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import accumulate, groupby
 from typing import Final, Protocol
 
 import mlx.core as mx
 import msgspec
 
 from worker.core.ports import Draw, Lane, Row, Sampled
+from worker.engine.errors import UnsupportedModel
 from worker.engine.model import StreamingModel
-from worker.engine.pool import LENGTHS, Batch, BatchCache, Pool, Tenant
+from worker.engine.passes import Pass, Share
+from worker.engine.pool import LENGTHS, Pool, Tenant
 from worker.engine.sampling import Draws, Sampler
 from worker.engine.slots import Slots
 
-WIDTHS: Final = (8, 32, 128)
-"""Rows of up to so many tokens share a pass: padded to the longest of them, a long read would make all others long."""
+WIDTHS: Final = (2, 8, 32, 128)
+"""Rows of up to so many tokens share a grid of attention: there, a long read would make all others as long."""
 
 
 class Tokens(Protocol):
@@ -38,7 +40,7 @@ class Counters(msgspec.Struct):
     passes: int = 0  # each over one row or many
     source_tokens: int = 0
     target_tokens: int = 0  # fed, drafts included
-    padding_tokens: int = 0
+    padding_tokens: int = 0  # computed by attention alone
     proposed_drafts: int = 0
     accepted_drafts: int = 0
 
@@ -58,11 +60,10 @@ class Runner:
 
     def _warm_up(self) -> int:
         # The first pass builds what later ones find: a session should not wait for that. It also tells how many rows
-        # the model's attention takes: one whose arrays have more dimensions cannot use a mask with rows, unless by
-        # chance there are as many rows as heads; so two numbers are tried.
+        # a pass may have: one, where the layers' attention cannot be made to tell rows apart.
         row = Row((-1, 0), source=(0,) * 4, target=(0, 0), target_start=0, num_drafts=1, draw=Draw(word_start=True))
         faults = []
-        for num_rows in (1, 2, 3):
+        for num_rows in (1, 2):
             self.max_rows = num_rows
             rows = [msgspec.structs.replace(row, lane=(-1, i)) for i in range(num_rows)]
             faults += [sampled.fault for sampled in self.run(rows) if sampled.fault is not None]
@@ -95,19 +96,19 @@ class Runner:
             self._drop(lane)
             self._lost.discard(lane)
         found: dict[Lane, Sampled] = {}
-        groups: dict[tuple[int, int], list[Row]] = defaultdict(list)
+        admitted = []
         for row in rows:
             try:
-                groups[self._admit(row), _width(row)].append(row)
+                self._admit(row)
+                admitted.append(row)
             except Exception as error:  # the tick's border: whatever a row meets ends that row alone
                 found[row.lane] = self._fail(row, error)
-        for (length, _), group in groups.items():
-            for start in range(0, len(group), min(self.max_rows, len(group))):
-                found |= self._guarded(self._pools[length], group[start : start + self.max_rows])
+        for start in range(0, len(admitted), min(self.max_rows, max(1, len(admitted)))):
+            found |= self._guarded(admitted[start : start + self.max_rows])
         return tuple(found[row.lane] for row in rows)
 
-    def _admit(self, row: Row) -> int:
-        # The row's lane is in a pool with room for its tokens, rolled back to where it starts; that pool's length.
+    def _admit(self, row: Row) -> None:
+        # The row's lane is in a pool with room for its tokens, rolled back to where it starts.
         if row.lane in self._lost:
             raise RuntimeError("what this lane held was lost in a pass that failed")
         tenant = self._tenants.get(row.lane)
@@ -121,7 +122,6 @@ class Runner:
         if wanted > tenant.slots.length:
             old = self._pools[tenant.slots.length]
             self._tenants[row.lane] = self._pool(wanted).take_over(tenant, old)
-        return max(wanted, tenant.slots.length)
 
     def _pool(self, length: int) -> Pool:
         return self._pools.setdefault(length, Pool(self.model.num_layers, length))
@@ -139,35 +139,38 @@ class Runner:
         self._drop(row.lane)
         return Sampled(fault=f"{type(error).__name__}: {error}")
 
-    def _guarded(self, pool: Pool, rows: Sequence[Row]) -> dict[Lane, Sampled]:
+    def _guarded(self, rows: Sequence[Row]) -> dict[Lane, Sampled]:
         try:
-            return self._batch(pool, rows)
-        except Exception as error:  # what the pool's arrays hold now, nobody knows
-            gone = [tenant.lane for tenant in pool.tenants]
-            for lane in gone:
-                del self._tenants[lane]
-            del self._pools[pool.length]
-            self._lost.update(set(gone) - {row.lane for row in rows})
+            return self._pass(rows)
+        except Exception as error:  # what the arrays of those pools hold now, nobody knows
+            for length in {self._tenants[row.lane].slots.length for row in rows}:
+                gone = [tenant.lane for tenant in self._pools.pop(length).tenants]
+                for lane in gone:
+                    del self._tenants[lane]
+                self._lost.update(set(gone) - {row.lane for row in rows})
             return {row.lane: self._fail(row, error) for row in rows}
 
-    def _batch(self, pool: Pool, rows: Sequence[Row]) -> dict[Lane, Sampled]:
-        rows = sorted(rows, key=lambda row: self._tenants[row.lane].row)
-        tokens = [[*row.source, *row.target] for row in rows]
-        width = max(map(len, tokens))
-        tenants = [self._tenants[row.lane] for row in rows]
-        placed = [tenant.slots.place(len(row.source), len(row.target), row.sights)
-                  for tenant, row in zip(tenants, rows, strict=True)]  # fmt: skip
-        batch = Batch(pool, tenants, placed, width)
-        caches = [BatchCache(batch, layer) for layer in range(self.model.num_layers)]
-        padded = mx.array([each + [0] * (width - len(each)) for each in tokens])
-        asked = [(i * width + len(each), row) for i, (each, row) in enumerate(zip(tokens, rows, strict=True))]
-        queries = [q for end, row in asked for q in range(end - row.num_samples, end)]
-        logits = self.model.batch(padded, caches, batch.positions, mx.array(queries, mx.int32))
-        sampled = [row for row in rows if row.num_samples]
-        found = self._sampler.sample(logits, sampled)
-        mx.eval(found.arrays, pool.arrays)
-        self._count(rows, width)
-        return {row.lane: Sampled() for row in rows} | self._sampled(sampled, found)
+    def _pass(self, rows: Sequence[Row]) -> dict[Lane, Sampled]:
+        rows = sorted(rows, key=self._place)
+        shares = [Share(self._tenants[row.lane], row) for row in rows]
+        grouped = groupby(zip(rows, shares, strict=True), key=lambda pair: self._place(pair[0])[:2])
+        whole = Pass([(self._pools[length], [share for _, share in group]) for (length, _), group in grouped])
+        ends = accumulate(len(share.tokens) for share in shares)
+        queries = [i for row, end in zip(rows, ends, strict=True) for i in range(end - row.num_samples, end)]
+        writing = [row for row in rows if row.num_samples]
+        caches = whole.caches(self.model.num_layers)
+        logits = self.model.batch(whole.tokens, caches, whole.positions, mx.array(queries, mx.int32))
+        if not whole.is_single and whole.num_attended < self.model.num_layers:
+            raise UnsupportedModel("its layers have an attention of their own, which does not tell rows apart")
+        found = self._sampler.sample(logits, writing)
+        mx.eval(found.arrays, [part.pool.arrays for part in whole.parts])
+        self._count(rows, whole)
+        return {row.lane: Sampled() for row in rows} | self._sampled(writing, found)
+
+    def _place(self, row: Row) -> tuple[int, int, int]:
+        # Where a row stands in a pass: beside those of its pool and of like length.
+        tenant = self._tenants[row.lane]
+        return tenant.slots.length, _width(row), tenant.row
 
     def _sampled(self, rows: Sequence[Row], found: Draws) -> dict[Lane, Sampled]:
         out: dict[Lane, Sampled] = {}
@@ -179,13 +182,13 @@ class Runner:
             self._count_drafts(row.drafts, tokens)
         return out
 
-    def _count(self, rows: Sequence[Row], width: int) -> None:
+    def _count(self, rows: Sequence[Row], whole: Pass) -> None:
         num_source, num_target = sum(len(row.source) for row in rows), sum(len(row.target) for row in rows)
         self.counters.passes += 1
         self.counters.forwards += len(rows)
         self.counters.source_tokens += num_source
         self.counters.target_tokens += num_target
-        self.counters.padding_tokens += len(rows) * width - num_source - num_target
+        self.counters.padding_tokens += whole.num_padding
 
     def _count_drafts(self, drafts: Sequence[int], sampled: Sequence[int]) -> None:
         self.counters.proposed_drafts += len(drafts)

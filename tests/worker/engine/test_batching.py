@@ -150,12 +150,18 @@ def test_memory_follows_the_lanes() -> None:
     assert (runner.kv_bytes(), runner.num_lanes) == (0, 0)
 
 
-def test_one_pass_for_rows_of_like_length() -> None:
-    """Short rows share a pass, a long read has its own, so that it does not stretch them; padding is counted."""
+def test_one_pass_for_rows_of_any_length() -> None:
+    """A long read shares the pass of short rows but not their grid of attention, whose padding is counted."""
     runner = Runner(StreamingModel(build("llama")), Anything())
     runner.run([_row(0, source=2), _row(1, source=5), _row(2, source=100)])
-    assert (runner.counters.passes, runner.counters.forwards) == (2, 3)
+    assert (runner.counters.passes, runner.counters.forwards) == (1, 3)
     assert runner.counters.padding_tokens == 3
+
+
+def test_an_attention_of_its_own_gets_row_after_row() -> None:
+    """Where layers attend by a function of their own, every row has a pass; else all share one."""
+    assert Runner(StreamingModel(build("gemma2")), Anything()).max_rows == 1
+    assert Runner(StreamingModel(build("llama")), Anything()).max_rows > 1
 
 
 def test_no_number_is_one_lanes_fault() -> None:
