@@ -157,7 +157,7 @@ class WorkerStats(Struct, frozen=True, kw_only=True, tag_field="type", tag="work
     uptime_ms: Count
     rows_per_tick: Annotated[float, Meta(ge=0)] | None = None
     passes: Annotated[int, Meta(ge=0, description="Forward passes, each over one row or many.")] = 0
-    padding_tokens: Annotated[int, Meta(ge=0, description="Tokens computed only to make rows even.")] = 0
+    padding_tokens: Annotated[int, Meta(ge=0, description="Cells of attention computed only to make rows even.")] = 0
     accepted_drafts: Count = 0
     proposed_drafts: Count = 0
 

@@ -32,7 +32,7 @@ class Metrics:
         self.fenced = counter("decalage_fenced_commits", "Commits refused because another worker had the session.")
         self.forwards = counter("decalage_forwards", "Rows computed: a pass over n sessions counts n.")
         self.passes = counter("decalage_passes", "Forward passes, each over one row or many.")
-        self.padding = counter("decalage_padding_tokens", "Tokens computed only to make the rows of a pass even.")
+        self.padding = counter("decalage_padding_tokens", "Cells of attention computed only to make rows even.")
         self.tokens = counter("decalage_tokens", "Tokens read and written, drafts included.")
         self.drafts_proposed = counter("decalage_drafts_proposed", "Draft tokens fed.")
         self.drafts_accepted = counter("decalage_drafts_accepted", "Draft tokens that came out as guessed.")
