@@ -17,10 +17,9 @@ from protocol import (
     peek_seq,
 )
 from protocol.keys import EVENT_FIELD
-from worker.core import replay, scheduler
+from worker.core import replay
 from worker.core import session as machine
 from worker.core.ports import Lane, Row, Sampled, Vocabulary
-from worker.core.scheduler import Budget
 from worker.core.state import State, lanes
 from worker.io.store import Checkpoint, Commit, Entry
 
@@ -49,11 +48,14 @@ class Live:
         self._dropped: set[Lane] = set()
         self.first_word_ms = 0  # how long the last segment took to its first word
         phase = SessionPhase(saved.status)
-        replayed = phase in (SessionPhase.OPEN, SessionPhase.CLOSING)
-        self.needs_replay = replayed
         self.state = State(number=number)
-        if not replayed:
-            self.state = State(number=number, phase=phase, seq=saved.progress.seq, source_seq=saved.source_seq)
+        self._again: State | None = self.state  # as far as the log has been read again
+        if phase not in (SessionPhase.OPEN, SessionPhase.CLOSING):
+            self._again = None
+            done = saved.progress
+            self.state = replace(
+                self.state, phase=phase, seq=done.seq, source_seq=saved.source_seq, refused=done.refused
+            )
 
     @property
     def is_open(self) -> bool:
@@ -66,9 +68,9 @@ class Live:
         return not self.rings and self.state.phase is not SessionPhase.CLOSED
 
     @property
-    def is_behind(self) -> bool:
-        """Words that were published before a restart are still being written again."""
-        return replay.is_behind(self.state, self.saved.progress)
+    def needs_replay(self) -> bool:
+        """It was open under another worker, and has not been read again yet."""
+        return self._again is not None
 
     def all_lanes(self) -> set[Lane]:
         """Lanes in use, and those to be freed."""
@@ -80,10 +82,11 @@ class Live:
         return dropped
 
     def replay(self, entries: Iterable[Entry], refused: Container[str], vocabulary: Vocabulary, model: str) -> None:
-        """Steps through the log up to the checkpoint; what it led to has been published.
+        """Steps through the log up to the checkpoint, aside: nothing is translated meanwhile.
 
         `refused` holds the ids of entries that were turned away for lack of room, which a log read again does not tell.
         """
+        state = self._again or self.state
         for entry_id, fields in entries:
             try:
                 event = decode_client(fields.get(EVENT_FIELD.encode(), b""))
@@ -91,16 +94,17 @@ class Live:
                 continue
             if entry_id in refused:
                 continue
-            self.state, _ = machine.step(
-                self.state, event, now_ms=_arrival_ms(entry_id, 0), vocabulary=vocabulary, model=model, is_replay=True
-            )
+            arrival_ms = _arrival_ms(entry_id, 0)
+            state, _ = machine.step(state, event, now_ms=arrival_ms, vocabulary=vocabulary, model=model, is_replay=True)
+        self._again = state
 
     def resume(self, now_ms: int) -> None:
         """Replay is over: the session goes on behind its checkpoint."""
-        self.needs_replay = False
-        is_whole = self.is_open and self.state.num_segments >= self.saved.progress.segment
-        self._set((replay.resume(self.state, self.saved.progress, now_ms), ()))
-        if not is_whole:
+        state, self._again = self._again or self.state, None
+        if replay.is_whole(state, self.saved.progress):
+            self._set((replay.resume(state, self.saved.progress, now_ms), ()))
+        else:
+            self.state = state
             self._give_up()
 
     def take(self, entry: Entry, now_ms: int, vocabulary: Vocabulary, model: str, *, admit: Callable[[], None]) -> None:
@@ -132,12 +136,9 @@ class Live:
         """The session after a pass."""
         self._set(machine.settle(self.state, row, sampled, now_ms=now_ms, vocabulary=vocabulary))
 
-    def check(self, now_ms: int, budget: Budget) -> None:
-        """Closes the session if it has been idle for too long, or can never write again what it had published."""
-        if self.is_behind:
-            if scheduler.wants(self.state, budget) is None:
-                self._give_up()
-        elif self.is_open:
+    def check(self, now_ms: int) -> None:
+        """Closes the session if it has been idle for too long."""
+        if self.is_open:
             self._set(machine.expire(self.state, now_ms))
 
     def _give_up(self) -> None:
@@ -156,14 +157,12 @@ class Live:
             return
         self.state = state
         self._dropped |= before - lanes(state)
-        self.pending.extend(event for event in events if event.seq > self.saved.progress.seq)
+        self.pending.extend(events)
         self._on_change(self)
 
     def commit(self) -> Commit | None:
         """What is to be published and saved; None where nothing has happened since."""
         if not self.pending and self.cursor == self.saved.cursor:
-            return None
-        if self.is_behind:
             return None
         point = Checkpoint(
             status=self.state.phase.value,

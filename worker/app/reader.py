@@ -6,7 +6,7 @@ Whatever is wrong with one session's keys stays with that session: it is set asi
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 
 import structlog
 from redis.exceptions import ConnectionError as Disconnected
@@ -17,7 +17,7 @@ from worker.app.live import Live, WorkerFull
 from worker.app.reports import Reports
 from worker.app.table import Table
 from worker.core.ports import Vocabulary
-from worker.io.store import PAGE_ENTRIES, Checkpoint, Entry, Store
+from worker.io.store import PAGE_ENTRIES, Entry, Store
 
 # A lost connection is nobody's fault: it goes up to the loop that waits for Redis.
 INTERRUPTED = (Disconnected, Unanswered, OSError)
@@ -47,9 +47,7 @@ class Reader:
             wanted = [name for name in dict.fromkeys(names) if is_ours(name) and not self._is_aside(name)]
             is_news = await self._take_new([name for name in wanted if name not in self._table])
             while wanted:
-                cursors = {
-                    name: live.cursor for name in wanted if (live := self._table.get(name)) and not live.is_behind
-                }
+                cursors = {name: live.cursor for name in wanted if (live := self._table.get(name))}
                 pages = await self._store.read(cursors)
                 for name, entries in pages.items():
                     live = self._table.get(name)
@@ -84,40 +82,54 @@ class Reader:
         return until_s is not None
 
     async def _take_new(self, names: list[str]) -> bool:
+        # The sessions are in the table, those that a worker before us has left as their logs tell them; all or none:
+        # half replayed, one would go on from nothing.
         if not names:
             return False
-        is_news = False
+        lives: list[Live] = []
         for name, opened in zip(names, await self._store.open(names), strict=True):
-            with self.isolated(name):
-                if isinstance(opened, Exception):
-                    raise opened
-                is_news |= await self._add(name, *opened)
-        return is_news
-
-    async def _add(self, name: str, epoch: int, saved: Checkpoint) -> bool:
-        live = self._table.add(name, epoch, saved)
-        if not live.needs_replay:
-            return False
+            if isinstance(opened, Exception):
+                self.lose(name, opened)
+            else:
+                lives.append(self._table.add(name, *opened))
+        left = [live for live in lives if live.needs_replay]
         try:
-            await self._replay(live)
-        except BaseException:  # half replayed it must not stay: it would go on from nothing
-            self._table.forget(name)
+            await self._replay(left)
+        except BaseException:
+            for live in left:
+                self._table.forget(live.session_id)
             raise
-        return True
+        return bool(left)
 
-    async def _replay(self, live: Live) -> None:
-        # An open session that a worker before us has left: its log is read again up to the checkpoint.
-        cursor, end = "0-0", live.saved.cursor
-        refused = await self._store.refused(live.session_id)
-        while True:
-            page = (await self._store.read({live.session_id: cursor})).get(live.session_id, [])
-            behind = [entry for entry in page if _order(entry[0]) <= _order(end)]
-            live.replay(behind, refused, self._vocabulary, self._settings.model)
-            if len(behind) < PAGE_ENTRIES:
-                break
-            cursor = behind[-1][0]
-        live.resume(now_ms())
-        self._log.info("session_resumed", session=live.session_id, epoch=live.epoch, events=live.saved.progress.seq)
+    async def _replay(self, lives: list[Live]) -> None:
+        # The logs are read again up to the checkpoints, a page of each at a time.
+        started_s = time.monotonic()
+        refused: dict[str, frozenset[str]] = {}
+        for live in lives:
+            with self.isolated(live.session_id):
+                refused[live.session_id] = await self._store.refused(live.session_id, live.saved.progress.refused)
+        behind = {live.session_id: live for live in lives if live.session_id in refused}
+        cursors = dict.fromkeys(behind, "0-0")
+        while cursors:
+            pages = await self._store.read(cursors)
+            cursors = {
+                name: cursor
+                for name in cursors
+                if (cursor := self._step_again(behind[name], pages.get(name, []), refused[name]))
+            }
+            await asyncio.sleep(0)
+        for live in behind.values():
+            self._reports.resumed(live, time.monotonic() - started_s)
+
+    def _step_again(self, live: Live, page: list[Entry], refused: Container[str]) -> str | None:
+        # Where the log's next page begins; None at the checkpoint, where the session goes on.
+        with self.isolated(live.session_id):
+            entries = [entry for entry in page if _order(entry[0]) <= _order(live.saved.cursor)]
+            live.replay(entries, refused, self._vocabulary, self._settings.model)
+            if len(entries) == PAGE_ENTRIES:
+                return entries[-1][0]
+            live.resume(now_ms())
+        return None
 
     async def _apply(self, live: Live, entries: list[Entry]) -> None:
         before = live.state

@@ -10,6 +10,7 @@ from protocol.keys import EVENT_FIELD, STATS_KEY
 from worker.app.engine import Report
 from worker.app.live import Live
 from worker.core.ports import Row
+from worker.core.segment import rebuilt_tokens
 from worker.core.state import State
 from worker.engine.runner import Counters
 from worker.io.metrics import Metrics
@@ -62,11 +63,30 @@ class Reports:
         self._metrics.source_words.inc(after.source_words - before.source_words)
         self._metrics.duplicates.inc(after.duplicates - before.duplicates)
 
-    def first_word(self, live: Live, row: Row, now_ms: int) -> None:
-        """Called before a row is settled: tells how long the segment's first word took, when this row may finish it."""
+    def row(self, live: Live, row: Row, now_ms: int) -> None:
+        """Called before a row is settled: counts what it fed again, and tells how long the segment's first word took,
+        when this row may finish it.
+        """
         first = live.state.segments[0] if live.state.segments else None
-        if first is not None and not first.lags and row.target:
+        if first is None:
+            return
+        self._metrics.rebuilt.inc(rebuilt_tokens(first, row))
+        if not first.lags and row.target:
             live.first_word_ms = now_ms - first.arrivals_ms[0]
+
+    def resumed(self, live: Live, seconds: float) -> None:
+        """A session is taken over: its log has been read again, in so many seconds."""
+        written = live.saved.progress.written
+        num_words = len(written.lags) if written else 0
+        self._metrics.replayed_words.inc(num_words)
+        self._log.info(
+            "session_resumed",
+            session=live.session_id,
+            epoch=live.epoch,
+            events=live.saved.progress.seq,
+            words=num_words,
+            ms=round(seconds * 1000, 1),
+        )
 
     def published(self, live: Live, commit: Commit) -> None:
         """Counts what has been published; a closed session gets its log line."""

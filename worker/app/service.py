@@ -180,21 +180,16 @@ class Service:
         started = time.monotonic()
         sampled, report = await self.engine.run(plan.rows, plan.dropped)
         settled_ms = now_ms()
-        was_behind: list[str] = []
         for name, row, result in zip(plan.sessions, plan.rows, sampled, strict=True):
             live = self.table.get(name)
             if live is None or live.state.number != row.lane[0]:
                 continue
-            if live.is_behind:
-                was_behind.append(name)
             if result.fault is not None:
                 self._log.error("engine_fault", session=name, fault=result.fault)
-            self.reports.first_word(live, row, settled_ms)
+            self.reports.row(live, row, settled_ms)
             with self.reader.isolated(name):
                 live.settle(row, result, settled_ms, self.engine.vocabulary)
         self._observe(plan, report, time.monotonic() - started)
-        if was_behind:  # these may have news that had to wait
-            await self._fetch(was_behind)
 
     def _observe(self, plan: Plan, report: Report, tick_s: float) -> None:
         if plan.rows:
@@ -226,7 +221,7 @@ class Service:
             clock_ms = now_ms()
             for live in self.table:
                 with self.reader.isolated(live.session_id):
-                    live.check(clock_ms, self.budget)
+                    live.check(clock_ms)
             oldest_ms = self.table.oldest_waiting_ms()
             self.metrics.queue_age.set(0 if oldest_ms is None else max(0, clock_ms - oldest_ms) / 1000)
             self.metrics.sessions.set(self.table.num_open)

@@ -1,9 +1,30 @@
-"""A session rebuilt from its log: the dual cache is a pure function of the log, the options and the model."""
+"""A session rebuilt from its log and checkpoint: what was said is read again, what was written is not written again.
+
+The log gives the source and the options; the checkpoint gives what a pass has made of the first unfinished segment.
+Its lane is then fed in one pass, as that of any segment whose lane is gone.
+"""
 
 import msgspec
 from msgspec.structs import replace
 
+from protocol import SessionPhase
+from worker.core.segment import Segment
 from worker.core.state import State
+
+
+class Written(msgspec.Struct, frozen=True, array_like=True):
+    """What passes have made of a segment: the fields of `Segment` that do not follow from its log."""
+
+    target: tuple[int, ...]
+    sights: tuple[int, ...]
+    num_read: int
+    draft: tuple[int, ...]
+    tentative: tuple[int, ...]
+    word_begin: int
+    previous_begin: int
+    hold: int
+    lags: tuple[int, ...]
+    text: str
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -11,8 +32,10 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
     seq: int = 0  # target events published
     segment: int = 0  # first segment that is not done
-    words: int = 0  # words of it that are published
+    written: Written | None = None  # what there is of it; None: nothing has been read yet
+    source_words: int = 0  # words of all segments that were accepted
     target_words: int = 0  # words of all segments that are published
+    refused: int = 0  # source entries turned away for lack of room, which a log read again does not tell
     created_ms: int = 0
 
 
@@ -22,30 +45,43 @@ def progress(state: State) -> Progress:
     return Progress(
         seq=state.seq,
         segment=first.index if first else state.num_segments,
-        words=len(first.lags) if first else 0,
+        written=_written(first) if first and first.num_read else None,
+        source_words=state.source_words,
         target_words=state.target_words,
+        refused=state.refused,
         created_ms=state.created_ms,
     )
+
+
+def is_whole(state: State, published: Progress) -> bool:
+    """Tell whether the log that the session has stepped through again is the one that its output was made from."""
+    open_ = state.phase in (SessionPhase.OPEN, SessionPhase.CLOSING)
+    if not open_ or state.source_words != published.source_words or state.num_segments < published.segment:
+        return False
+    if published.written is None:
+        return True
+    first = next((segment for segment in state.segments if segment.index == published.segment), None)
+    return first is not None and published.written.num_read <= len(first.source)
 
 
 def resume(state: State, published: Progress, now_ms: int) -> State:
     """The session that has stepped through its log again, ready to go on behind what is published.
 
-    Segments that are done need no work; the words published of the first unfinished one will be written again, and get
-    the numbers they had.
+    Segments that are done need no work.
     """
+    segments = tuple(segment for segment in state.segments if segment.index >= published.segment)
+    if published.written is not None:
+        segments = (replace(segments[0], **msgspec.structs.asdict(published.written)), *segments[1:])
     return replace(
         state,
-        segments=tuple(segment for segment in state.segments if segment.index >= published.segment),
-        seq=published.seq - published.words,
-        target_words=published.target_words - published.words,
+        segments=segments,
+        seq=published.seq,
+        target_words=published.target_words,
+        refused=published.refused,
         created_ms=published.created_ms,
         active_ms=now_ms,
     )
 
 
-def is_behind(state: State, published: Progress) -> bool:
-    """Tell whether published words are still to be written again; until then, nothing new may be numbered."""
-    if not state.segments or state.segments[0].index != published.segment:
-        return False
-    return len(state.segments[0].lags) < published.words
+def _written(segment: Segment) -> Written:
+    return Written(**{name: getattr(segment, name) for name in Written.__struct_fields__})

@@ -162,6 +162,11 @@ def forget_lane(segment: Segment) -> Segment:
     return replace(segment, fed_source=0, fed_target=0)
 
 
+def rebuilt_tokens(segment: Segment, row: Row) -> int:
+    """How many of the row's tokens the segment's lane has held before."""
+    return len(row.sights) + max(0, min(len(row.source), segment.num_read - segment.fed_source))
+
+
 def _target(segment: Segment, room: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     # The target tokens to feed, and what the first of them saw in a lane that is gone; if those are too many for the
     # room that is left, they come in chunks.

@@ -13,6 +13,7 @@ from protocol import (
     WIRE_VERSION,
     ClientEvent,
     Error,
+    ErrorCode,
     InputTextAppend,
     InputTextFinalize,
     OutputTextDelta,
@@ -38,6 +39,8 @@ from worker.core.state import State, deadline_ms
 from worker.core.writing import Word
 
 _SEND_AGAIN = frozenset({"sequence_gap", "backlog_full"})
+NO_ROOM = frozenset({ErrorCode.BACKLOG_FULL.value, ErrorCode.WORKER_FULL.value})
+"""Codes of errors that depend on the moment: a log read again does not tell them."""
 Outcome = tuple[State, tuple[ServerEvent, ...]]
 
 
@@ -77,6 +80,8 @@ def refuse(state: State, error: ProtocolError, *, seq: int | None = None, source
     is_next = seq in ((0, 1) if state.source_seq is None else (state.source_seq + 1,))
     if is_next and error.code not in _SEND_AGAIN:
         state = replace(state, source_seq=seq)
+    if error.code in NO_ROOM:
+        state = replace(state, refused=state.refused + 1)
     return _publish(state, [_error(error, source_id)])
 
 

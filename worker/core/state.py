@@ -23,6 +23,7 @@ class State(msgspec.Struct, frozen=True):
     source_words: int = 0
     target_words: int = 0
     duplicates: int = 0
+    refused: int = 0  # source entries turned away for lack of room
     close_reason: str = "closed"
 
 

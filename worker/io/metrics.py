@@ -34,6 +34,10 @@ class Metrics:
         self.passes = counter("decalage_passes", "Forward passes, each over one row or many.")
         self.padding = counter("decalage_padding_tokens", "Cells of attention computed only to make rows even.")
         self.tokens = counter("decalage_tokens", "Tokens read and written, drafts included.")
+        self.rebuilt = counter("decalage_rebuilt_tokens", "Tokens fed again because the lane that held them was gone.")
+        self.replayed_words = counter(
+            "decalage_replayed_words", "Published words of unfinished segments in sessions taken over."
+        )
         self.drafts_proposed = counter("decalage_drafts_proposed", "Draft tokens fed.")
         self.drafts_accepted = counter("decalage_drafts_accepted", "Draft tokens that came out as guessed.")
         self.errors = Counter("decalage_errors", "Error events published, by code.", ["code"], registry=self.registry)

@@ -13,7 +13,6 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from protocol import (
     Error,
-    ErrorCode,
     ProtocolError,
     ServerEvent,
     SessionPhase,
@@ -24,12 +23,12 @@ from protocol import (
     target_key,
 )
 from protocol.keys import ABANDONED_TTL_S, CLOSED_TTL_S, EVENT_FIELD
-from worker.core.replay import Progress
+from worker.core.replay import Progress, Written
+from worker.core.session import NO_ROOM
 
 _LUA = Path(__file__).parent / "lua"
 MAX_TARGET_ENTRIES = 100_000
 PAGE_ENTRIES = 256
-_NO_ROOM = frozenset({ErrorCode.BACKLOG_FULL, ErrorCode.WORKER_FULL})
 Entry = tuple[str, dict[bytes, bytes]]
 
 
@@ -88,13 +87,15 @@ class Store:
             pages[session_id] = [(entry_id.decode(), fields or {}) for entry_id, fields in answer]
         return pages
 
-    async def refused(self, session_id: str) -> frozenset[str]:
-        """Ids of the source entries that the session's worker has turned away for lack of room."""
+    async def refused(self, session_id: str, number: int) -> frozenset[str]:
+        """Ids of the `number` source entries that the session's worker has turned away for lack of room; fewer where
+        the target stream does not go back so far.
+        """
         found: set[str] = set()
         last = "-"
-        while page := await self._page(target_key(session_id), last):
+        while len(found) < number and (page := await self._page(target_key(session_id), last)):
             events = (_event(fields) for _, fields in page)
-            found |= {event.source_id or "" for event in events if isinstance(event, Error) and event.code in _NO_ROOM}
+            found |= {event.source_id or "" for event in events if isinstance(event, Error) and event.code in NO_ROOM}
             last = f"({page[-1][0].decode()}"
         return frozenset(found)
 
@@ -141,19 +142,27 @@ def _opened(answer: Any) -> tuple[int, Checkpoint] | Exception:
         return answer
     try:
         return _checkpoint(answer)
-    except ValueError as error:
+    except (ValueError, msgspec.DecodeError) as error:
         return ValueError(f"its state hash holds what no worker has written: {error}")
 
 
 def _checkpoint(answer: list[Any]) -> tuple[int, Checkpoint]:
     epoch, *saved = answer
-    status, cursor, source_seq, *numbers = (value.decode() if value is not None else "" for value in saved)
-    seq, segment, words, target_words, created_ms = (int(number or 0) for number in numbers)
+    status, cursor, source_seq = (value.decode() if value is not None else "" for value in saved[:3])
+    seq, segment, source_words, target_words, refused, created_ms = (int(number or 0) for number in saved[4:])
     return int(epoch), Checkpoint(
         status=SessionPhase(status or "absent").value,
         cursor=cursor or "0-0",
         source_seq=int(source_seq) if source_seq else None,
-        progress=Progress(seq=seq, segment=segment, words=words, target_words=target_words, created_ms=created_ms),
+        progress=Progress(
+            seq=seq,
+            segment=segment,
+            written=msgspec.msgpack.decode(saved[3], type=Written) if saved[3] else None,
+            source_words=source_words,
+            target_words=target_words,
+            refused=refused,
+            created_ms=created_ms,
+        ),
     )
 
 
@@ -169,7 +178,8 @@ def _commit_call(commit: Commit) -> tuple[list[str], list[Any]]:
         [
             *(commit.epoch, ttl_s, MAX_TARGET_ENTRIES),
             *(point.status, point.cursor, source_seq),
-            *(done.segment, done.words, done.target_words, done.created_ms),
+            *(done.segment, b"" if done.written is None else msgspec.msgpack.encode(done.written)),
+            *(done.source_words, done.target_words, done.refused, done.created_ms),
             *(first, *(encode(event) for event in commit.events)),
         ],
     )

@@ -2,8 +2,8 @@
 -- One script, because an event without its checkpoint would be published twice after a takeover.
 -- KEYS[1] state hash  KEYS[2] target stream  KEYS[3] source stream
 -- ARGV[1] epoch  [2] TTL in seconds  [3] longest target stream  [4] status  [5] cursor
---     [6] the producer's last seq, or ''  [7] segment  [8] words  [9] target_words  [10] created_ms
---     [11] seq of the first event  [12…] events
+--     [6] the producer's last seq, or ''  [7] segment  [8] what is written of it, or ''  [9] source_words
+--     [10] target_words  [11] refused  [12] created_ms  [13] seq of the first event  [14…] events
 -- Entry ids are <seq>-0: an event whose seq is there already is a repetition, and a success.
 -- Returns the last seq, 'FENCED' for a worker that has lost the session, or 'BEHIND' where events before these are missing
 -- (a server that came back with older data).
@@ -11,19 +11,20 @@ if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then
   return 'FENCED'
 end
 local last = tonumber(redis.call('HGET', KEYS[1], 'seq') or '0')
-local first = tonumber(ARGV[11])
+local first = tonumber(ARGV[13])
 if first > last + 1 then
   return 'BEHIND'
 end
-for i = 12, #ARGV do
-  local seq = first + i - 12
+for i = 14, #ARGV do
+  local seq = first + i - 14
   if seq > last then
     redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], string.format('%d-0', seq), 'event', ARGV[i])
     last = seq
   end
 end
 redis.call('HSET', KEYS[1], 'status', ARGV[4], 'cursor', ARGV[5], 'source_seq', ARGV[6], 'segment', ARGV[7],
-  'words', ARGV[8], 'target_words', ARGV[9], 'created_ms', ARGV[10], 'seq', string.format('%d', last))
+  'written', ARGV[8], 'source_words', ARGV[9], 'target_words', ARGV[10], 'refused', ARGV[11], 'created_ms', ARGV[12],
+  'seq', string.format('%d', last))
 for _, key in ipairs(KEYS) do
   redis.call('EXPIRE', key, ARGV[2])
 end
