@@ -22,7 +22,7 @@ def use_in(model: nn.Module) -> None:
 
 def attend(queries: mx.array, keys: mx.array, values: mx.array, cache: Any = None, **options: Any) -> mx.array:
     """What mlx-lm's function of that name gives: (B, H, T, D); in a pass, each query sees its own row."""
-    if not isinstance(cache, PassCache) or cache.is_single:
-        return cast(mx.array, plain(queries, keys, values, cache, **options))
-    options.pop("mask")
-    return cache.attend(queries, keys, values, **options)
+    if isinstance(cache, PassCache):
+        options.pop("mask")
+        return cache.attend(queries, keys, values, **options)
+    return cast(mx.array, plain(queries, keys, values, cache, **options))

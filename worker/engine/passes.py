@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.core.ports import Row
+from worker.engine import kernels
 from worker.engine.errors import UnsupportedModel
 from worker.engine.pool import Pool, Tenant
 from worker.engine.slots import Placed, visible
@@ -106,7 +107,7 @@ class Part:
         spread = mine if self.cells is None else mx.take(mine, self.cells, axis=1)
         grid = spread.reshape(heads, self.num_lines, self.width, size).transpose(1, 0, 2, 3)
         keys, values = self.held(layer)
-        read = mx.fast.scaled_dot_product_attention(grid, keys, values, mask=self.mask, **options)
+        read = kernels.attention(grid, keys, values, mask=self.mask, **options)
         flat = read.transpose(1, 0, 2, 3).reshape(heads, -1, read.shape[-1])
         return flat if self.filled is None else mx.take(flat, self.filled, axis=1)
 
@@ -162,10 +163,8 @@ class PassCache:
         """Stores keys and values (1, H, N, D); all of a single row (1, H, L, D), the given ones for more rows."""
         for part in self._pass.parts:
             part.store(self._layer, keys, values)
-        if self.is_single:
-            return self._pass.parts[0].held(self._layer)
-        self._given = keys, values
-        return keys, values
+        self._given = self._pass.parts[0].held(self._layer) if self.is_single else (keys, values)
+        return self._given
 
     def attend(self, queries: mx.array, keys: mx.array, values: mx.array, **options: Any) -> mx.array:
         """What the queries (1, H, N, D) read, each of its own row; `options` are those of mx.fast's attention.
@@ -175,5 +174,7 @@ class PassCache:
         if keys is not self._given[0] or values is not self._given[1]:
             raise UnsupportedModel("its layers change what they fetch before they attend to it")
         self._pass.num_attended += 1
+        if self.is_single:
+            return kernels.attention(queries, keys, values, mask=self._pass.parts[0].mask, **options)
         read = [part.attend(self._layer, queries, **options) for part in self._pass.parts]
         return (read[0] if len(read) == 1 else mx.concatenate(read, axis=1))[None]

@@ -40,6 +40,19 @@ def test_swiglu_and_its_gradients_are_those_of_mlx_lm(factor: float) -> None:
     assert_close(gradients[0][1], gradients[1][1])
 
 
+@pytest.mark.parametrize("heads", [(4, 4), (6, 2), (4, 1)])
+@pytest.mark.parametrize("scale", [0.1, 5.0])
+def test_attention_is_that_of_mlx(monkeypatch: pytest.MonkeyPatch, heads: tuple[int, int], scale: float) -> None:
+    """Rows of many heads that share keys or do not, soft and hard, with a mask for each row or for all."""
+    monkeypatch.setattr(kernels, "_MANY", 0)
+    shape = {"q": (3, heads[0], 4, 8), "k": (3, heads[1], 9, 8), "v": (3, heads[1], 9, 8)}
+    q, k, v = (mx.random.normal(size, key=mx.random.key(i)) for i, size in enumerate(shape.values()))
+    for mask in (mx.random.uniform(shape=(3, 1, 4, 9)) > 0.5, mx.tri(4, 9, 5, dtype=mx.bool_)):
+        mask[..., 0] = True
+        theirs = mx.fast.scaled_dot_product_attention(q, k, v, mask=mask, scale=scale)
+        assert_close(kernels.attention(q, k, v, mask=mask, scale=scale), theirs)
+
+
 def test_the_exponential_is_near_and_exact_at_zero() -> None:
     """Within 5e-5 of the value wherever fp32 has room for it; below that it is next to nothing."""
     x = np.linspace(-80, 80, 20_001).astype(np.float32)
