@@ -10,10 +10,15 @@ Each test finds an empty server, and fails if it leaves a session key without a 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+import hypothesis
 import pytest
 import redis.asyncio
 
 from tests.servers import FAKEREDIS, NO_REAL_SERVER, ServerPool, flush, keys_without_ttl, real_names
+
+# A busy machine is slow, not wrong: no test fails for the time it took.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 KeyLeakCheck = Callable[[str], AbstractContextManager[None]]
 
