@@ -85,11 +85,15 @@ def _begins_word(token: int) -> bool:
 
 
 class FakeRunner:
-    """Runs plans as the engine's runner does, and fails the test where a row does not fit its lane."""
+    """Runs plans as the engine's runner does, and fails the test where a row does not fit its lane.
 
-    def __init__(self, model: FakeModel, *, faulty: Iterable[Lane] = ()) -> None:
+    `draft_quality`: how often the drafts come true that it adds to rows which have leave for them; None: it adds none.
+    """
+
+    def __init__(self, model: FakeModel, *, faulty: Iterable[Lane] = (), draft_quality: float | None = None) -> None:
         self.model = model
         self.faulty = frozenset(faulty)
+        self.draft_quality = draft_quality
         self.lanes: dict[Lane, tuple[list[int], list[tuple[int, int]]]] = {}
         self.accepted_drafts = 0
 
@@ -122,21 +126,25 @@ class FakeRunner:
         if num_confirmed < 1:
             raise AssertionError("a row with drafts feeds at least one confirmed token before them")
         target += [(token, len(source)) for token in row.target[len(row.sights) : num_confirmed]]
+        proposed = self._proposed(row, source, target)
         sampled = [self.model.next_token(source, target, row.draw)]
         sure = [self.model.probability(source, target, sampled[0])]
-        for i, draft in enumerate(row.target[num_confirmed:], 1):
+        drafts = row.drafts + proposed
+        for i, draft in enumerate(drafts, 1):
             target.append((draft, len(source)))
-            sampled.append(self.model.next_token(source, target, _after_draft(row, i)))
+            sampled.append(self.model.next_token(source, target, row.draw.after(drafts[:i])))
             sure.append(self.model.probability(source, target, sampled[-1]))
             self.accepted_drafts += sampled[-2] == draft
-        return Sampled(tokens=tuple(sampled), probabilities=tuple(sure) if row.draw.with_probabilities else ())
+        sure = sure if row.draw.with_probabilities else []
+        return Sampled(tokens=tuple(sampled), probabilities=tuple(sure), proposed=proposed)
 
-
-def _after_draft(row: Row, num_drafts: int) -> Draw:
-    drafts = row.target[len(row.target) - row.num_drafts :][:num_drafts]
-    return msgspec.structs.replace(
-        row.draw,
-        position=row.draw.position + num_drafts,
-        history=(*row.draw.history, *drafts),
-        word_start=False,
-    )
+    def _proposed(self, row: Row, source: list[int], target: list[tuple[int, int]]) -> tuple[int, ...]:
+        if self.draft_quality is None:
+            return ()
+        dice = random.Random(repr((row.lane, row.draw.position)))
+        drafts = row.drafts
+        for _ in range(row.max_proposed):
+            fed = [*target, *((draft, len(source)) for draft in drafts)]
+            token = self.model.next_token(source, fed, row.draw.after(drafts))
+            drafts += (token if dice.random() < self.draft_quality else dice.choice(self.model.tokens),)
+        return drafts[row.num_drafts :]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from protocol import ProtocolError, Session
 
@@ -63,13 +64,23 @@ class Draw(msgspec.Struct, frozen=True):
     word_start: bool = False
     with_probabilities: bool = False  # of the sampled tokens, for a policy that asks for them
 
+    def after(self, drafts: tuple[int, ...]) -> "Draw":
+        """How the token behind these drafts is drawn."""
+        return replace(
+            self,
+            position=self.position + len(drafts),
+            history=(*self.history, *drafts),
+            word_start=self.word_start and not drafts,
+        )
+
 
 class Row(msgspec.Struct, frozen=True):
     """One session's share of a tick: source tokens to read, then target tokens to feed, the last of them drafts.
 
     Target slots from `target_start` on are dropped first, so that a token is fed again once more source is known.
     `sights` are the source tokens that the first target tokens may see: those were fed before, to a lane that is gone,
-    and what follows them is known. All others see the whole source that has been read.
+    and what follows them is known. All others see the whole source that has been read. A drafter
+    may add up to `max_proposed` drafts of its own to a row that is sampled from.
     """
 
     lane: Lane
@@ -80,6 +91,7 @@ class Row(msgspec.Struct, frozen=True):
     draw: Draw
     plain: bool = False
     sights: tuple[int, ...] = ()
+    max_proposed: int = 0
 
     @property
     def num_samples(self) -> int:
@@ -99,4 +111,5 @@ class Sampled(msgspec.Struct, frozen=True):
 
     tokens: tuple[int, ...] = ()
     probabilities: tuple[float, ...] = ()  # of each token, where the row's draw asks for them
+    proposed: tuple[int, ...] = ()  # drafts behind the row's own that a drafter added
     fault: str | None = None

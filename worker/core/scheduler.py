@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Mapping
 
 import msgspec
+from msgspec.structs import replace
 
+from worker.core import drafting
 from worker.core import segment as segments
 from worker.core.ports import Lane, Row
 from worker.core.state import State
@@ -17,6 +19,10 @@ class Budget(msgspec.Struct, frozen=True):
         512  # source tokens of one row: a long text is read in chunks, so that others get their turn
     )
     min_source_tokens: int = 64  # source that no target word waits for is read in chunks of at least so many tokens
+    max_draft_tokens: int = 16  # drafts of one row beyond the token that ended its last word; 0: none
+    # Of all rows together: the fuller a pass, the less it costs to do without drafts.
+    max_tick_draft_tokens: int = 64
+    has_drafter: bool = False  # in the engine: sessions leave it to that, and do not guess from their own text
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -35,11 +41,13 @@ def plan(states: Mapping[str, State], budget: Budget, *, dropped: Iterable[Lane]
     its turn no more often than one whose only word has just come.
     """
     wanted = [(waiting_ms(state), i, name, row) for i, (name, state) in enumerate(states.items())
-              if (row := wants(state, budget)) is not None]  # fmt: skip
+              if (row := _wanted(state, budget)) is not None]  # fmt: skip
     wanted.sort(key=lambda one: one[:2])
     chosen, others = wanted[: budget.max_rows], wanted[budget.max_rows :]
+    share = min(budget.max_draft_tokens, budget.max_tick_draft_tokens // max(1, len(chosen)))
+    shared = replace(budget, max_draft_tokens=share)
     return Plan(
-        rows=tuple(row for *_, row in chosen),
+        rows=tuple(_drafted(row, states[name], shared) for *_, name, row in chosen),
         sessions=tuple(name for *_, name, _ in chosen),
         deferred=tuple(name for *_, name, _ in others),
         dropped=tuple(dropped),
@@ -53,6 +61,16 @@ def waiting_ms(state: State) -> int:
 
 def wants(state: State, budget: Budget) -> Row | None:
     """The row that a session's first unfinished segment asks for; None: it waits for words."""
+    row = _wanted(state, budget)
+    return None if row is None else _drafted(row, state, budget)
+
+
+def _wanted(state: State, budget: Budget) -> Row | None:
     if not state.segments:
         return None
     return segments.row(state.segments[0], budget.max_source_tokens, budget.min_source_tokens)
+
+
+def _drafted(row: Row, state: State, budget: Budget) -> Row:
+    most = min(budget.max_draft_tokens, state.drafting.length)
+    return drafting.extended(row, state.segments[0], most, has_drafter=budget.has_drafter)

@@ -31,7 +31,7 @@ from protocol import (
     apply_patch,
     check_seq,
 )
-from worker.core import intake, settling
+from worker.core import drafting, intake, settling
 from worker.core import segment as segments
 from worker.core.ports import Row, Sampled, Vocabulary
 from worker.core.segment import Segment
@@ -92,7 +92,8 @@ def settle(state: State, row: Row, sampled: Sampled, *, now_ms: int, vocabulary:
     if sampled.fault is not None:
         fault = f"the engine failed on this session: {sampled.fault}; create a new session and send its words again"
         return fail(state, fault)
-    after, finished = settling.settle(state.segments[0], row, sampled, vocabulary)
+    before = state.segments[0]
+    after, finished = settling.settle(before, row, sampled, vocabulary)
     events: list[_Numbered] = [_delta(word, after, state, now_ms) for word in finished]
     state = replace(
         state,
@@ -100,6 +101,7 @@ def settle(state: State, row: Row, sampled: Sampled, *, now_ms: int, vocabulary:
         target_words=state.target_words + len(finished),
         active_ms=now_ms if finished else state.active_ms,
         served_ms=now_ms,
+        drafting=drafting.learn(state.drafting, before, after, row, sampled),
     )
     return _advance(state, events, now_ms)
 

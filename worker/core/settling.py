@@ -2,7 +2,9 @@
 
 The boundary token that ends one word is a free draft of the next word's first: after the read, one pass feeds the last
 target token again, which now sees the new source word, and verifies the draft. Under local agreement the whole
-translation of the source so far is such a draft, and what survives the next source word is confirmed.
+translation of the source so far is such a draft, and what survives the next source word is confirmed. Drafts that were
+added to those (`worker.core.drafting`) are verified as far as no more source need be read: a draft that is the token
+which was drawn there is as good as that token.
 """
 
 from msgspec.structs import replace
@@ -23,13 +25,14 @@ def settle(segment: Segment, row: Row, sampled: Sampled, vocabulary: Vocabulary)
     segment = replace(segment, fed_source=fed_source, num_read=max(segment.num_read, fed_source))
     if not row.num_samples:
         return replace(segment, fed_target=segment.fed_target + len(row.target)), ()
-    draft, sights = row.drafts, segment.sights + (fed_source,) * (len(row.target) - len(row.sights))
-    segment = replace(segment, draft=())
+    drafts = row.drafts + sampled.proposed
+    num_fed = len(row.target) + len(sampled.proposed)
+    sights = segment.sights + (fed_source,) * (num_fed - len(row.sights))
     match segment.session.policy:
         case LocalAgreement(max_ahead_tokens=ahead) if not segment.is_read:
-            segment, finished = _agree(segment, draft, sampled.tokens, vocabulary, ahead)
+            segment, finished = _agree(segment, drafts, sampled.tokens, vocabulary, ahead=ahead)
         case _:
-            segment, finished = _confirm(segment, draft, sampled, vocabulary)
+            segment, finished = _confirm(replace(segment, draft=()), drafts, sampled, vocabulary)
     return exhaust(replace(segment, sights=sights[: segment.fed_target])), tuple(finished)
 
 
@@ -49,7 +52,8 @@ def _confirm(
         if segment.is_finished or segment.is_full:
             break
         # What begins a word is drawn, and doubted, as such: once the source that the word may see has been read.
-        if segment.needed_segments() != read or (word is not None and sampled.probabilities):
+        is_doubtable = word is not None and bool(sampled.probabilities) and not segment.is_read
+        if segment.needed_segments() != read or is_doubtable:
             return _feed_again(segment, is_guess=not is_end), finished
         # A draft counts only within a word: behind one that was cut, the next token must be drawn as a word's first.
         if i >= len(draft) or draft[i] != token or segment.word_begin == len(segment.target):
@@ -78,24 +82,32 @@ def _is_doubted(segment: Segment, sampled: Sampled, i: int) -> bool:
 
 
 def _agree(
-    segment: Segment, draft: tuple[int, ...], tokens: tuple[int, ...], vocabulary: Vocabulary, ahead: int
+    segment: Segment, drafts: tuple[int, ...], tokens: tuple[int, ...], vocabulary: Vocabulary, *, ahead: int
 ) -> tuple[Segment, list[Word]]:
     # The draft is the translation of one source word less; what the model would write again is agreed on.
+    guess, read = segment.draft, segment.needed_segments()
+    segment = replace(segment, draft=())
     finished: list[Word] = []
-    num_agreed = next((i for i, token in enumerate(draft) if token != tokens[i]), len(draft))
-    for token in draft[:num_agreed]:
+    num_agreed = next((i for i, token in enumerate(guess) if token != tokens[i]), len(guess))
+    for token in guess[:num_agreed]:
         segment, word = take(segment, token, vocabulary)
         finished += [word] if word is not None else []
         if segment.is_full or segment.word_begin == len(
             segment.target
         ):  # cut: the next token is drawn as a word's first
             return replace(segment, fed_target=len(segment.target) - 1), finished
-    token = tokens[num_agreed]
-    is_end = token in vocabulary.eos_tokens
+    for i, token in enumerate(tokens[num_agreed:], num_agreed):
+        segment = _write_ahead(segment, token, ahead, is_end=token in vocabulary.eos_tokens)
+        if segment.needed_segments() != read or i >= len(drafts) or drafts[i] != token:
+            break
+    return segment, finished
+
+
+def _write_ahead(segment: Segment, token: int, ahead: int, *, is_end: bool) -> Segment:
+    # One more token of what may still change; once there are enough, they are the draft for the next source word.
     tentative = segment.tentative if is_end else (*segment.tentative, token)
     length = len(segment.target) + len(tentative)
     if is_end or len(tentative) >= ahead or length >= segment.prompt.max_target_tokens:
         read = segment.needed_segments() or 0
-        fed_target = len(segment.target) - 1
-        return replace(segment, draft=tentative, tentative=(), hold=read + 1, fed_target=fed_target), finished
-    return replace(segment, tentative=tentative, fed_target=length - 1), finished
+        return replace(segment, draft=tentative, tentative=(), hold=read + 1, fed_target=len(segment.target) - 1)
+    return replace(segment, tentative=tentative, fed_target=length - 1)

@@ -3,12 +3,15 @@
 import msgspec
 
 from protocol import Session, SessionPhase
+from worker.core.drafting import Drafting
 from worker.core.ports import Lane
 from worker.core.segment import Segment
 
 
 class State(msgspec.Struct, frozen=True):
-    """All there is to know about a session; a pure function of its log, its model and its options."""
+    """All there is to know about a session; a pure function of its log, its model and its options, but for times and
+    drafts.
+    """
 
     number: int  # of this session within the worker; names its lanes
     phase: SessionPhase = SessionPhase.ABSENT
@@ -24,6 +27,7 @@ class State(msgspec.Struct, frozen=True):
     target_words: int = 0
     duplicates: int = 0
     refused: int = 0  # source entries turned away for lack of room
+    drafting: Drafting = Drafting()
     close_reason: str = "closed"
 
 

@@ -49,5 +49,6 @@ SESSIONS = st.builds(
         max_tokens_per_word=st.sampled_from([1, 2, 3, 50]),
     ),
 )
+QUALITIES = st.sampled_from([None, 0.0, 0.5, 0.9, 1.0])  # of drafts, FakeRunner's
 for kind, strategy in {FakeModel: MODELS, FakeVocabulary: VOCABULARIES, Session: SESSIONS}.items():
     st.register_type_strategy(kind, strategy)

@@ -11,6 +11,7 @@ from protocol.errors import IllegalEvent
 from tests.worker.fakes import FakeModel, FakeRunner, FakeVocabulary
 from worker.core import segment as segments
 from worker.core import session as sessions
+from worker.core.drafting import Drafting
 from worker.core.ports import Lane, Row
 from worker.core.scheduler import Budget, Plan, plan
 from worker.core.state import State, backlog_words, lanes
@@ -30,12 +31,16 @@ class Driver:
         names: Iterable[str] = ("s",),
         budget: Budget | None = None,
         faulty: Iterable[Lane] = (),
+        draft_quality: float | None = None,
     ) -> None:
         self.vocabulary = vocabulary or FakeVocabulary()
-        self.runner = FakeRunner(model, faulty=faulty)
-        self.states = {name: State(number=i) for i, name in enumerate(names)}
+        self.runner = FakeRunner(model, faulty=faulty, draft_quality=draft_quality)
+        drafting = Drafting() if draft_quality is None else Drafting(length=4)
+        self.states = {name: State(number=i, drafting=drafting) for i, name in enumerate(names)}
         self.events: dict[str, list[ServerEvent]] = {name: [] for name in self.states}
-        self.budget = budget or Budget(min_source_tokens=1)
+        self.budget = msgspec.structs.replace(
+            budget or Budget(min_source_tokens=1), has_drafter=draft_quality is not None
+        )
         self.now_ms = 0
         self.rows: list[Row] = []
         self._lanes: frozenset[Lane] = frozenset()

@@ -20,7 +20,7 @@ from protocol import (
     Speculation,
     WaitK,
 )
-from tests.worker.core.conftest import MODELS, SESSIONS, VOCABULARIES, WORDS
+from tests.worker.core.conftest import MODELS, QUALITIES, SESSIONS, VOCABULARIES, WORDS
 from tests.worker.core.drive import Driver, check_stream, deltas, timeless
 from tests.worker.core.reference import Reference
 from tests.worker.fakes import LATIN, PROMPT, FakeModel, FakeVocabulary
@@ -38,12 +38,18 @@ def translate(driver: Driver, session: Session, source_words: list[str]) -> Driv
     return driver.run(NEVER)
 
 
-@given(model=MODELS, vocabulary=VOCABULARIES, session=SESSIONS, source_words=WORDS)
+@given(model=MODELS, vocabulary=VOCABULARIES, session=SESSIONS, source_words=WORDS, draft_quality=QUALITIES)
 def test_streamed_is_the_naive_reference(
-    model: FakeModel, vocabulary: FakeVocabulary, session: Session, source_words: list[str]
+    model: FakeModel,
+    vocabulary: FakeVocabulary,
+    session: Session,
+    source_words: list[str],
+    draft_quality: float | None,
 ) -> None:
-    """Words, tokens, source words read and finish reason are those of DESIGN's rule, computed naively."""
-    events = translate(Driver(model, vocabulary), session, source_words).events["s"]
+    """Words, tokens, source words read and finish reason are those of DESIGN's rule, computed naively; with drafts of
+    any quality, greedy or sampled.
+    """
+    events = translate(Driver(model, vocabulary, draft_quality=draft_quality), session, source_words).events["s"]
     expected = Reference(model, vocabulary, session).translate(source_words)
     found = deltas(events)
     check_stream(events)
@@ -61,8 +67,12 @@ def test_streamed_is_the_naive_reference(
     session=SESSIONS,
     pieces=st.lists(st.tuples(WORDS, st.integers(0, 3), st.booleans()), max_size=6),
     budget=st.builds(
-        Budget, max_source_tokens=st.sampled_from([1, 3, 512]), min_source_tokens=st.sampled_from([1, 5, 64])
+        Budget,
+        max_source_tokens=st.sampled_from([1, 3, 512]),
+        min_source_tokens=st.sampled_from([1, 5, 64]),
+        max_draft_tokens=st.sampled_from([0, 1, 16]),
     ),
+    draft_quality=QUALITIES,
 )
 def test_pace_changes_nothing(
     model: FakeModel,
@@ -70,11 +80,12 @@ def test_pace_changes_nothing(
     session: Session,
     pieces: list[tuple[list[str], int, bool]],
     budget: Budget,
+    draft_quality: float | None,
 ) -> None:
-    """Any mixture of arrivals and ticks, also arrivals while a row is in flight, gives the same events but for
-    times.
+    """Any mixture of arrivals and ticks, also arrivals while a row is in flight, and any drafts, give the same events
+    but for times.
     """
-    driver = Driver(model, vocabulary, budget=budget)
+    driver = Driver(model, vocabulary, budget=budget, draft_quality=draft_quality)
     driver.step(SessionCreate(session=session))
     for source_words, num_ticks, is_end in pieces:
         arrivals: list[ClientEvent] = [
@@ -105,7 +116,7 @@ def test_drafts_change_nothing(
 ) -> None:
     """With speculation off no row carries a draft, and the events are the same."""
     without = replace(session, speculation=Speculation(enabled=False))
-    fast, plain = Driver(model, vocabulary), Driver(model, vocabulary)
+    fast, plain = Driver(model, vocabulary, draft_quality=1.0), Driver(model, vocabulary, draft_quality=1.0)
     translate(fast, session, source_words)
     translate(plain, without, source_words)
     if not isinstance(session.policy, LocalAgreement):  # which is made of drafts

@@ -1,0 +1,99 @@
+"""How long drafts may be, and what a session's own text suggests; that they change nothing is a law of the segment."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from protocol import InputTextAppend, InputTextFinalize, Session, SessionCreate, Speculation, WaitK
+from tests.worker.core.drive import Driver, deltas, timeless
+from tests.worker.fakes import LATIN, PROMPT, FakeModel, FakeVocabulary
+from worker.core.drafting import Drafting, adapt, look_ahead
+from worker.core.scheduler import Budget
+
+TOKENS = st.lists(st.integers(0, 3), max_size=40).map(tuple)
+STEADY = FakeModel(tokens=LATIN, eos=0.0, steadiness=1.0)
+
+
+@given(kept=st.lists(st.integers(0, 8), max_size=200), most=st.integers(1, 8))
+def test_lengths_keep_their_bound(kept: list[int], most: int) -> None:
+    """Whatever comes of the drafts, the next ones have no tokens, or up to the most that are allowed."""
+    drafting = Drafting()
+    for num_kept in kept:
+        drafting = adapt(drafting, drafting.length, min(num_kept, drafting.length), most)
+        assert 0 <= drafting.length <= most
+
+
+def test_drafts_that_come_true_grow() -> None:
+    """To the most that is allowed, one token at a time; one that breaks off shrinks to what it was good for."""
+    drafting, lengths = Drafting(), []
+    for _ in range(6):
+        lengths.append(drafting.length)
+        drafting = adapt(drafting, drafting.length, drafting.length, 4)
+    assert lengths == [1, 2, 3, 4, 4, 4]
+    assert adapt(drafting, 4, 1, 4).length == 2
+
+
+def test_drafts_that_never_come_true_die_out() -> None:
+    """In 2,000 rows, fewer than twenty tokens are tried; a single success brings them back."""
+    drafting, num_tried = Drafting(length=8), 0
+    for _ in range(2000):
+        num_tried += drafting.length
+        drafting = adapt(drafting, drafting.length, 0, 8)
+    assert num_tried < 30
+    while not drafting.length:
+        drafting = adapt(drafting, 0, 0, 8)
+    assert [adapt(drafting, 1, 1, 8).length, adapt(drafting, 1, 1, 8).pause] == [2, Drafting().pause]
+
+
+@given(written=TOKENS, source=TOKENS, num_tokens=st.integers(1, 8))
+def test_what_is_looked_ahead_stood_there(written: tuple[int, ...], source: tuple[int, ...], num_tokens: int) -> None:
+    """A guess is at most as long as asked, and followed the last two tokens in the target or in the source."""
+    ahead = look_ahead(written, source, num_tokens)
+    assert len(ahead) <= num_tokens
+    if ahead:
+        wanted = (*written[-2:], *ahead)
+        texts = (written, source)
+        assert any(text[i : i + len(wanted)] == wanted for text in texts for i in range(len(text)))
+
+
+def drive(session: Session, num_words: int, **options: object) -> Driver:
+    """A whole segment of a steady model, whose drafts come true."""
+    driver = Driver(STEADY, FakeVocabulary(replace(PROMPT, max_target_tokens=200)), **options)  # type: ignore[arg-type]
+    driver.step(SessionCreate(session=session), InputTextAppend(text="w " * num_words), InputTextFinalize())
+    return driver.run()
+
+
+def test_drafts_go_on_across_words_once_all_is_read() -> None:
+    """Five tokens a pass with drafts of four, in a translation that needs no more source."""
+    driver = drive(Session(mode="completion"), 3, draft_quality=1.0)
+    writes = [row for row in driver.rows if row.target]
+    assert len(writes) <= 200 // 5 + 2
+    assert {row.max_proposed for row in writes[2:-2]} == {4}
+
+
+def test_a_session_its_worker_and_a_full_tick_all_bound_them() -> None:
+    """The least of the session's number, the worker's, and its share of what a pass may hold."""
+    asks = Session(mode="completion", speculation=Speculation(max_draft_tokens=3))
+    for session, budget, most in [
+        (asks, Budget(), 3),
+        (Session(mode="completion"), Budget(max_draft_tokens=2), 2),
+        (Session(mode="completion"), Budget(max_tick_draft_tokens=1), 1),
+        (Session(mode="completion"), Budget(max_draft_tokens=0), 0),
+        (Session(mode="completion", speculation=Speculation(enabled=False)), Budget(), 0),
+    ]:
+        driver = drive(session, 3, draft_quality=1.0, budget=budget)
+        assert max(row.max_proposed for row in driver.rows) == most
+
+
+def test_what_the_session_has_written_is_proposed_again() -> None:
+    """A translation that goes round in circles is drafted from itself, without a drafter, in fewer passes."""
+    circle = FakeModel(tokens=LATIN[:1], eos=0.0)
+    vocabulary = FakeVocabulary(replace(PROMPT, max_target_tokens=60))
+    fast, plain = Driver(circle, vocabulary), Driver(circle, vocabulary, budget=Budget(max_draft_tokens=0))
+    for driver in (fast, plain):
+        driver.step(SessionCreate(session=Session(policy=WaitK(k=9))), InputTextAppend(text="a b c"))
+        driver.step(InputTextFinalize())
+        driver.run()
+    assert timeless(fast.events["s"]) == timeless(plain.events["s"])
+    assert len(deltas(fast.events["s"])) == 58
+    assert len(fast.rows) < len(plain.rows) / 3
