@@ -43,6 +43,7 @@ class Counters(msgspec.Struct):
     padding_tokens: int = 0  # computed by attention alone
     proposed_drafts: int = 0
     accepted_drafts: int = 0
+    drafted_rows: int = 0  # rows with drafts
 
 
 class Runner:
@@ -192,6 +193,7 @@ class Runner:
 
     def _count_drafts(self, drafts: Sequence[int], sampled: Sequence[int]) -> None:
         self.counters.proposed_drafts += len(drafts)
+        self.counters.drafted_rows += bool(drafts)
         for draft, token in zip(drafts, sampled, strict=False):
             if draft != token:
                 break

@@ -85,6 +85,10 @@ class Vocabulary:
         lead = self.decode(self._anchor)
         return [text[len(lead) :] if text.startswith(lead) else "" for text in anchored]
 
+    def tokens(self) -> dict[int, str]:
+        """What each token stands for, as the tokenizer's file has it."""
+        return {token: piece for piece, token in self._backend.get_vocab(with_added_tokens=True).items()}
+
     def word_starts(self, size: int) -> mx.array:
         """(size,) bool: the tokens that may stand right behind a finished word, which are those of a new word and the
         end.

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import ClientEvent, InputTextAppend, InputTextFinalize, Session, SessionClose, SessionCreate, WaitK
-from tests.worker.core.conftest import MODELS, SESSIONS, VOCABULARIES, WORDS
+from tests.worker.core.conftest import MODELS, QUALITIES, SESSIONS, VOCABULARIES, WORDS
 from tests.worker.core.drive import Driver, deltas, timeless
 from tests.worker.fakes import LATIN, FakeModel, FakeVocabulary
 from worker.core.scheduler import Budget
@@ -28,6 +28,7 @@ def spoken(session: Session, texts: Iterable[list[str]]) -> list[ClientEvent]:
     texts=st.lists(WORDS, min_size=1, max_size=2),
     ticks=st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=30),
     max_source_tokens=st.sampled_from([3, 512]),
+    draft_quality=QUALITIES,
 )
 def test_evicted_and_rebuilt_is_kept(
     model: FakeModel,
@@ -36,10 +37,12 @@ def test_evicted_and_rebuilt_is_kept(
     texts: list[list[str]],
     ticks: list[tuple[int, bool]],
     max_source_tokens: int,
+    draft_quality: float | None,
 ) -> None:
     """Law: whenever lanes are evicted, also in the middle of a rebuild, the events are those of lanes that stayed."""
     log = spoken(session, texts)
-    driver = Driver(model, vocabulary, budget=Budget(max_source_tokens=max_source_tokens, min_source_tokens=1))
+    budget = Budget(max_source_tokens=max_source_tokens, min_source_tokens=1)
+    driver = Driver(model, vocabulary, budget=budget, draft_quality=draft_quality)
     for i, event in enumerate(log):
         driver.step(event)
         num_ticks, is_evicted = ticks[i] if i < len(ticks) else (1, False)

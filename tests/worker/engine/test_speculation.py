@@ -1,0 +1,192 @@
+"""Speculative = plain, token for token: whatever a drafter proposes, and however little it is worth."""
+
+import random
+from collections.abc import Mapping, Sequence
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from protocol import (
+    Adaptive,
+    InputTextAppend,
+    LocalAgreement,
+    OutputTextDelta,
+    Policy,
+    Sampling,
+    Session,
+    SessionClose,
+    SessionCreate,
+    WaitK,
+)
+from worker.core import session as sessions
+from worker.core.drafting import Drafting
+from worker.core.ports import Draw, Lane, Row
+from worker.core.scheduler import Budget, plan
+from worker.core.state import State
+from worker.engine.draft_model import DraftModel, check_same_tokenizer
+from worker.engine.errors import UnsupportedModel
+from worker.engine.forced import ForcedDrafter
+from worker.engine.model import StreamingModel
+from worker.engine.runner import Runner
+from worker.engine.speculation import SpeculativeRunner
+from worker.engine.tokens import Vocabulary
+from worker.library.running import runner_of
+
+TEXTS = ("The cat sleeps on the old chair.", "We go home now, and he stays.", "Where is the station? I do not know.")
+POLICIES: tuple[Policy, ...] = (WaitK(k=2), WaitK(k=2, catchup=0.5), Adaptive(), LocalAgreement(), WaitK(k=50))
+SAMPLINGS = (
+    Sampling(),
+    Sampling(temperature=0.8, seed=3),
+    Sampling(temperature=0.5, top_p=0.9, repetition_penalty=1.2),
+)
+Tokens = dict[str, list[tuple[int, ...]]]
+
+
+class Talk:
+    """Sessions that all have their words, translated by turns and together."""
+
+    def __init__(self, engine: Runner | SpeculativeRunner, vocabulary: Vocabulary, asked: Sequence[Session]) -> None:
+        self.engine = engine
+        self.vocabulary = vocabulary
+        self.tokens: Tokens = {}
+        self.rows: list[Row] = []
+        self.budget = Budget(max_source_tokens=20, has_drafter=isinstance(engine, SpeculativeRunner))
+        self.states: dict[str, State] = {}
+        for i, session in enumerate(asked):
+            self.tokens[str(i)] = []
+            self.states[str(i)] = State(number=i, drafting=Drafting(length=3))
+            for event in (SessionCreate(session=session), InputTextAppend(text=TEXTS[i % 3]), SessionClose()):
+                self._keep(str(i), sessions.step(self.states[str(i)], event, now_ms=0, vocabulary=vocabulary, model=""))
+
+    def _keep(self, name: str, outcome: sessions.Outcome) -> None:
+        self.states[name], events = outcome
+        self.tokens[name] += [event.tokens for event in events if isinstance(event, OutputTextDelta)]
+
+    def run(self) -> Tokens:
+        """The tokens of each session's words."""
+        while (tick := plan(self.states, self.budget)).rows:
+            found = self.engine.run(tick.rows)
+            for name, row, sampled in zip(tick.sessions, tick.rows, found, strict=True):
+                assert sampled.fault is None
+                self.rows.append(row)
+                state = self.states[name]
+                self._keep(name, sessions.settle(state, row, sampled, now_ms=0, vocabulary=self.vocabulary))
+        self.engine.run((), dropped=[(state.number, 0) for state in self.states.values()])
+        return self.tokens
+
+
+class Knowing:
+    """Knows what will be written, and says so at a rate; other tokens it makes up."""
+
+    def __init__(self, tokens: Tokens, rate: float) -> None:
+        self.texts = {(int(name), 0): [token for word in words for token in word] for name, words in tokens.items()}
+        self.rate = rate
+        self.dice = random.Random(1)
+
+    def propose(self, rows: Sequence[Row]) -> Mapping[Lane, tuple[int, ...]]:
+        return {row.lane: self._coming(row) for row in rows if row.max_proposed}
+
+    def _coming(self, row: Row) -> tuple[int, ...]:
+        start = row.target_start + len(row.target) - 1  # behind the token that starts every target
+        text = self.texts[row.lane][start : start + row.max_proposed]
+        return tuple(token if self.dice.random() < self.rate else self.dice.randrange(100) for token in text)
+
+    def drop(self, lanes: object) -> None:
+        pass
+
+    def kv_bytes(self) -> int:
+        return 0
+
+
+def french(*options: tuple[Policy, Sampling]) -> list[Session]:
+    """Sessions into French."""
+    return [Session(target_language="fr", policy=policy, sampling=sampling) for policy, sampling in options]
+
+
+@settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    options=st.lists(st.tuples(st.sampled_from(POLICIES), st.sampled_from(SAMPLINGS)), min_size=1, max_size=4),
+    rate=st.sampled_from([0.0, 0.5, 0.8, 1.0]),
+)
+def test_any_drafts_give_the_same_tokens(
+    starter: StreamingModel,
+    starter_vocabulary: Vocabulary,
+    options: list[tuple[Policy, Sampling]],
+    rate: float,
+) -> None:
+    """Law: each policy, greedy and sampled, in any company, with drafts that come true always, never, or at times."""
+    asked, runner = french(*options), runner_of(starter, starter_vocabulary)
+    plain = Talk(runner, starter_vocabulary, asked).run()
+    assert Talk(SpeculativeRunner(runner, Knowing(plain, rate)), starter_vocabulary, asked).run() == plain
+    assert runner.num_lanes == 0
+
+
+def speculative(model: StreamingModel, vocabulary: Vocabulary, draft: StreamingModel) -> SpeculativeRunner:
+    """A model with another one to draft for it."""
+    drafter = DraftModel(Runner(draft, vocabulary), vocabulary.eos_tokens)
+    return SpeculativeRunner(runner_of(model, vocabulary), drafter)
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: str(type(policy).__name__))
+def test_a_draft_model_gives_the_same_tokens(
+    starter: StreamingModel, starter_vocabulary: Vocabulary, policy: Policy
+) -> None:
+    """In fewer passes, where the draft model thinks as the model does; its lanes go with those of the model."""
+    asked = french(*((policy, sampling) for sampling in SAMPLINGS))
+    plain = Talk(runner_of(starter, starter_vocabulary), starter_vocabulary, asked)
+    engine = speculative(starter, starter_vocabulary, starter)
+    fast = Talk(engine, starter_vocabulary, asked)
+    assert fast.run() == plain.run()
+    assert len(fast.rows) < len(plain.rows)
+    assert engine.drafter.kv_bytes() == 0
+
+
+def test_a_draft_model_follows_what_was_confirmed(starter: StreamingModel, starter_vocabulary: Vocabulary) -> None:
+    """A model that drafts for itself draws the same noise and is always right: nothing it is fed is out of date."""
+    engine = speculative(starter, starter_vocabulary, starter)
+    before = replace(engine.counters)
+    Talk(engine, starter_vocabulary, french(*((WaitK(k=50), sampling) for sampling in SAMPLINGS))).run()
+    proposed = engine.counters.proposed_drafts - before.proposed_drafts
+    assert proposed == engine.counters.accepted_drafts - before.accepted_drafts > 15
+
+
+def test_a_draft_model_that_fails_leaves_the_session_without_drafts(
+    starter: StreamingModel, starter_vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its fault is not the session's: the words come out all the same, and it is not asked again."""
+    asked = french((WaitK(k=50), Sampling()))
+    plain = Talk(runner_of(starter, starter_vocabulary), starter_vocabulary, asked).run()
+    draft = StreamingModel(starter.inner, position_offset=starter.position_offset)
+    engine = speculative(starter, starter_vocabulary, draft)
+    calls = []
+
+    def fail(*_: object) -> None:
+        calls.append(1)
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(draft, "batch", fail)
+    assert Talk(engine, starter_vocabulary, asked).run() == plain
+    assert len(calls) == 1
+
+
+def test_another_tokenizer_is_refused(starter_vocabulary: Vocabulary, chat: Vocabulary) -> None:
+    """The error names the first token that means something else, and what to take."""
+    check_same_tokenizer(starter_vocabulary, starter_vocabulary, "itself")
+    with pytest.raises(UnsupportedModel, match=r"token 0 is .* use a smaller model of the same family"):
+        check_same_tokenizer(starter_vocabulary, chat, "other")
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.8, 1.0])
+def test_forced_drafts_come_true_at_their_rate(rate: float) -> None:
+    """For sources that were recorded; unknown ones get none."""
+    text = tuple(range(1000))
+    drafter = ForcedDrafter({(1, 2): text}, rate)
+    read = Row((0, 0), (1,), (), 0, 0, Draw())
+    write = Row((0, 0), (2,), text[:10], 0, 0, Draw(), max_proposed=900)
+    assert drafter.propose([read]) == {}
+    proposed = drafter.propose([write, replace(write, lane=(1, 0))])
+    assert proposed[1, 0] == ()
+    right = sum(token == known for token, known in zip(proposed[0, 0], text[10:], strict=False))
+    assert right / 900 == pytest.approx(rate, abs=0.05)

@@ -1,0 +1,136 @@
+"""A smaller model with the same tokenizer that writes ahead of the one that is served.
+
+It has a lane for each lane of the other, fed with what was read and confirmed there, and draws with the same noise:
+where both models think alike, they draw the same token. Its passes are shared by all sessions, one for each token of
+the longest proposal.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from worker.core.ports import Lane, Row
+from worker.engine.errors import UnsupportedModel
+from worker.engine.loading import load, load_vocabulary
+from worker.engine.runner import Runner
+from worker.engine.tokens import Vocabulary
+
+
+class _Follower(msgspec.Struct):
+    """How far the draft model has followed a lane."""
+
+    unread: list[int] = msgspec.field(default_factory=list)  # source tokens
+    target: list[int] = msgspec.field(default_factory=list)
+    fed: list[int] = msgspec.field(default_factory=list)  # target tokens in the draft model's own lane
+
+    def take(self, row: Row) -> None:
+        """The lane is to hold this row too; what the draft model was fed and has turned out otherwise is forgotten."""
+        self.unread += row.source
+        if not row.target:
+            return
+        del self.target[row.target_start :]
+        self.target += row.target
+        same = min(row.target_start, len(self.fed))
+        if not row.source:  # else, what the model is fed again sees more now, and so it should here
+            while same < min(len(self.fed), len(self.target)) and self.fed[same] == self.target[same]:
+                same += 1
+        del self.fed[same:]
+
+    def next_row(self, row: Row, drafts: tuple[int, ...]) -> Row:
+        """What the draft model is to be fed for the token behind these drafts."""
+        written = (*self.target, *drafts)
+        start = min(len(self.fed), len(written) - 1)
+        return Row(
+            lane=row.lane,
+            source=tuple(self.unread),
+            target=written[start:],
+            target_start=start,
+            num_drafts=0,
+            draw=replace(row.draw.after(row.drafts + drafts), with_probabilities=False),
+            plain=row.plain,
+        )
+
+    def has_drafted(self, drafts: tuple[int, ...]) -> None:
+        """These were proposed; where the next row of the lane starts tells how many of them the model has kept."""
+        self.target += drafts
+
+    def has_run(self, row: Row) -> None:
+        """The draft model was fed this row."""
+        self.unread = []
+        self.fed[row.target_start :] = row.target
+
+
+class DraftModel:
+    """A drafter with a model. `ends` are the tokens that end a translation: none is proposed."""
+
+    def __init__(self, runner: Runner, ends: frozenset[int]) -> None:
+        self.runner = runner
+        self._ends = ends
+        self._followers: dict[Lane, _Follower] = {}
+        self._lost: set[Lane] = set()  # a pass of the draft model failed: the session goes on without drafts
+
+    @classmethod
+    def load(cls, path_or_repo: str, vocabulary: Vocabulary) -> "DraftModel":
+        """The draft model of that name for a model with this vocabulary.
+
+        Raises ModelNotFound, UnsupportedModel for another tokenizer too.
+        """
+        model, tokenizer = load(path_or_repo)
+        other = load_vocabulary(path_or_repo, tokenizer)
+        check_same_tokenizer(vocabulary, other, path_or_repo)
+        return cls(Runner(model, other), vocabulary.eos_tokens)
+
+    def propose(self, rows: Sequence[Row]) -> dict[Lane, tuple[int, ...]]:
+        """What the draft model would write behind each row that has leave for it."""
+        for row in rows:
+            self._followers.setdefault(row.lane, _Follower()).take(row)
+        asking = [row for row in rows if row.max_proposed and row.lane not in self._lost]
+        drafts: dict[Lane, tuple[int, ...]] = {row.lane: () for row in asking}
+        while asking:
+            asking = [row for row, token in zip(asking, self._next(asking, drafts), strict=True)
+                      if token is not None and self._goes_on(row, token, drafts)]  # fmt: skip
+        for lane, proposed in drafts.items():
+            self._followers[lane].has_drafted(proposed)
+        return drafts
+
+    def _next(self, rows: Sequence[Row], drafts: dict[Lane, tuple[int, ...]]) -> list[int | None]:
+        # One token for each row, in one pass.
+        steps = [self._followers[row.lane].next_row(row, drafts[row.lane]) for row in rows]
+        tokens: list[int | None] = []
+        for step, sampled in zip(steps, self.runner.run(steps), strict=True):
+            if sampled.fault is None:
+                self._followers[step.lane].has_run(step)
+            else:
+                self._lost.add(step.lane)
+            tokens.append(sampled.tokens[0] if sampled.tokens else None)
+        return tokens
+
+    def _goes_on(self, row: Row, token: int, drafts: dict[Lane, tuple[int, ...]]) -> bool:
+        if token in self._ends:
+            return False
+        drafts[row.lane] += (token,)
+        return len(drafts[row.lane]) < row.max_proposed
+
+    def drop(self, lanes: Iterable[Lane]) -> None:
+        """These lanes are free."""
+        gone = [lane for lane in lanes if self._followers.pop(lane, None) is not None]
+        self._lost.difference_update(gone)
+        if gone:
+            self.runner.run((), gone)
+
+    def kv_bytes(self) -> int:
+        """Bytes of all keys and values held."""
+        return self.runner.kv_bytes()
+
+
+def check_same_tokenizer(vocabulary: Vocabulary, other: Vocabulary, name: str) -> None:
+    """Raises UnsupportedModel where a token of the draft model `name` means something else to the model."""
+    ours, theirs = vocabulary.tokens(), other.tokens()
+    if ours == theirs:
+        return
+    token = min((n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n)), default=0)
+    raise UnsupportedModel(
+        f"the draft model {name} has another tokenizer than the model: token {token} is {theirs.get(token)!r} to it, "
+        f"{ours.get(token)!r} to the model; use a smaller model of the same family"
+    )

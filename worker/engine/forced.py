@@ -1,0 +1,54 @@
+"""Drafts that come true at a rate of one's choice: for benchmarks of models whose weights are random."""
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+
+from worker.core.ports import Lane, Row
+from worker.engine.speculation import Drafter
+
+
+class ForcedDrafter:
+    """Proposes what is known to come, each token spoiled with a probability of 1 - `rate`.
+
+    `texts`: for whole sources, the whole targets that the model is going to write (recorded without drafts, prompt
+    included). Where `drafter` is given, it makes its passes too, for what they cost; its proposals are not used.
+    """
+
+    def __init__(
+        self,
+        texts: Mapping[tuple[int, ...], tuple[int, ...]],
+        rate: float,
+        *,
+        drafter: Drafter | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._texts = texts
+        self._rate = rate
+        self._drafter = drafter
+        self._dice = random.Random(seed)
+        self._read: dict[Lane, tuple[int, ...]] = {}
+
+    def propose(self, rows: Sequence[Row]) -> dict[Lane, tuple[int, ...]]:
+        """The next tokens of the recorded texts, some of them wrong."""
+        if self._drafter is not None:
+            self._drafter.propose(rows)
+        for row in rows:
+            self._read[row.lane] = self._read.get(row.lane, ()) + row.source
+        return {row.lane: self._coming(row) for row in rows if row.max_proposed}
+
+    def _coming(self, row: Row) -> tuple[int, ...]:
+        start = row.target_start + len(row.target)
+        text = self._texts.get(self._read[row.lane], ())[start : start + row.max_proposed]
+        return tuple(token if self._dice.random() < self._rate else token ^ 1 for token in text)
+
+    def drop(self, lanes: Iterable[Lane]) -> None:
+        """Nothing is kept about these lanes."""
+        gone = tuple(lanes)
+        for lane in gone:
+            self._read.pop(lane, None)
+        if self._drafter is not None:
+            self._drafter.drop(gone)
+
+    def kv_bytes(self) -> int:
+        """Bytes of all keys and values held."""
+        return 0 if self._drafter is None else self._drafter.kv_bytes()
