@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import msgspec
 
-from worker.core.ports import Lane, Row, Sampled
+from worker.core.ports import Lane, Row, Sampled, Vocabulary
 from worker.engine import end_thread
 from worker.engine.loading import load, load_vocabulary
 from worker.engine.runner import Counters, Runner
-from worker.engine.tokens import Vocabulary
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -20,10 +20,24 @@ class Report(msgspec.Struct, frozen=True):
     kv_bytes: int
 
 
+class Passes(Protocol):
+    """What runs plans: a `worker.engine.runner.Runner`."""
+
+    @property
+    def counters(self) -> Counters:
+        """What has been done so far."""
+
+    def kv_bytes(self) -> int:
+        """Bytes of all keys and values held."""
+
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane]) -> tuple[Sampled, ...]:
+        """What was sampled for each row."""
+
+
 class Engine:
     """A model on its thread. `vocabulary` may be used from any thread: it needs no mlx."""
 
-    def __init__(self, thread: ThreadPoolExecutor, runner: Runner, vocabulary: Vocabulary, description: str) -> None:
+    def __init__(self, thread: ThreadPoolExecutor, runner: Passes, vocabulary: Vocabulary, description: str) -> None:
         self._thread = thread
         self._runner = runner
         self.vocabulary = vocabulary

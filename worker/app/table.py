@@ -20,6 +20,7 @@ class Table:
     def __init__(self, num_shards: int) -> None:
         self._num_shards = num_shards
         self._lives: dict[str, Live] = {}
+        self._open: set[str] = set()
         self._numbers = itertools.count()
         self._unpublished: dict[str, Live] = {}  # changed since there was last nothing to publish
         self._unplanned: dict[str, Live] = {}  # changed since they last wanted no pass
@@ -44,6 +45,7 @@ class Table:
     def _changed(self, live: Live) -> None:
         if self._lives.get(live.session_id) is live:  # else it has been forgotten while its entries were applied
             self._unpublished[live.session_id] = self._unplanned[live.session_id] = live
+            (self._open.add if live.is_open else self._open.discard)(live.session_id)
 
     def forget(self, session_id: str) -> None:
         """The session is not held any more, its lanes are to be freed."""
@@ -51,6 +53,7 @@ class Table:
         if live is not None:
             self._unpublished.pop(session_id, None)
             self._unplanned.pop(session_id, None)
+            self._open.discard(session_id)
             self._dropped |= live.all_lanes()
 
     def keep_shards(self, shards: Iterable[int]) -> list[str]:
@@ -70,7 +73,7 @@ class Table:
     @property
     def num_open(self) -> int:
         """Sessions that have been created and are not closed."""
-        return sum(live.is_open for live in self._lives.values())
+        return len(self._open)
 
     def commits(self) -> list[Commit]:
         """What is to be published and saved of each session."""

@@ -15,7 +15,7 @@ Examples:
   decalage bench stream
   decalage bench decode --shape smollm2-135m --json"""
 
-_NAMES: Final = ("decode", "stream", "train")
+_NAMES: Final = ("decode", "stream", "train", "transport")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

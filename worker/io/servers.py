@@ -87,8 +87,11 @@ class RedisServer:
 
     kind: BrokerKind = "redis-server"
 
-    def __init__(self, path: Path) -> None:
-        """Raises OSError if it does not run, or does not answer in time; its own output goes to our standard error."""
+    def __init__(self, path: Path, *, is_quiet: bool = False) -> None:
+        """Raises OSError if it does not run, or does not answer in time.
+
+        What it says goes to our standard error, unless `is_quiet`.
+        """
         self._directory = tempfile.TemporaryDirectory(prefix="decalage-broker-")
         port = _free_port()
         self.url = f"redis://{HOST}:{port}/0"
@@ -97,7 +100,8 @@ class RedisServer:
             host=HOST, port=port, socket_timeout=5, retry=Retry(NoBackoff(), 0), decode_responses=True
         )
         try:
-            self._process = subprocess.Popen(_command(path, port, self._directory.name), stdout=sys.stderr.fileno())
+            said = subprocess.DEVNULL if is_quiet else sys.stderr.fileno()
+            self._process = subprocess.Popen(_command(path, port, self._directory.name), stdout=said)
         except OSError:
             self._directory.cleanup()
             raise

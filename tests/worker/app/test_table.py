@@ -63,6 +63,7 @@ def test_who_has_not_changed_has_nothing_to_say(moves: list[object], max_rows: i
                 world.table.forget("a")
             case (str(name), event):
                 world.say(name, event)  # type: ignore[arg-type]
+        assert world.table.num_open == sum(live.is_open for live in world.table)
         expected = [commit for live in world.table if (commit := live.commit()) is not None]
         found = world.table.commits()
         assert sorted(found, key=repr) == sorted(expected, key=repr)

@@ -1,0 +1,58 @@
+"""`decalage bench transport`: what Redis and the worker cost, without a model."""
+
+import argparse
+from typing import Any, Final
+
+from worker.commands import arguments, output
+
+HELP: Final = "delay and throughput from append to append, with an engine that answers at once"
+EXAMPLES: Final = """\
+A real redis-server, started for this, and a worker of its own process: the service that serves, with its bells, scripts
+and engine thread; only the model is missing. A load is SESSIONSxWORDS, the words of each session in a second.
+
+Examples:
+  decalage bench transport
+  decalage bench transport --load 500x2.5 2000x1 --seconds 20 --json
+  decalage bench transport --load --commits 256"""
+LOADS: Final = ((500, 2.5), (2000, 1.0))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The parser knows the options of `decalage bench transport`."""
+    parser.add_argument(
+        "--load", type=_load, nargs="*", default=list(LOADS), metavar="NxW", help="(default: 500x2.5 2000x1)"
+    )
+    parser.add_argument("--seconds", type=arguments.whole(1), default=10, metavar="S", help="of each (default: 10)")
+    parser.add_argument(
+        "--commits", type=arguments.whole(0), default=64, metavar="N", help="in a pipeline, 0: none (default: 64)"
+    )
+    arguments.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0, once the figures are printed."""
+    output.silence_libraries()
+    with output.busy("Measuring"):
+        from worker.commands import bench_transport_loop as loop
+        from worker.commands.bench_transport_load import Load
+
+        loads = [Load(sessions, words_per_s) for sessions, words_per_s in args.load]
+        report: Any = loop.measure(loads, args.seconds, args.commits)
+    if args.json:
+        from msgspec import to_builtins
+
+        output.print_json_line(to_builtins(report))
+        return 0
+    loop.show(report)
+    return 0
+
+
+def _load(text: str) -> tuple[int, float]:
+    sessions, _, words_per_s = text.partition("x")
+    try:
+        load = int(sessions), float(words_per_s)
+    except ValueError:
+        load = 0, 0.0
+    if not (1 <= load[0] <= 100_000 and 0 < load[1] <= 1000):
+        raise argparse.ArgumentTypeError(f"expected SESSIONSxWORDS_A_SECOND like 500x2.5, got {text!r}")
+    return load

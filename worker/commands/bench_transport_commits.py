@@ -1,0 +1,87 @@
+"""How many commits a second: the script that publishes a word, many sessions in one pipeline."""
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from redis.asyncio import Redis
+
+from protocol import OutputTextDelta, encode, target_key
+from protocol.keys import EVENT_FIELD
+from worker.commands.bench_transport_load import connected
+from worker.core.replay import Progress
+from worker.io.store import Checkpoint, Commit, Store
+
+_PER_TURN: Final = 20  # ticks of ours, then as many of the baseline, and so on: noise hits both
+
+
+class Commits(msgspec.Struct, frozen=True):
+    """Words published a second by one connection, so many sessions in one pipeline."""
+
+    per_tick: int
+    commits_per_s: float  # fence, entry, checkpoint, expiry: one script
+    xadds_per_s: float  # the entry alone
+    redis_us: float  # CPU time of Redis for one commit
+
+
+async def commit_speed(url: str, per_tick: int, seconds: float) -> Commits:
+    """Measured for so many seconds."""
+    async with connected(url) as redis:
+        store, names = Store(redis), [f"commit-{i}" for i in range(per_tick)]
+        epochs = [opened[0] for opened in await store.open(names) if not isinstance(opened, Exception)]
+        ours_s = theirs_s = cpu_s = 0.0
+        seq, end_s = 0, time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            before_s = await _cpu_s(redis)
+            for _ in range(_PER_TURN):
+                seq += 1
+                ours_s += await _ours(store, names, epochs, seq)
+            cpu_s += await _cpu_s(redis) - before_s
+            for n in range(seq - _PER_TURN, seq):
+                theirs_s += await _theirs(redis, names, n + 1)
+    total = seq * per_tick
+    return Commits(per_tick, round(total / ours_s), round(total / theirs_s), round(1e6 * cpu_s / total, 1))
+
+
+async def _ours(store: Store, names: Sequence[str], epochs: Sequence[int], seq: int) -> float:
+    point = Checkpoint(status="open", cursor=f"1700000000000-{seq}", source_seq=seq, progress=_progress(seq))
+    commits = [Commit(name, epoch, (_word(seq),), point) for name, epoch in zip(names, epochs, strict=True)]
+    start_s = time.perf_counter()
+    failures = await store.commit(commits)
+    spent_s = time.perf_counter() - start_s
+    for failure in filter(None, failures):
+        raise failure
+    return spent_s
+
+
+async def _theirs(redis: Redis, names: Sequence[str], seq: int) -> float:
+    start_s = time.perf_counter()
+    pipe = redis.pipeline(transaction=False)
+    for name in names:
+        pipe.xadd(target_key(f"plain-{name}"), {EVENT_FIELD: encode(_word(seq))}, id=f"{seq}-0")
+    await pipe.execute()
+    return time.perf_counter() - start_s
+
+
+async def _cpu_s(redis: Redis) -> float:
+    info = await redis.info("cpu")
+    return float(info["used_cpu_user"] + info["used_cpu_sys"])
+
+
+def _progress(seq: int) -> Progress:
+    return Progress(seq=seq, words=seq, target_words=seq, created_ms=1_700_000_000_000)
+
+
+def _word(seq: int) -> OutputTextDelta:
+    return OutputTextDelta(
+        seq=seq,
+        segment=0,
+        index=seq,
+        word="maison",
+        text=" maison",
+        tokens=(1234, 567),
+        source_words_read=seq,
+        elapsed_ms=1234,
+        delay_ms=12,
+    )

@@ -1,0 +1,183 @@
+"""Words through Redis and a worker without a model, beside words through Redis alone; and commits a second."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from statistics import quantiles
+from subprocess import PIPE, Popen
+from typing import Any, Final
+
+import msgspec
+from redis.asyncio import Redis
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from worker.commands import bench_machine
+from worker.commands.bench_transport_commits import Commits, commit_speed
+from worker.commands.bench_transport_load import WATCHED, Load, Plain, Served, connected, delays_ms
+from worker.commands.faults import CommandError
+from worker.io.servers import RedisServer, find_redis_servers
+
+_START_LIMIT_S: Final = 60.0
+
+
+class Point(msgspec.Struct, frozen=True):
+    """One load. Delays are from before the append of a source word to after the read of its target word."""
+
+    sessions: int
+    words_per_s: float  # of all sessions, published
+    p50_ms: float
+    p99_ms: float
+    plain_p50_ms: float  # the same words, written to a stream and read from it
+    plain_p99_ms: float
+    num_delays: int
+    worker_cpu: float  # of one core
+    redis_cpu: float
+
+
+class Transport(msgspec.Struct, frozen=True):
+    """All points of one run on one machine."""
+
+    redis_version: str
+    seconds: float
+    machine: dict[str, Any]
+    points: tuple[Point, ...]
+    commits: Commits | None
+
+
+class _Worker:
+    """The worker's process."""
+
+    def __init__(self, url: str) -> None:
+        command = [sys.executable, "-m", "worker.commands.bench_transport_worker", url]
+        self._process = Popen(command, stdin=PIPE, stdout=PIPE, text=True)
+        if self._line() != "ready":
+            raise CommandError("the benchmark's worker did not start; what it said is above", code="internal_error")
+
+    def _line(self) -> str:
+        return self._process.stdout.readline().strip() if self._process.stdout else ""
+
+    def report(self) -> tuple[float, int]:
+        """Its CPU seconds, and the words that it has published."""
+        if self._process.stdin is not None:
+            print("report", file=self._process.stdin, flush=True)
+        cpu_s, words = self._line().split()
+        return float(cpu_s), int(words)
+
+    def stop(self) -> None:
+        """It has drained and ended."""
+        self._process.communicate()
+
+
+def measure(loads: Sequence[Load], seconds: float, commits: int) -> Transport:
+    """Each load for so many seconds, on a Redis and a worker of its own; then `commits` a tick (0: none)."""
+    machine = bench_machine.facts()
+    points, version = [], ""
+    for load in loads:
+        with _redis() as server:
+            points.append(asyncio.run(_point(server.url, load, seconds)))
+    with _redis() as server:
+        version = server.version
+        speed = asyncio.run(commit_speed(server.url, commits, seconds)) if commits else None
+    return Transport(version, seconds, machine, tuple(points), speed)
+
+
+@contextmanager
+def _redis() -> Iterator[RedisServer]:
+    paths = find_redis_servers()
+    if not paths:
+        raise CommandError("this benchmark needs a real redis-server: pip install 'decalage[broker]' brings one")
+    server = RedisServer(paths[0], is_quiet=True)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+async def _point(url: str, load: Load, seconds: float) -> Point:
+    plain = await delays_ms(url, load, seconds, Plain())
+    worker = _Worker(url)
+    try:
+        async with connected(url) as redis:
+            await _create(redis, load)
+            start_s, cpus = time.monotonic(), (worker.report()[0], await _redis_cpu_s(redis))
+            delays = await delays_ms(url, load, seconds, Served())
+            words = worker.report()[1]
+            spent_s = time.monotonic() - start_s
+            worker_cpu, redis_cpu = worker.report()[0] - cpus[0], await _redis_cpu_s(redis) - cpus[1]
+    finally:
+        worker.stop()
+    p50_ms, p99_ms = _percentiles(delays)
+    plain_p50_ms, plain_p99_ms = _percentiles(plain)
+    return Point(
+        sessions=load.sessions,
+        words_per_s=round(words / spent_s, 1),
+        p50_ms=p50_ms,
+        p99_ms=p99_ms,
+        plain_p50_ms=plain_p50_ms,
+        plain_p99_ms=plain_p99_ms,
+        num_delays=len(delays),
+        worker_cpu=round(worker_cpu / spent_s, 3),
+        redis_cpu=round(redis_cpu / spent_s, 3),
+    )
+
+
+async def _create(redis: Redis, load: Load) -> None:
+    # All sessions are open; nobody waits for the first ones while the last ones come.
+    pipe = redis.pipeline(transaction=False)
+    for session in range(load.sessions):
+        Served().create(pipe, session)
+    await pipe.execute()
+    async with asyncio.timeout(_START_LIMIT_S):
+        for session in range(load.sessions):
+            await redis.xread({Served().key(session): "0-0"}, block=round(1000 * _START_LIMIT_S / 20))
+
+
+async def _redis_cpu_s(redis: Redis) -> float:
+    info = await redis.info("cpu")
+    return float(info["used_cpu_user"] + info["used_cpu_sys"])
+
+
+def _percentiles(values: Sequence[float]) -> tuple[float, float]:
+    hundredths = quantiles(values, n=100, method="inclusive")
+    return round(hundredths[49], 3), round(hundredths[98], 3)
+
+
+def show(report: Transport) -> None:
+    """All of it on stdout."""
+    console = Console(highlight=False)
+    console.print(Text("Words through Redis and a worker whose engine answers at once"))
+    if report.points:
+        console.print(_points(report))
+    for line in (*_notes(report), *bench_machine.lines(report.machine)):
+        console.print(Text(line, style="dim"), soft_wrap=True)
+
+
+def _points(report: Transport) -> Table:
+    table = Table()
+    for name in ("sessions", "words/s", "p50 ms", "p99 ms", "plain 50", "plain 99", "worker", "redis"):
+        table.add_column(name, justify="right")
+    for point in report.points:
+        delays = (point.p50_ms, point.p99_ms, point.plain_p50_ms, point.plain_p99_ms)
+        table.add_row(
+            f"{point.sessions:,}",
+            f"{point.words_per_s:,.0f}",
+            *(f"{delay:,.1f}" for delay in delays),
+            f"{point.worker_cpu:.0%}",
+            f"{point.redis_cpu:.0%}",
+        )
+    return table
+
+
+def _notes(report: Transport) -> Iterator[str]:
+    yield "From the append of a source word to the read of its target word; plain: written to a stream, read from it."
+    yield f"Words of {WATCHED} of the sessions are read back. Worker and redis: of one core."
+    if (commits := report.commits) is not None:
+        yield (
+            f"Commits, {commits.per_tick} in a pipeline: {commits.commits_per_s:,} a second, {commits.redis_us:.0f} µs "
+            f"of Redis each; plain appends: {commits.xadds_per_s:,} a second."
+        )
+    yield f"redis-server {report.redis_version} on this machine, {report.seconds:g} s for each figure."

@@ -1,0 +1,67 @@
+"""An engine that answers at once: its translation of a sentence is the sentence. What remains is the transport."""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from protocol import Limits, Session, WaitK
+from worker.app.engine import Engine
+from worker.core.ports import Lane, Prompt, Row, Sampled
+from worker.engine.runner import Counters
+
+_EOS, _TAG, _END, _START = range(4)
+_LONGEST: Final = 1_000_000
+SESSION: Final = Session(policy=WaitK(k=1), limits=Limits(max_tokens_per_word=1))
+"""The options of a session whose words come back one by one: read a word, write a word."""
+
+
+def null_engine() -> Engine:
+    """An engine on a thread of its own, as a model would have it. Source words are numbers, each one token."""
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+    return Engine(thread, _Echo(), _Numbers(), "null engine")
+
+
+class _Numbers:
+    """Words that are numbers, from 4 on: a word's token is the number."""
+
+    eos_tokens = frozenset({_EOS})
+
+    def prompt(self, session: Session) -> Prompt:
+        return Prompt(
+            source=(_TAG,), end=(_END,), target=(_START,), max_source_tokens=_LONGEST, max_target_tokens=_LONGEST
+        )
+
+    def encode_word(self, word: str, previous: str) -> tuple[int, ...]:
+        return (int(word),)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return " ".join(str(token) for token in tokens)
+
+
+class _Echo:
+    """A lane holds its source tokens; the target token after n words is source word n."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self._lanes: dict[Lane, list[int]] = {}
+
+    def kv_bytes(self) -> int:
+        return 0
+
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane]) -> tuple[Sampled, ...]:
+        for lane in dropped:
+            self._lanes.pop(lane, None)
+        self.counters.passes += 1
+        self.counters.forwards += len(rows)
+        return tuple(self._row(row) for row in rows)
+
+    def _row(self, row: Row) -> Sampled:
+        source = self._lanes.setdefault(row.lane, [])
+        source.extend(row.source)
+        if not row.target:
+            return Sampled()
+        # The prompts of both sides are one token long, so a word has the same place in source and target.
+        first = row.target_start + len(row.target) - row.num_drafts
+        heard = source[first : first + row.num_drafts + 1]
+        answer = [_EOS if token == _END else token for token in heard]
+        return Sampled(tokens=tuple(answer + [_EOS] * (row.num_drafts + 1 - len(answer))))

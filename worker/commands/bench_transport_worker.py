@@ -1,0 +1,32 @@
+"""The worker of `decalage bench transport`, a process of its own. Its argument is the URL of a Redis.
+
+It says `ready`, answers each line on its standard input with its CPU seconds and its published words, and ends with it.
+"""
+
+import asyncio
+import sys
+import time
+
+from worker.app.config import Settings
+from worker.app.service import Service
+from worker.commands.bench_transport_null import null_engine
+from worker.io import logs
+from worker.io.metrics import Metrics
+
+
+async def _serve(url: str) -> None:
+    engine, metrics = null_engine(), Metrics()
+    service = Service(Settings(max_sessions=100_000), engine, metrics, url)
+    serving = asyncio.create_task(service.run())
+    print("ready", flush=True)
+    while await asyncio.to_thread(sys.stdin.readline):
+        words = metrics.registry.get_sample_value("decalage_target_words_total")
+        print(time.process_time(), int(words or 0), flush=True)
+    service.stop()
+    await serving
+    engine.stop()
+
+
+if __name__ == "__main__":
+    logs.configure("error")
+    asyncio.run(_serve(sys.argv[1]))
