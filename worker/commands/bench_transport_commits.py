@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from protocol import OutputTextDelta, encode, target_key
 from protocol.keys import EVENT_FIELD
 from worker.commands.bench_transport_load import connected
-from worker.core.replay import Progress
+from worker.core.replay import Progress, Written
 from worker.io.store import Checkpoint, Commit, Store
 
 _PER_TURN: Final = 20  # ticks of ours, then as many of the baseline, and so on: noise hits both
@@ -70,7 +70,20 @@ async def _cpu_s(redis: Redis) -> float:
 
 
 def _progress(seq: int) -> Progress:
-    return Progress(seq=seq, words=seq, target_words=seq, created_ms=1_700_000_000_000)
+    # As in the middle of a sentence of twenty words.
+    written = Written(
+        target=tuple(range(1000, 1014)),
+        sights=tuple(range(3, 17)),
+        num_read=17,
+        draft=(1234,),
+        tentative=(),
+        word_begin=14,
+        previous_begin=13,
+        hold=0,
+        lags=tuple(range(3, 13)),
+        text=" maison" * 10,
+    )
+    return Progress(seq=seq, written=written, source_words=seq, target_words=seq, created_ms=1_700_000_000_000)
 
 
 def _word(seq: int) -> OutputTextDelta:
