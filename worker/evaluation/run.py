@@ -20,10 +20,9 @@ from protocol import (
     SessionClosed,
     SessionCreate,
 )
+from worker.core import scheduler, words
 from worker.core import session as sessions
-from worker.core import words
 from worker.core.ports import Lane, Vocabulary
-from worker.core.scheduler import Budget, plan
 from worker.core.state import State, lanes
 from worker.evaluation import defaults
 from worker.evaluation.corpus import Sentence
@@ -170,7 +169,7 @@ class _Hall:
         """One pass for all talks; those that it finished have left."""
         states = {name: talk.state for name, talk in self.talks.items()}
         self._held = self._needed()
-        tick = plan(states, Budget(max_rows=len(states)))
+        tick = scheduler.plan(states, scheduler.Budget(max_rows=len(states)))
         sampled = self._engine.run(tick.rows)
         now_s = self._clock_s()
         for name, row, tokens in zip(tick.sessions, tick.rows, sampled, strict=True):

@@ -1,6 +1,7 @@
 """What a benchmark ran on: facts for `--json`, and the lines under its table."""
 
 import os
+import platform
 from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
@@ -8,14 +9,14 @@ from typing import Any
 from worker.commands import check_machine
 
 
-def facts() -> dict[str, Any]:
+def machine_facts() -> dict[str, Any]:
     """Device, cores, memory, BLAS, versions, and the load by whatever ran before."""
     load = round(os.getloadavg()[0], 1)
-    versions = {name: metadata.version(name) for name in ("mlx", "mlx-lm")}
+    versions = {"Python": platform.python_version()} | {name: metadata.version(name) for name in ("mlx", "mlx-lm")}
     return {**check_machine.device().facts, **check_machine.blas().facts, "versions": versions, "load": load}
 
 
-def lines(machine: dict[str, Any]) -> Iterator[str]:
+def machine_lines(machine: dict[str, Any]) -> Iterator[str]:
     """For people."""
     library = f" with {machine['library']}" if machine["library"] else ""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())

@@ -11,13 +11,11 @@ from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from worker.commands import bench_machine
-from worker.commands.bench_transport_commits import Commits, commit_speed
-from worker.commands.bench_transport_load import WATCHED, Load, Plain, Served, connected, delays_ms
+from worker.commands.bench.machine import machine_facts
+from worker.commands.bench.page import Page, Sheet
+from worker.commands.bench.transport_commits import Commits, commit_speed
+from worker.commands.bench.transport_load import WATCHED, Load, Plain, Served, connected, delays_ms
 from worker.commands.faults import CommandError
 from worker.io.servers import RedisServer, find_redis_servers
 
@@ -52,7 +50,7 @@ class _Worker:
     """The worker's process."""
 
     def __init__(self, url: str) -> None:
-        command = [sys.executable, "-m", "worker.commands.bench_transport_worker", url]
+        command = [sys.executable, "-m", "worker.commands.bench.transport_worker", url]
         self._process = Popen(command, stdin=PIPE, stdout=PIPE, text=True)
         if self._line() != "ready":
             raise CommandError("the benchmark's worker did not start; what it said is above", code="internal_error")
@@ -74,7 +72,7 @@ class _Worker:
 
 def measure(loads: Sequence[Load], seconds: float, commits: int) -> Transport:
     """Each load for so many seconds, on a Redis and a worker of its own; then `commits` a tick (0: none)."""
-    machine = bench_machine.facts()
+    machine = machine_facts()
     points, version = [], ""
     for load in loads:
         with _redis() as server:
@@ -146,30 +144,22 @@ def _percentiles(values: Sequence[float]) -> tuple[float, float]:
     return round(hundredths[49], 3), round(hundredths[98], 3)
 
 
-def show(report: Transport) -> None:
-    """All of it on stdout."""
-    console = Console(highlight=False)
-    console.print(Text("Words through Redis and a worker whose engine answers at once"))
-    if report.points:
-        console.print(_points(report))
-    for line in (*_notes(report), *bench_machine.lines(report.machine)):
-        console.print(Text(line, style="dim"), soft_wrap=True)
+def page(report: Transport) -> Page:
+    """How it looks."""
+    columns = ("sessions", "words/s", "p50 ms", "p99 ms", "plain 50", "plain 99", "worker", "redis")
+    sheets = (Sheet(columns, tuple(map(_cells, report.points))),) if report.points else ()
+    return Page("Words through Redis and a worker whose engine answers at once", sheets, tuple(_notes(report)))
 
 
-def _points(report: Transport) -> Table:
-    table = Table()
-    for name in ("sessions", "words/s", "p50 ms", "p99 ms", "plain 50", "plain 99", "worker", "redis"):
-        table.add_column(name, justify="right")
-    for point in report.points:
-        delays = (point.p50_ms, point.p99_ms, point.plain_p50_ms, point.plain_p99_ms)
-        table.add_row(
-            f"{point.sessions:,}",
-            f"{point.words_per_s:,.0f}",
-            *(f"{delay:,.1f}" for delay in delays),
-            f"{point.worker_cpu:.0%}",
-            f"{point.redis_cpu:.0%}",
-        )
-    return table
+def _cells(point: Point) -> tuple[str, ...]:
+    delays = (point.p50_ms, point.p99_ms, point.plain_p50_ms, point.plain_p99_ms)
+    return (
+        f"{point.sessions:,}",
+        f"{point.words_per_s:,.0f}",
+        *(f"{delay:,.1f}" for delay in delays),
+        f"{point.worker_cpu:.0%}",
+        f"{point.redis_cpu:.0%}",
+    )
 
 
 def _notes(report: Transport) -> Iterator[str]:

@@ -26,7 +26,7 @@ from protocol import (
     target_key,
 )
 from protocol.keys import BELL_FIELD, EVENT_FIELD
-from worker.commands.bench_transport_null import SESSION
+from worker.commands.bench.transport_null import SESSION
 
 WATCHED: Final = 64
 """So many sessions are read back; a reader of all of them would be measured instead of the worker."""

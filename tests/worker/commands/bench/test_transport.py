@@ -11,8 +11,8 @@ from protocol import (
     SessionCreate,
 )
 from tests.worker.commands.conftest import Decalage
-from worker.commands.bench_transport_load import Load
-from worker.commands.bench_transport_null import SESSION, null_engine
+from worker.commands.bench.transport_load import Load
+from worker.commands.bench.transport_null import SESSION, null_engine
 from worker.core import scheduler
 from worker.core import session as machine
 from worker.core.state import State

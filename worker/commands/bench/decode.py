@@ -3,7 +3,9 @@
 import argparse
 from typing import Final
 
-from worker.commands import arguments, output
+from worker.commands import arguments
+from worker.commands.bench import options
+from worker.commands.bench.page import finish, starting
 
 HELP: Final = "tokens a second of pure decoding at 1 to 64 sessions, beside mlx-lm's batched decoding"
 ROWS: Final = (1, 2, 4, 8, 16, 32, 64)
@@ -13,34 +15,23 @@ prompts of the same length with its own batch cache, in turns with ours.
 
 Examples:
   decalage bench decode
-  decalage bench decode --shape smollm2-135m --rows 1 8 32 --steps 10"""
+  decalage bench decode --shape smollm2-135m --rows 1 8 32 --steps 10 --plot decode.png"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The parser knows the options of `decalage bench decode`."""
     whole = arguments.whole
-    arguments.add_model(parser)
-    parser.add_argument(
-        "--shape",
-        choices=("qwen2.5-0.5b", "smollm2-135m"),
-        help="random weights of this shape in place of --model",
-    )
+    options.add_model(parser)
     parser.add_argument("--rows", type=whole(1, 512), nargs="+", default=list(ROWS), metavar="N", help="sessions")
     parser.add_argument("--source", type=whole(1), default=32, metavar="N", help="source tokens (default: 32)")
     parser.add_argument("--steps", type=whole(1), default=32, metavar="N", help="tokens measured (default: 32)")
-    arguments.add_json(parser)
+    options.add_results(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """0, once the figures are printed."""
-    output.silence_libraries()
-    with output.busy("Starting the engine"):
-        from worker.commands import bench_decode_loop as loop
-    report = loop.measure(args.shape or args.model, args.rows, args.source, args.steps)
-    if args.json:
-        from msgspec import to_builtins
-
-        output.print_json_line(to_builtins(report))
-        return 0
-    loop.show(report)
-    return 0
+    with starting(args):
+        from worker.commands.bench import decode_loop as loop
+        from worker.commands.bench.models import load
+    report = loop.measure(*load(args.model, args.shape), args.rows, loop.Workload(args.source, args.steps))
+    return finish(args, report, loop.page(report))

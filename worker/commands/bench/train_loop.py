@@ -1,6 +1,5 @@
 """Training steps of the trainer and, where PyTorch is installed, of an equal loop of its own, in turns."""
 
-import sys
 from collections.abc import Sequence
 from importlib import metadata
 from importlib.util import find_spec
@@ -12,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from worker.commands import bench_machine
-from worker.commands.bench_train_work import Workload, random_pairs
+from worker.commands.bench.machine import machine_facts
+from worker.commands.bench.progress import progress
+from worker.commands.bench.train_work import Workload, random_pairs
 from worker.commands.faults import CommandError
 from worker.engine.model import StreamingModel
 from worker.training.batches import MULTIPLE, Place
@@ -30,7 +28,7 @@ from worker.training.recipe import Recipe
 from worker.training.start import architecture, check_shape, random_model
 
 if TYPE_CHECKING:
-    from worker.commands.bench_train_torch import TorchLoop
+    from worker.commands.bench.train_torch import TorchLoop
 
 _WAIT_K = 3
 _TOLERANCE = 1e-3  # nats, between the losses of the first batch
@@ -72,7 +70,7 @@ def measure(workload: Workload) -> Speeds:
     Raises CommandError where the loops do not compute the same, TrainingError for a shape that no model can have.
     """
     check_shape(workload.shape)
-    machine = bench_machine.facts()
+    machine = machine_facts()
     keep_memory()  # of the whole process, so for both
     plan = Recipe(
         (), (), workload.steps + 1, wait_k=(_WAIT_K,), tokens_per_batch=workload.tokens_per_batch, shape=workload.shape
@@ -132,14 +130,14 @@ class _Ours:
 def _torch_loop(plan: Recipe, model: StreamingModel) -> "TorchLoop | None":
     if find_spec("torch") is None:
         return None
-    from worker.commands.bench_train_torch import TorchLoop
+    from worker.commands.bench.train_torch import TorchLoop
 
     return TorchLoop(plan, {name: np.array(array) for name, array in weights_of(model.inner).items()})
 
 
 def _in_turns(ours: _Ours, theirs: "TorchLoop | None", steps: int) -> list[tuple[Step, Step | None]]:
     rounds: list[tuple[Step, Step | None]] = []
-    with _progress() as bar:
+    with progress() as bar:
         task = bar.add_task("training steps", total=steps)
         for chosen in islice(ours.batches(), steps):
             mine = ours.step(chosen)
@@ -169,8 +167,3 @@ def _speed(library: str, steps: Sequence[Step]) -> Speed:
         step_ms=round(1000 * median(step.spent_s for step in measured), 1),
         first_loss=steps[0].loss,
     )
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())

@@ -9,7 +9,7 @@ import time
 
 from worker.app.config import Settings
 from worker.app.service import Service
-from worker.commands.bench_transport_null import null_engine
+from worker.commands.bench.transport_null import null_engine
 from worker.io import logs
 from worker.io.metrics import Metrics
 

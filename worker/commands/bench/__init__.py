@@ -1,5 +1,5 @@
-"""`decalage bench`: how fast this machine is at something. Every benchmark is a module `bench_NAME`, made like a
-command's.
+"""`decalage bench`: how fast this machine is at something. Every benchmark is a module here, made like a command's,
+with what it measures in a module `…_loop`, which may import what is slow.
 """
 
 import argparse
@@ -13,16 +13,17 @@ EXAMPLES: Final = """\
 
 Examples:
   decalage bench stream
+  decalage bench mixed --plot speakers.png
   decalage bench decode --shape smollm2-135m --json"""
 
-_NAMES: Final = ("decode", "stream", "train", "transport")
+_NAMES: Final = ("decode", "stream", "turns", "reprompt", "mixed", "train", "transport")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The parser knows all benchmarks and the options of each."""
     parts = parser.add_subparsers(title="benchmarks", prog=parser.prog, metavar="WHAT", required=True)
     for name in _NAMES:
-        bench = importlib.import_module(f"worker.commands.bench_{name}")
+        bench = importlib.import_module(f"worker.commands.bench.{name}")
         part = parts.add_parser(
             name,
             help=bench.HELP,

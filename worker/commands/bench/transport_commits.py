@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from protocol import OutputTextDelta, encode, target_key
 from protocol.keys import EVENT_FIELD
-from worker.commands.bench_transport_load import connected
+from worker.commands.bench.transport_load import connected
 from worker.core.replay import Progress, Written
 from worker.io.store import Checkpoint, Commit, Store
 

@@ -1,9 +1,10 @@
 """`decalage bench transport`: what Redis and the worker cost, without a model."""
 
 import argparse
-from typing import Any, Final
+from typing import Final
 
 from worker.commands import arguments, output
+from worker.commands.bench.page import finish, starting
 
 HELP: Final = "delay and throughput from append to append, with an engine that answers at once"
 EXAMPLES: Final = """\
@@ -31,20 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0, once the figures are printed."""
-    output.silence_libraries()
+    with starting(args):
+        from worker.commands.bench import transport_loop as loop
+        from worker.commands.bench.transport_load import Load
+    loads = [Load(sessions, words_per_s) for sessions, words_per_s in args.load]
     with output.busy("Measuring"):
-        from worker.commands import bench_transport_loop as loop
-        from worker.commands.bench_transport_load import Load
-
-        loads = [Load(sessions, words_per_s) for sessions, words_per_s in args.load]
-        report: Any = loop.measure(loads, args.seconds, args.commits)
-    if args.json:
-        from msgspec import to_builtins
-
-        output.print_json_line(to_builtins(report))
-        return 0
-    loop.show(report)
-    return 0
+        report = loop.measure(loads, args.seconds, args.commits)
+    return finish(args, report, loop.page(report))
 
 
 def _load(text: str) -> tuple[int, float]:

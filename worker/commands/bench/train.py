@@ -3,7 +3,8 @@
 import argparse
 from typing import Final
 
-from worker.commands import arguments, output
+from worker.commands import arguments
+from worker.commands.bench.page import finish, starting
 
 HELP: Final = "tokens a second of full training steps, beside PyTorch where it is installed"
 EXAMPLES: Final = """\
@@ -32,19 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0, once the figures are printed, with a baseline or without."""
-    output.silence_libraries()
-    with output.busy("Starting the engine"):
-        from worker.commands.bench_train_loop import measure
-        from worker.commands.bench_train_work import Workload
+    with starting(args):
+        from worker.commands.bench.train_loop import measure
+        from worker.commands.bench.train_table import page
+        from worker.commands.bench.train_work import Workload
         from worker.training.recipe import Shape
     shape = Shape(args.hidden, args.layers, args.heads, args.mlp, args.vocab)
     speeds = measure(Workload(shape, args.tokens_per_batch, args.length, args.steps))
-    if args.json:
-        from msgspec import to_builtins
-
-        output.print_json_line(to_builtins(speeds))
-        return 0
-    from worker.commands.bench_train_table import show
-
-    show(speeds)
-    return 0
+    return finish(args, speeds, page(speeds))

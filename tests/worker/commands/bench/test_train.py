@@ -1,19 +1,17 @@
-"""`decalage bench` and `decalage bench train`."""
+"""`decalage bench train`."""
 
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.worker.commands.conftest import Decalage
-from worker.commands import bench_train_loop as loop
-from worker.commands.bench_model import SHAPES, random_model
-from worker.commands.bench_train_loop import Speed, Speeds, Step, check_equal, measure
-from worker.commands.bench_train_table import show
-from worker.commands.bench_train_work import Workload, random_pairs
+from worker.commands.bench import train_loop as loop
+from worker.commands.bench.page import show
+from worker.commands.bench.train_loop import Speed, Speeds, Step, check_equal, measure
+from worker.commands.bench.train_table import page
+from worker.commands.bench.train_work import Workload, random_pairs
 from worker.commands.faults import CommandError
 from worker.training.recipe import Recipe, Shape
 
@@ -39,21 +37,6 @@ MACHINE = {
 def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if PyTorch were not installed."""
     monkeypatch.setitem(sys.modules, "torch", None)
-
-
-def test_the_help_tells_the_benchmarks(decalage: Decalage) -> None:
-    """And each of them has its own."""
-    assert "train" in decalage("bench", "--help").out
-    assert decalage("bench", "train", "--help").out.startswith("usage: decalage bench train [options]\n")
-
-
-@pytest.mark.parametrize("wrong", [[], ["tea"], ["train", "--steps", "0"], ["train", "--hiden", "3"]])
-def test_usage_errors(wrong: list[str], decalage: Decalage) -> None:
-    """No benchmark, an unknown one or a wrong option is one line and exit status 2."""
-    ran = decalage("bench", *wrong)
-    assert ran.status == 2
-    assert ran.err.startswith("decalage: error: ")
-    assert ran.err.count("\n") == 1
 
 
 @pytest.mark.usefixtures("without_torch")
@@ -124,7 +107,7 @@ def test_the_first_step_is_not_measured() -> None:
 @pytest.mark.parametrize(("theirs", "ratio"), [(THEIRS, 2.0), (None, None)])
 def test_the_table(theirs: Speed | None, ratio: float | None, capsys: pytest.CaptureFixture[str]) -> None:
     """A row for each loop, the ratio and the machine, within 80 columns."""
-    show(Speeds(TINY, 8_300_000, MACHINE, OURS, theirs, ratio))
+    show(page(Speeds(TINY, 8_300_000, MACHINE, OURS, theirs, ratio)), MACHINE)
     out = capsys.readouterr().out
     assert "2,000" in out
     assert "CPU, 2 cores, 100 GFLOP/s in fp32 with libfast.so" in out
@@ -135,7 +118,7 @@ def test_the_table(theirs: Speed | None, ratio: float | None, capsys: pytest.Cap
 @pytest.mark.parametrize(("load", "is_busy"), [(0.9, False), (3.2, True)])
 def test_a_busy_machine_is_told(load: float, is_busy: bool, capsys: pytest.CaptureFixture[str]) -> None:
     """Figures from a machine with other work are no figures of it."""
-    show(Speeds(TINY, 8_300_000, {**MACHINE, "load": load}, OURS, None, None))
+    show(page(Speeds(TINY, 8_300_000, MACHINE, OURS, None, None)), {**MACHINE, "load": load})
     assert (f"The machine was busy before (load {load})" in capsys.readouterr().out) is is_busy
 
 
@@ -150,43 +133,3 @@ def test_random_pairs() -> None:
         assert len(pair.predicts) == len(pair.target) - 1
         assert max(pair.source.max(), pair.target.max()) < TINY.shape.vocabulary
         assert np.array_equal(pair.source, again[i].source)
-
-
-def test_a_fast_blas_is_loaded_before_mlx() -> None:
-    """As everywhere, or the figures would be of mlx's own."""
-    program = "import sys, worker.commands.bench_train_loop; names = list(sys.modules); "
-    program += "print(names.index('worker.engine.blas') < names.index('mlx.core'))"
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert ran.stdout == "True\n"
-
-
-@pytest.mark.usefixtures("with_model")
-def test_streaming_by_number_of_sessions(decalage: Decalage, tmp_path: Path) -> None:
-    """Forwards a word stay the same however many share a pass, passes a word fall; words a second have a baseline."""
-    text = tmp_path / "talk.txt"
-    text.write_text("I do not know where he lives.\nThank you.\n")
-    options = ("bench", "stream", "--sessions", "1", "4", "--text", str(text))
-    one, four = decalage(*options, "--json").json["points"]
-    assert (one["sessions"], four["sessions"], one["speedup"]) == (1, 4, 1.0)
-    assert one["forwards_per_word"] == one["passes_per_word"] == four["forwards_per_word"]
-    assert four["passes_per_word"] < one["passes_per_word"] / 2
-    assert one["padding"] == 0 < four["padding"] < 1
-    assert four["words_per_s"] > 0
-    assert "forwards" in decalage(*options).out
-
-
-@pytest.mark.usefixtures("with_model")
-def test_decoding_by_number_of_sessions(decalage: Decalage) -> None:
-    """Each number of sessions has mlx-lm's speed in the same run beside ours."""
-    options = ("bench", "decode", "--rows", "1", "3", "--steps", "2", "--source", "4")
-    report = decalage(*options, "--json").json
-    assert [point["rows"] for point in report["points"]] == [1, 3]
-    for point in report["points"]:
-        assert point["ratio"] == pytest.approx(point["tokens_per_s"] / point["mlx_lm_tokens_per_s"], rel=0.01)
-    assert "mlx-lm" in decalage(*options).out
-
-
-def test_shapes_are_random_models() -> None:
-    """A shape has its parameters, in the architecture that it is known for."""
-    assert {SHAPES[name]["model_type"] for name in SHAPES} == {"qwen2", "llama"}
-    assert random_model("smollm2-135m").num_parameters == 134_515_008

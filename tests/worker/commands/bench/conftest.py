@@ -1,0 +1,24 @@
+"""Fixtures for the benchmarks: a short text, and a shape whose random weights are quickly made."""
+
+from pathlib import Path
+
+import pytest
+
+from worker.commands.bench import models
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    """A file with two sentences."""
+    path = tmp_path / "talk.txt"
+    path.write_text("I do not know where he lives.\nThank you.\n")
+    return str(path)
+
+
+@pytest.fixture
+def tiny_shape(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A shape that is a small one for now, with as many tokens as the shipped model."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24, "vocab_size": 8_000}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    monkeypatch.setitem(models.ARCHITECTURES, "smollm2-135m", models.ARCHITECTURES["smollm2-135m"] | sizes | heads)
+    return "smollm2-135m"

@@ -1,0 +1,35 @@
+"""Engines that compute like one model and write like another."""
+
+from collections.abc import Iterable, Sequence
+
+from worker.commands.bench.forced import Forced
+from worker.core.ports import Draw, Lane, Row, Sampled
+
+ROWS = [Row((i, 0), (5,), (5,), 0, 0, Draw()) for i in range(2)]
+
+
+class Fixed:
+    """Samples what it is made with, and notes what it was asked for."""
+
+    def __init__(self, *sampled: Sampled) -> None:
+        self.sampled = sampled
+        self.asked: list[tuple[Sequence[Row], tuple[Lane, ...]]] = []
+
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
+        """That."""
+        self.asked.append((rows, tuple(dropped)))
+        return self.sampled
+
+
+def test_the_teacher_tells() -> None:
+    """Both get the same rows, and the same lanes to drop, also from what can be gone through only once."""
+    engine, teacher = Fixed(Sampled((1,)), Sampled((2,))), Fixed(Sampled((3,)), Sampled((4,)))
+    assert Forced(engine, teacher).run(ROWS, iter([(7, 0)])) == [Sampled((3,)), Sampled((4,))]
+    assert engine.asked == teacher.asked == [(ROWS, ((7, 0),))]
+
+
+def test_a_fault_of_the_engine_is_not_hidden() -> None:
+    """It ends its row, whatever the teacher says."""
+    broken = Sampled(fault="no memory")
+    engine, teacher = Fixed(Sampled((1,)), broken), Fixed(Sampled((3,)), Sampled((4,)))
+    assert Forced(engine, teacher).run(ROWS) == [Sampled((3,)), broken]

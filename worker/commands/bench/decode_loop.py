@@ -1,0 +1,143 @@
+"""Sessions that write a token a tick through our runner and through mlx-lm's batch cache, in turns."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import mlx.core as mx
+import msgspec
+from mlx_lm.models.cache import BatchKVCache
+
+from worker.commands.bench import stages
+from worker.commands.bench.machine import machine_facts
+from worker.commands.bench.models import Subject, bare_runner
+from worker.commands.bench.page import Page, Plot, Sheet
+from worker.commands.bench.progress import tracked
+from worker.commands.bench.stages import Stopwatch
+from worker.core.ports import Draw, Row
+from worker.engine.model import StreamingModel
+
+_ROUNDS = 3  # of all steps, ours and theirs by turns; the first tokens of each are not measured
+_TOKEN = 5  # what is read: speed does not depend on it
+
+
+class Workload(msgspec.Struct, frozen=True):
+    """What every session does."""
+
+    source_tokens: int
+    steps: int  # tokens measured
+
+
+class Point(msgspec.Struct, frozen=True):
+    """So many sessions."""
+
+    rows: int
+    tokens_per_s: float  # of all of them, median over the rounds
+    mlx_lm_tokens_per_s: float
+    ratio: float  # ours to mlx-lm's
+    speedup: float  # ours to ours with the first number of sessions
+    stages_ms: dict[str, float]  # of a pass
+
+
+class Decoding(msgspec.Struct, frozen=True):
+    """All points of one run on one machine."""
+
+    model: Subject
+    workload: Workload
+    machine: dict[str, Any]
+    points: tuple[Point, ...]
+
+
+def measure(model: StreamingModel, subject: Subject, rows: Sequence[int], workload: Workload) -> Decoding:
+    """The speeds for each number of sessions."""
+    machine = machine_facts()
+    points: list[Point] = []
+    for number in tracked(rows, "numbers of sessions"):
+        point = _point(model, number, workload)
+        first = points[0].tokens_per_s if points else point.tokens_per_s
+        points.append(msgspec.structs.replace(point, speedup=round(point.tokens_per_s / first, 2)))
+    return Decoding(subject, workload, machine, tuple(points))
+
+
+def _point(model: StreamingModel, number: int, workload: Workload) -> Point:
+    ours, theirs, tokens = [], [], number * workload.steps
+    for _ in range(_ROUNDS):
+        ours.append(tokens / _timed(_ours(model, number, workload), workload.steps))
+        theirs.append(tokens / _timed(_theirs(model, number, workload), workload.steps))
+    watch = Stopwatch()
+    _timed(_ours(model, number, workload), workload.steps, watch)
+    mine, other = median(ours), median(theirs)
+    return Point(number, round(mine, 1), round(other, 1), round(mine / other, 3), 1.0, watch.ms_a_pass())
+
+
+def _timed(ticks: Iterator[None], steps: int, watch: Stopwatch | None = None) -> float:
+    for _ in range(2):  # the source, and a token that builds what the others find
+        next(ticks)
+    start_s = perf_counter()
+    for _ in range(steps):
+        with watch.watching() if watch else nullcontext():
+            next(ticks)
+    return perf_counter() - start_s
+
+
+def _ours(model: StreamingModel, number: int, workload: Workload) -> Iterator[None]:
+    runner = bare_runner(model)
+    lanes = [(i, 0) for i in range(number)]
+    source = (_TOKEN,) * workload.source_tokens
+    sampled = runner.run([Row(lane, source, (_TOKEN,), 0, 0, Draw()) for lane in lanes])
+    yield
+    written = 1
+    while True:
+        tokens = [each.tokens for each in sampled]
+        sampled = runner.run(
+            [Row(lane, (), last, written, 0, Draw()) for lane, last in zip(lanes, tokens, strict=True)]
+        )
+        written += 1
+        yield
+
+
+def _theirs(model: StreamingModel, number: int, workload: Workload) -> Iterator[None]:
+    run: Callable[..., mx.array] = model.inner
+    caches = [BatchKVCache([0] * number) for _ in range(model.num_layers)]
+    tokens = mx.full((number, workload.source_tokens + 1), _TOKEN)
+    while True:
+        tokens = mx.argmax(run(tokens, cache=caches)[:, -1:], axis=-1)
+        tokens.tolist()  # as a server would: each token goes to its client
+        yield
+
+
+def page(report: Decoding) -> Page:
+    """How it looks."""
+    rows = [
+        (
+            str(point.rows),
+            f"{point.tokens_per_s:,.0f}",
+            f"{point.mlx_lm_tokens_per_s:,.0f}",
+            f"{point.ratio:.2f}",
+            f"{point.speedup:.1f}×",
+        )
+        for point in report.points
+    ]
+    steps = report.workload.steps
+    return Page(
+        title=f"Decoding with {report.model}, {report.workload.source_tokens} source tokens",
+        sheets=(
+            Sheet(("sessions", "tokens/s", "mlx-lm", "ratio", "speed-up"), tuple(rows)),
+            stages.sheet("sessions", {point.rows: point.stages_ms for point in report.points}),
+        ),
+        notes=(
+            f"Tokens a second of all sessions, medians of {_ROUNDS} rounds of {steps} tokens each, in turns.",
+            stages.NOTE,
+        ),
+        plot=Plot(
+            x="sessions",
+            y="tokens/s, all sessions together",
+            lines={
+                "Decalage": tuple((point.rows, point.tokens_per_s) for point in report.points),
+                "mlx-lm, batched": tuple((point.rows, point.mlx_lm_tokens_per_s) for point in report.points),
+            },
+            has_log_x=True,
+        ),
+    )

@@ -1,0 +1,36 @@
+"""Engines that compute like one model and write like another: what random weights need to serve real text."""
+
+from collections.abc import Iterable, Sequence
+from time import perf_counter
+
+from worker.core.ports import Lane, Row, Sampled
+from worker.library.running import Engine
+
+
+class Forced:
+    """Every pass is run by `engine`, but what it samples is told by `teacher`: the words, and so which drafts are kept,
+    are the teacher's, at the engine's cost.
+    """
+
+    def __init__(self, engine: Engine, teacher: Engine) -> None:
+        self._engine = engine
+        self._teacher = teacher
+        self._teacher_s = 0.0
+
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
+        """What the teacher sampled for each row, or the engine's fault; the dropped lanes are free in both."""
+        gone = tuple(dropped)
+        told = self._told(rows, gone)
+        done = self._engine.run(rows, gone)
+        return [mine if mine.fault is not None else other for mine, other in zip(done, told, strict=True)]
+
+    def clock_s(self) -> float:
+        """Seconds that have passed, those of the teacher left out."""
+        return perf_counter() - self._teacher_s
+
+    def _told(self, rows: Sequence[Row], gone: tuple[Lane, ...]) -> Sequence[Sampled]:
+        start_s = perf_counter()
+        try:
+            return self._teacher.run(rows, gone)
+        finally:
+            self._teacher_s += perf_counter() - start_s

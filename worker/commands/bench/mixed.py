@@ -1,0 +1,45 @@
+"""`decalage bench mixed`: how many people may speak at once before their words come late?"""
+
+import argparse
+from typing import Final
+
+from worker.commands import arguments
+from worker.commands.bench import options
+from worker.commands.bench.page import finish, starting
+
+HELP: Final = "how many people may speak at once before their words come late"
+EXAMPLES: Final = """\
+Speakers come by chance, each speaks the talk once at a steady pace, and the next one takes the place; so their number
+stays, and no two are in step. A word's delay is from the moment that the last word it waited for was spoken. Computing
+takes the time it takes, waiting for speakers is skipped. The baseline gives every session a pass of its own.
+
+Examples:
+  decalage bench mixed
+  decalage bench mixed --seconds 60 --plot speakers.png
+  decalage bench mixed --speakers 10 50 --seed 2 --json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The parser knows the options of `decalage bench mixed`."""
+    whole, number = arguments.whole, arguments.number
+    options.add_model(parser)
+    options.add_session(parser)
+    add = parser.add_argument
+    add("--speakers", type=whole(1), nargs="+", metavar="N", help="these numbers, in place of looking for the largest")
+    add("--seconds", type=number(1), default=20.0, metavar="S", help="of speech, for each number (default: 20)")
+    add("--limit-ms", type=number(0, is_open=True), default=300.0, metavar="MS", help="of p95 (default: 300)")
+    add("--pace", type=number(0, is_open=True), default=2.5, metavar="W", help="words/s of a speaker (default: 2.5)")
+    add("--seed", type=whole(0), default=0, metavar="S", help="of who speaks when (default: 0)")
+    options.add_results(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0, once the figures are printed."""
+    sentences = options.read_text(args)
+    with starting(args):
+        from worker.commands.bench import mixed_loop as loop
+        from worker.commands.bench.models import rig
+    workload = loop.Workload(args.seconds, args.pace, args.limit_ms, args.seed)
+    rig_ = rig(args.model, args.shape)
+    report = loop.measure(loop.Floor(rig_, options.session(args), sentences, workload), args.speakers)
+    return finish(args, report, loop.page(report))

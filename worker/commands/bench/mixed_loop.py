@@ -1,0 +1,200 @@
+"""Speakers on a clock: their words into sessions as they come, and passes as fast as they go."""
+
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+import msgspec
+
+from protocol import InputTextAppend, InputTextFinalize, Session, SessionClose, policy_name
+from worker.commands import output
+from worker.commands.bench.machine import machine_facts
+from worker.commands.bench.models import Rig, Subject
+from worker.commands.bench.page import Page, Plot, Sheet
+from worker.commands.bench.room import Room
+from worker.commands.bench.speech import Heard, SkippingClock, speech
+from worker.commands.faults import CommandError
+from worker.commands.talk import Words
+from worker.core.scheduler import Budget
+
+_MOST = 4096  # speakers: beyond, nobody looks
+
+
+class Workload(msgspec.Struct, frozen=True):
+    """How the speakers speak, and what they may expect."""
+
+    seconds: float
+    pace: float  # words a second of each
+    limit_ms: float  # that 95 % of the delays are to be below
+    seed: int
+
+
+class Point(msgspec.Struct, frozen=True):
+    """So many speakers."""
+
+    speakers: int
+    words: int  # written
+    p50_ms: float
+    p95_ms: float
+    rows_per_pass: float
+    busy: float  # part of the time that was spent computing; above 1, the words pile up
+
+
+class Serving(msgspec.Struct, frozen=True):
+    """One way to serve."""
+
+    most_speakers: int  # of the numbers measured, the largest up to which the limit was kept; 0: not even the first
+    points: tuple[Point, ...]
+
+
+class Mixed(msgspec.Struct, frozen=True):
+    """One run on one machine."""
+
+    model: Subject
+    policy: str
+    workload: Workload
+    machine: dict[str, Any]
+    together: Serving
+    alone: Serving  # the baseline: one session a pass
+
+
+class Floor(msgspec.Struct, frozen=True):
+    """Where speakers are served: the model, what sessions are like, what is said and how."""
+
+    rig: Rig
+    session: Session
+    sentences: Sequence[Words]
+    workload: Workload
+
+
+def measure(floor: Floor, numbers: Sequence[int] | None) -> Mixed:
+    """The delays for these numbers of speakers; None: for those on the way to the largest that keeps the limit."""
+    machine = machine_facts()
+    return Mixed(
+        model=floor.rig.subject,
+        policy=policy_name(floor.session.policy),
+        workload=floor.workload,
+        machine=machine,
+        together=_serving(floor, Budget(), numbers),
+        alone=_serving(floor, Budget(max_rows=1), numbers),
+    )
+
+
+def _serving(floor: Floor, budget: Budget, numbers: Sequence[int] | None) -> Serving:
+    points: dict[int, Point] = {}
+
+    def keeps_limit(number: int) -> bool:
+        with output.busy(f"{number} speakers, up to {budget.max_rows} sessions a pass"):
+            points[number] = _point(floor, budget, number)
+        return points[number].p95_ms < floor.workload.limit_ms
+
+    if numbers is None:
+        most = largest(keeps_limit, _MOST)
+    else:
+        late = [number for number in sorted(set(numbers)) if not keeps_limit(number)]
+        most = max((number for number in points if number < min(late, default=_MOST + 1)), default=0)
+    return Serving(most, tuple(points[number] for number in sorted(points)))
+
+
+def largest(holds: Callable[[int], bool], maximum: int) -> int:
+    """A number that it holds for, within a tenth of the first for which it does not; 0 where it does not for 1.
+
+    It is asked O(log) times: for numbers twice as large each, then between the last two.
+
+    >>> largest(lambda number: number <= 6, 100), largest(lambda number: False, 100), largest(lambda number: True, 4)
+    (6, 0, 4)
+    """
+    low, high = 0, 1
+    while high <= maximum and holds(high):
+        low, high = high, 2 * high
+    high = min(high, maximum + 1)
+    while high - low > max(1, low // 10):
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _point(floor: Floor, budget: Budget, number: int) -> Point:
+    workload, counters = floor.workload, floor.rig.runner.counters
+    room, passes, forwards = Room(floor.rig, budget), counters.passes, counters.forwards
+    clock = SkippingClock(floor.rig.clock_s)
+    delays_ms: list[int] = []
+    coming = speech(number, floor.sentences, workload.pace, workload.seed)
+    following = next(coming)
+    while True:  # what was said is all written, however late: the words that wait are those that count
+        while following.at_s <= min(clock.now_s(), workload.seconds):
+            _hear(room, floor.session, following)
+            following = next(coming)
+        written = room.tick(clock.now_ms)
+        if written is not None:
+            delays_ms += [word.delay_ms for _, word in written]
+        elif following.at_s > workload.seconds:
+            break
+        else:
+            clock.skip_to(following.at_s)
+    spent_s = clock.now_s() - clock.skipped_s
+    room.close()
+    if not delays_ms:
+        raise CommandError(f"nothing was written in {workload.seconds:g} s of speech; give --seconds more of them")
+    delays_ms.sort()
+    return Point(
+        speakers=number,
+        words=len(delays_ms),
+        p50_ms=median(delays_ms),
+        p95_ms=delays_ms[int(0.95 * (len(delays_ms) - 1))],
+        rows_per_pass=round((counters.forwards - forwards) / max(1, counters.passes - passes), 2),
+        busy=round(spent_s / workload.seconds, 3),
+    )
+
+
+def _hear(room: Room, session: Session, heard: Heard) -> None:
+    now_ms = int(1000 * heard.at_s)
+    if heard.talk not in room.states:
+        room.open(heard.talk, session, now_ms)
+    room.hear(heard.talk, InputTextAppend(text=heard.word), now_ms)
+    if heard.ends_sentence:
+        room.hear(heard.talk, InputTextFinalize(), now_ms)
+    if heard.ends_talk:
+        room.hear(heard.talk, SessionClose(), now_ms)
+
+
+def page(report: Mixed) -> Page:
+    """How it looks."""
+    workload, together, alone = report.workload, report.together, report.alone
+    return Page(
+        title=f"Speakers of {workload.pace:g} words/s with {report.model}, {report.policy}",
+        sheets=(_sheet("All sessions in one pass", together), _sheet("Baseline: each session a pass", alone)),
+        notes=(
+            f"p95 below {workload.limit_ms:g} ms: up to {together.most_speakers} speakers at once; a pass for each "
+            f"session: up to {alone.most_speakers}.",
+            "Delay of a target word behind the last source word it waited for. Waiting is skipped; Redis is left out.",
+            f"{workload.seconds:g} s of speech for each number of speakers, seed {workload.seed}.",
+        ),
+        plot=Plot(
+            x="speakers at once",
+            y="delay of a word (ms)",
+            lines={
+                "p95, one pass for all": tuple((point.speakers, point.p95_ms) for point in together.points),
+                "p50, one pass for all": tuple((point.speakers, point.p50_ms) for point in together.points),
+                "p95, a pass for each": tuple((point.speakers, point.p95_ms) for point in alone.points),
+            },
+            level=("limit", workload.limit_ms),
+            has_log_x=True,
+            has_log_y=True,
+        ),
+    )
+
+
+def _sheet(title: str, serving: Serving) -> Sheet:
+    rows = [
+        (
+            str(point.speakers),
+            f"{point.p50_ms:,.0f}",
+            f"{point.p95_ms:,.0f}",
+            f"{point.words:,}",
+            f"{point.rows_per_pass:.1f}",
+            f"{point.busy:.0%}",
+        )
+        for point in serving.points
+    ]
+    return Sheet(("speakers", "p50 ms", "p95 ms", "words", "rows a pass", "busy"), tuple(rows), title=title)

@@ -1,0 +1,120 @@
+"""Models for benchmarks: real ones, and random weights of well-known shapes."""
+
+from collections.abc import Callable
+from importlib import import_module
+from time import perf_counter
+from typing import Any, Final, NamedTuple
+
+import mlx.core as mx
+import msgspec
+
+from worker.commands import translation
+from worker.commands.bench.forced import Forced
+from worker.engine.loading import DEFAULT_MODEL
+from worker.engine.model import StreamingModel
+from worker.engine.runner import Runner
+from worker.library.running import Engine, runner_of
+
+ARCHITECTURES: Final[dict[str, dict[str, Any]]] = {
+    "qwen2.5-0.5b": {
+        "model_type": "qwen2",
+        "hidden_size": 896,
+        "num_hidden_layers": 24,
+        "intermediate_size": 4864,
+        "num_attention_heads": 14,
+        "num_key_value_heads": 2,
+        "vocab_size": 151_936,
+        "rope_theta": 1_000_000.0,
+    },
+    "smollm2-135m": {
+        "model_type": "llama",
+        "hidden_size": 576,
+        "num_hidden_layers": 30,
+        "intermediate_size": 1536,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "vocab_size": 49_152,
+        "rope_theta": 100_000.0,
+    },
+}
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """Which model was measured."""
+
+    name: str
+    num_parameters: int
+    dtype: str
+    weights: str  # trained or random
+
+    def __str__(self) -> str:
+        kind = ", random weights" if self.weights == "random" else ""
+        return f"{self.name} ({self.num_parameters / 1e6:.1f} M parameters, {self.dtype}{kind})"
+
+
+class Rig(NamedTuple):
+    """A model that is ready to be measured on real text: rows go to `engine`."""
+
+    subject: Subject
+    runner: Runner  # counts what they cost
+    author: Runner  # whose words are written: counts which drafts are kept
+    engine: Engine
+    vocabulary: Any
+    clock_s: Callable[[], float]
+
+
+class AnyTokens:
+    """A vocabulary where every token may come anywhere: speed does not depend on which one comes."""
+
+    def word_starts(self, size: int) -> mx.array:
+        """All (V,) bool."""
+        return mx.ones(size, mx.bool_)
+
+    def forbidden(self, size: int) -> mx.array:
+        """None (V,) bool."""
+        return mx.zeros(size, mx.bool_)
+
+
+def random_model(shape: str) -> StreamingModel:
+    """Random weights of that shape; the same ones each time."""
+    module = import_module(f"mlx_lm.models.{ARCHITECTURES[shape]['model_type']}")
+    mx.random.seed(0)
+    config = {
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": True,
+        "max_position_embeddings": 32_768,
+        **ARCHITECTURES[shape],
+    }
+    inner = module.Model(module.ModelArgs.from_dict(config))
+    mx.eval(inner.parameters())
+    return StreamingModel(inner, name=shape)
+
+
+def load(name: str, shape: str | None) -> tuple[StreamingModel, Subject]:
+    """The model of that name or, where a shape is given, random weights of it. Raises EngineError."""
+    model = translation.load_model(name).engine if shape is None else random_model(shape)
+    return model, _subject(model, name, shape)
+
+
+def bare_runner(model: StreamingModel) -> Runner:
+    """A runner that any token of the model will do for."""
+    return Runner(model, AnyTokens())
+
+
+def rig(name: str, shape: str | None) -> Rig:
+    """A model for text. Random weights get the words, the tokens and the kept drafts of the shipped model, whose own
+    time does not count. Raises EngineError.
+    """
+    loaded = translation.load_model(name if shape is None else DEFAULT_MODEL)
+    vocabulary, runner = loaded.vocabulary, runner_of(loaded.engine, loaded.vocabulary)
+    if shape is None:
+        return Rig(_subject(loaded.engine, name, None), runner, runner, runner, vocabulary, perf_counter)
+    model = random_model(shape)
+    measured = Runner(model, vocabulary)
+    forced = Forced(measured, teacher=runner)
+    return Rig(_subject(model, name, shape), measured, runner, forced, vocabulary, forced.clock_s)
+
+
+def _subject(model: StreamingModel, name: str, shape: str | None) -> Subject:
+    dtype = str(model.dtype).removeprefix("mlx.core.")
+    return Subject(shape or name, model.num_parameters, dtype, "random" if shape else "trained")

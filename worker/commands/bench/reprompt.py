@@ -1,0 +1,42 @@
+"""`decalage bench reprompt`: what the dual cache saves against prompting again with the whole text for every word."""
+
+import argparse
+from typing import Final
+
+from worker.commands import arguments
+from worker.commands.bench import options
+from worker.commands.bench.page import finish, starting
+
+HELP: Final = "cost of a word, beside prompting again with the whole text for every word"
+AT: Final = (10, 30, 100, 300, 500, 1000)
+EXAMPLES: Final = """\
+One segment grows by a word at a time; at some lengths, the next target words are measured. The baseline does what a
+chat model without a dual cache must: mlx-lm fills a fresh cache with prompt, source and target so far, then decodes the
+word. Both write the same: the model's own translation of the sentences, one behind the other, and as many of its drafts
+are kept as were then. So a text may be longer than any segment the model was made for, at its true cost.
+
+Examples:
+  decalage bench reprompt
+  decalage bench reprompt --shape qwen2.5-0.5b --at 10 100 500 --words 4 --plot reprompt.png"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The parser knows the options of `decalage bench reprompt`."""
+    whole = arguments.whole
+    options.add_model(parser)
+    options.add_session(parser)
+    add = parser.add_argument
+    add("--at", type=whole(1, 10_000), nargs="+", default=list(AT), metavar="N", help="source words read (10 to 1000)")
+    add("--words", type=whole(1), default=8, metavar="N", help="measured at each of them (default: 8)")
+    options.add_results(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0, once the figures are printed."""
+    sentences = options.read_text(args)
+    with starting(args):
+        from worker.commands.bench import reprompt_loop as loop
+        from worker.commands.bench.models import rig
+    session = options.session(args)
+    report = loop.measure(rig(args.model, args.shape), session, sentences, loop.Workload(tuple(args.at), args.words))
+    return finish(args, report, loop.page(report))

@@ -1,0 +1,229 @@
+"""One segment that grows, its words by the dual cache and by prompting again, at several lengths."""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, cycle, islice, pairwise
+from statistics import fmean
+from time import perf_counter
+from typing import Any
+
+import mlx.core as mx
+import msgspec
+from mlx_lm.models.cache import make_prompt_cache
+
+from protocol import InputTextAppend, Session, WaitK, policy_name
+from worker.commands.bench.machine import machine_facts
+from worker.commands.bench.models import Rig, Subject
+from worker.commands.bench.page import Page, Plot, Sheet
+from worker.commands.bench.progress import tracked
+from worker.commands.bench.room import Room
+from worker.commands.bench.script import PLAIN, Recorded, Script, Unlimited, record
+from worker.commands.faults import CommandError
+from worker.commands.talk import Words
+from worker.core.ports import Draw, Lane, Row, Sampled
+from worker.core.scheduler import Budget
+from worker.engine.model import StreamingModel
+from worker.engine.runner import Runner
+
+_CHUNK_TOKENS = Budget().max_source_tokens
+_PREFILL_TOKENS = 2048  # as mlx-lm's own generation has it
+
+
+class Workload(msgspec.Struct, frozen=True):
+    """Where it is measured."""
+
+    source_words: tuple[int, ...]
+    words: int  # measured at each of them
+
+
+class Point(msgspec.Struct, frozen=True):
+    """So many source words read."""
+
+    source_words: int
+    tokens: int  # prompt, source and target so far
+    dual_ms: float  # a target word, mean
+    reprompt_ms: float
+    ratio: float
+    passes_per_word: float  # of the dual cache
+    is_beyond: bool  # longer than the segments that the model was made for
+
+
+class Reprompting(msgspec.Struct, frozen=True):
+    """All points of one run on one machine."""
+
+    model: Subject
+    policy: str
+    workload: Workload
+    max_segment_words: int | None  # the longest that the model was trained for; None: not known
+    machine: dict[str, Any]
+    points: tuple[Point, ...]
+
+
+def measure(rig: Rig, session: Session, sentences: Sequence[Words], workload: Workload) -> Reprompting:
+    """The cost of a word at each length."""
+    if min(workload.source_words) < _lag(session):
+        raise CommandError(f"expected --at of at least k = {_lag(session)} words, got {min(workload.source_words)}")
+    machine, recorded = machine_facts(), record(rig, session, sentences)
+    limit = rig.vocabulary.prompt(session).max_segment_words
+    text = tuple(islice(cycle(chain.from_iterable(sentences)), max(workload.source_words) + workload.words))
+    talk = _Talk(rig, session, text, recorded)
+    points = [_point(talk, number, workload.words) for number in tracked(sorted(set(workload.source_words)), "lengths")]
+    return Reprompting(rig.subject, policy_name(session.policy), workload, limit, machine, tuple(points))
+
+
+class _Rehearsed:
+    """An engine that writes what the script says. Up to `perform`, it only notes what its lane would hold."""
+
+    def __init__(self, runner: Runner, script: Script) -> None:
+        self._runner, self._script = runner, script
+        self._source: tuple[int, ...] = ()
+        self._target: tuple[int, ...] = ()
+        self._is_live = False
+
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
+        told = self._script.run(rows)
+        if self._is_live:
+            done = self._runner.run(rows, dropped)
+            return [mine if mine.fault is not None else other for mine, other in zip(done, told, strict=True)]
+        for row in rows:
+            self._source += row.source
+            self._target = self._target[: row.target_start] + row.target
+        return told
+
+    def perform(self, lane: Lane) -> None:
+        """The lane holds what was noted, and from now on everything is computed."""
+        for start in range(0, len(self._source), _CHUNK_TOKENS):
+            self._runner.run([_row(lane, self._source[start : start + _CHUNK_TOKENS], (), 0)])
+        for start in range(0, len(self._target), _CHUNK_TOKENS):
+            self._runner.run([_row(lane, (), self._target[start : start + _CHUNK_TOKENS], start)])
+        self._is_live = True
+
+
+def _row(lane: Lane, source: tuple[int, ...], target: tuple[int, ...], target_start: int) -> Row:
+    return Row(lane, source, target, target_start, 0, Draw())
+
+
+class _Talk(msgspec.Struct, frozen=True):
+    """One segment: what is said, and what is written of it."""
+
+    rig: Rig
+    session: Session
+    text: Words
+    recorded: Recorded
+
+
+def _point(talk: _Talk, number: int, num_words: int) -> Point:
+    dual_ms, passes = _dual(talk, number, num_words)
+    prompts = [_prompt(talk, number + i) for i in range(1, num_words + 1)]
+    again_ms = [_reprompted_ms(talk.rig.runner.model, *prompt) for prompt in prompts]
+    limit = talk.rig.vocabulary.prompt(talk.session).max_segment_words
+    mine, other = fmean(dual_ms), fmean(again_ms)
+    return Point(
+        source_words=number,
+        tokens=len(prompts[0][0]),
+        dual_ms=round(mine, 3),
+        reprompt_ms=round(other, 3),
+        ratio=round(other / mine, 2),
+        passes_per_word=round(passes / len(dual_ms), 3),
+        is_beyond=limit is not None and number > limit,
+    )
+
+
+def _dual(talk: _Talk, number: int, num_words: int) -> tuple[list[float], int]:
+    """Milliseconds of each word written behind `number` source words, and the passes of all."""
+    rig, vocabulary = talk.rig, Unlimited(talk.rig.vocabulary)
+    engine = _Rehearsed(rig.runner, _script(talk, number + num_words))
+    room = Room(rig._replace(engine=engine, vocabulary=vocabulary), PLAIN)
+    room.open("text", talk.session)
+    _say(room, talk.text[:number])
+    engine.perform(room.states["text"].segments[0].lane)
+    passes, spent_ms = rig.runner.counters.passes, []
+    for word in talk.text[number : number + num_words]:
+        start_s = perf_counter()
+        written = _say(room, [word])
+        spent_ms += [1000 * (perf_counter() - start_s) / written] * written
+    passes = rig.runner.counters.passes - passes
+    room.close()
+    return spent_ms, passes
+
+
+def _say(room: Room, words: Words | list[str]) -> int:
+    """The words are heard, and what there is to write of them is written: so many words."""
+    room.hear("text", InputTextAppend(text=" ".join(words)))
+    written = 0
+    while (found := room.tick()) is not None:
+        written += len(found)
+    return written
+
+
+def _script(talk: _Talk, number: int) -> Script:
+    vocabulary = talk.rig.vocabulary
+    return Script(talk.recorded, number + 1, vocabulary.prompt(talk.session), vocabulary)
+
+
+def _prompt(talk: _Talk, number: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """All that is known when a target word is written behind `number` source words, and its tokens."""
+    vocabulary, prompt = talk.rig.vocabulary, talk.rig.vocabulary.prompt(talk.session)
+    heard = pairwise(("", *talk.text[:number]))
+    source = [token for before, word in heard for token in vocabulary.encode_word(word, before)]
+    *written, word = _script(talk, number).each[: number - _lag(talk.session) + 1]
+    target = chain.from_iterable(written)
+    return (*prompt.source, *source, *prompt.end, *prompt.target, *target), word
+
+
+def _lag(session: Session) -> int:
+    return session.policy.k if isinstance(session.policy, WaitK) else 0
+
+
+def _reprompted_ms(model: StreamingModel, tokens: Sequence[int], word: Sequence[int]) -> float:
+    run: Callable[..., mx.array] = model.inner
+    start_s = perf_counter()
+    cache, fed = make_prompt_cache(model.inner), 0
+    while fed < len(tokens) - 1:
+        chunk = tokens[fed : min(fed + _PREFILL_TOKENS, len(tokens) - 1)]
+        run(mx.array([chunk]), cache=cache)
+        mx.eval([layer.state for layer in cache])  # the head is not computed: nobody asks for these logits
+        fed += len(chunk)
+    for token in (tokens[-1], *word):  # what follows the word's last token tells that it has ended
+        mx.argmax(run(mx.array([[token]]), cache=cache)[:, -1], axis=-1).item()
+    return 1000 * (perf_counter() - start_s)
+
+
+def page(report: Reprompting) -> Page:
+    """How it looks."""
+    rows = [
+        (
+            f"{point.source_words:,}{'*' if point.is_beyond else ''}",
+            f"{point.tokens:,}",
+            f"{point.passes_per_word:.2f}",
+            f"{point.dual_ms:,.1f}",
+            f"{point.reprompt_ms:,.1f}",
+            f"{point.ratio:,.1f}×",
+        )
+        for point in report.points
+    ]
+    columns = ("source words", "tokens", "passes", "dual cache, ms", "re-prompting, ms", "ratio")
+    limit = report.max_segment_words
+    notes = [
+        f"Cost of a target word, mean of the same {report.workload.words}; tokens: prompt, source and target so far.",
+        "Re-prompting fills a fresh cache with all of them for every word, by mlx-lm, with the same weights.",
+    ]
+    if limit is not None and any(point.is_beyond for point in report.points):
+        notes.append(
+            f"* Longer than the {limit} words that this model takes in a segment: the cost is real, the words are "
+            "those that it wrote of single sentences."
+        )
+    return Page(
+        title=f"A word behind a long text with {report.model}, {report.policy}",
+        sheets=(Sheet(columns, tuple(rows)),),
+        notes=tuple(notes),
+        plot=Plot(
+            x="source words read",
+            y="cost of a target word (ms)",
+            lines={
+                "dual cache": tuple((point.source_words, point.dual_ms) for point in report.points),
+                "re-prompting": tuple((point.source_words, point.reprompt_ms) for point in report.points),
+            },
+            has_log_x=True,
+            has_log_y=True,
+        ),
+    )

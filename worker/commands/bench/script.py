@@ -1,0 +1,108 @@
+"""A translation known by heart: what a model wrote of some sentences, for texts that are longer than it could take."""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain, cycle, islice, pairwise
+from typing import Any
+
+from msgspec.structs import replace
+
+from protocol import InputTextAppend, InputTextFinalize, Session
+from worker.commands.bench.models import Rig
+from worker.commands.bench.room import Room
+from worker.commands.talk import Words
+from worker.core.ports import Lane, Prompt, Row, Sampled
+from worker.core.scheduler import Budget
+from worker.library.running import Engine
+
+PLAIN = Budget(max_draft_tokens=0)
+"""Without guesses from the text: where that comes again and again, they would all come true."""
+
+
+class Recorded:
+    """What was written: words, and for each draft that was fed, in order, whether it was kept."""
+
+    def __init__(self, words: Sequence[str], kept: Sequence[bool]) -> None:
+        self.words, self.kept = words, kept
+
+
+class _Recorder:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.kept: list[bool] = []
+
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
+        sampled = self._engine.run(rows, dropped)
+        self.kept += [each.tokens[:1] == row.drafts[:1] for row, each in zip(rows, sampled, strict=True) if row.drafts]
+        return sampled
+
+
+def record(rig: Rig, session: Session, sentences: Sequence[Words]) -> Recorded:
+    """What the rig's author writes of the sentences, each a segment."""
+    recorder = _Recorder(rig.author)
+    room = Room(rig._replace(engine=recorder), PLAIN)
+    room.open("record", session)
+    words: list[str] = []
+    for sentence in sentences:
+        room.hear("record", InputTextAppend(text=" ".join(sentence)))
+        room.hear("record", InputTextFinalize())
+    while (written := room.tick()) is not None:
+        words += [word.word for _, word in written]
+    room.close()
+    return Recorded(words, recorder.kept or [True])
+
+
+class Script:
+    """An engine for one lane that writes what was recorded, over and over, `num_words` of it.
+
+    The token that begins a word is sampled twice: as the end of the word before, and again once more source is read.
+    The first time it is another one where the recorded draft was not kept.
+    """
+
+    def __init__(self, recorded: Recorded, num_words: int, prompt: Prompt, vocabulary: Any) -> None:
+        self._first = len(prompt.target)
+        words = list(islice(cycle(recorded.words), num_words))
+        self.each: list[tuple[int, ...]] = [
+            vocabulary.encode_word(word, before) for before, word in pairwise([words[-1], *words])
+        ]
+        self.tokens = tuple(chain.from_iterable(self.each))
+        starts = [0]
+        for tokens in self.each:
+            starts.append(starts[-1] + len(tokens))
+        self._doubted = {start for start, kept in zip(starts[1:-1], cycle(recorded.kept)) if not kept}
+        self._others = {self.tokens[start] for start in starts[:-1]}
+
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
+        """The recorded tokens at the place of each row."""
+        return [self._sampled(row) if row.num_samples else Sampled() for row in rows]
+
+    def _sampled(self, row: Row) -> Sampled:
+        place, tokens = row.draw.position - self._first, []
+        for i in range(row.num_drafts + 1):
+            tokens.append(self._token(place + i))
+            if i < row.num_drafts and tokens[i] != row.drafts[i]:  # nobody looks at what follows
+                tokens += [tokens[i]] * (row.num_drafts - i)
+                break
+        return Sampled(tokens=tuple(tokens))
+
+    def _token(self, place: int) -> int:
+        token = self.tokens[place]
+        if place not in self._doubted:
+            return token
+        self._doubted.discard(place)
+        return min(self._others - {token}, default=token)
+
+
+class Unlimited:
+    """A vocabulary whose segments may have any length."""
+
+    def __init__(self, vocabulary: Any) -> None:
+        self._vocabulary = vocabulary
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._vocabulary, name)
+
+    def prompt(self, session: Session) -> Prompt:
+        """The model's prompt without its limits."""
+        found: Prompt = self._vocabulary.prompt(session)
+        endless = 2**30
+        return replace(found, max_source_tokens=endless, max_target_tokens=endless, max_segment_words=None)

@@ -1,0 +1,38 @@
+"""`decalage bench stream`: words a second of many sessions that read and write at once."""
+
+import argparse
+from typing import Final
+
+from worker.commands import arguments
+from worker.commands.bench import options
+from worker.commands.bench.page import finish, starting
+
+HELP: Final = "words a second of streaming sessions, alone and together"
+EXAMPLES: Final = """\
+Each session translates the sentences of the demo's talk (or of --text), its words all there from the start, by the
+same sessions, scheduler and engine that serve; Redis is left out. With --shape, the words and the kept drafts are those
+of the shipped model.
+
+Examples:
+  decalage bench stream
+  decalage bench stream --sessions 1 64 --wait-k 5 --json
+  decalage bench stream --shape smollm2-135m --plot stream.png"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The parser knows the options of `decalage bench stream`."""
+    options.add_model(parser)
+    options.add_session(parser)
+    whole = arguments.whole
+    parser.add_argument("--sessions", type=whole(1), nargs="+", default=[1, 8, 32], metavar="N", help="at once")
+    options.add_results(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0, once the figures are printed."""
+    sentences = [" ".join(words) for words in options.read_text(args)]
+    with starting(args):
+        from worker.commands.bench import stream_loop as loop
+        from worker.commands.bench.models import rig
+    report = loop.measure(rig(args.model, args.shape), options.session(args), sentences, args.sessions)
+    return finish(args, report, loop.page(report))

@@ -1,0 +1,131 @@
+"""The sentences of a talk through sessions, scheduler and engine, with more and more sessions at once."""
+
+from collections.abc import Sequence
+from copy import copy
+from statistics import median
+from typing import Any
+
+import msgspec
+
+from protocol import Session, policy_name
+from worker.commands.bench import stages
+from worker.commands.bench.machine import machine_facts
+from worker.commands.bench.models import Rig, Subject
+from worker.commands.bench.page import Page, Plot, Sheet
+from worker.commands.bench.progress import tracked
+from worker.commands.bench.stages import Stopwatch
+from worker.engine.runner import Counters, Runner
+from worker.evaluation.corpus import Sentence
+from worker.evaluation.run import Run, translate
+
+_ROUNDS = 3
+
+
+class Point(msgspec.Struct, frozen=True):
+    """So many sessions at once."""
+
+    sessions: int
+    words_per_s: float  # target words of all of them, median over the rounds
+    speedup: float  # against the first number of sessions
+    forwards_per_word: float  # rows computed
+    passes_per_word: float
+    tokens_per_word: float  # of the words written
+    padding: float  # of the tokens computed
+    accepted_drafts: float  # of the drafts fed
+    stages_ms: dict[str, float]  # of a pass
+
+
+class Streaming(msgspec.Struct, frozen=True):
+    """All points of one run on one machine."""
+
+    model: Subject
+    policy: str
+    machine: dict[str, Any]
+    points: tuple[Point, ...]
+
+
+def measure(rig: Rig, session: Session, sentences: Sequence[str], numbers: Sequence[int]) -> Streaming:
+    """The speeds for each number of sessions."""
+    machine = machine_facts()
+    points: list[Point] = []
+    for number in tracked(numbers, "numbers of sessions"):
+        point = _point(rig, session, sentences, number)
+        first = points[0].words_per_s if points else point.words_per_s
+        points.append(msgspec.structs.replace(point, speedup=round(point.words_per_s / first, 2)))
+    return Streaming(rig.subject, policy_name(session.policy), machine, tuple(points))
+
+
+def _point(rig: Rig, session: Session, sentences: Sequence[str], number: int) -> Point:
+    before, written_before = copy(rig.runner.counters), copy(rig.author.counters)
+    runs = [_round(rig, session, sentences, number) for _ in range(_ROUNDS)]
+    spent, written = _spent(before, rig.runner), _spent(written_before, rig.author)
+    words = sum(run.num_words for run in runs)
+    computed = spent.source_tokens + spent.target_tokens + spent.padding_tokens
+    watch = Stopwatch()
+    with watch.watching():
+        _round(rig, session, sentences, number)
+    return Point(
+        sessions=number,
+        words_per_s=round(median(run.words_per_s for run in runs), 1),
+        speedup=1.0,
+        forwards_per_word=round(spent.forwards / words, 3),
+        passes_per_word=round(spent.passes / words, 3),
+        tokens_per_word=round(_num_tokens(rig, runs[0]) / runs[0].num_words, 3),
+        padding=round(spent.padding_tokens / computed, 3),
+        accepted_drafts=round(written.accepted_drafts / max(1, written.proposed_drafts), 3),
+        stages_ms=watch.ms_a_pass(),
+    )
+
+
+def _round(rig: Rig, session: Session, sentences: Sequence[str], number: int) -> Run:
+    # Every session has the whole talk, so that none runs out of sentences before the others.
+    corpus = [Sentence(i, text, text) for i, text in enumerate(list(sentences) * number, 1)]
+    return translate(rig.engine, rig.vocabulary, session, corpus, max_rows=number, clock_s=rig.clock_s)
+
+
+def _spent(before: Counters, runner: Runner) -> Counters:
+    after = runner.counters
+    return Counters(*(getattr(after, name) - getattr(before, name) for name in Counters.__struct_fields__))
+
+
+def _num_tokens(rig: Rig, run: Run) -> int:
+    written = [word for sentence in run.sentences for word in sentence.prediction.split()]
+    return sum(len(rig.vocabulary.encode_word(word, "x")) for word in written)
+
+
+def page(report: Streaming) -> Page:
+    """How it looks."""
+    rows = [
+        (
+            str(point.sessions),
+            f"{point.words_per_s:,.0f}",
+            f"{point.speedup:.1f}×",
+            f"{point.forwards_per_word:.2f}",
+            f"{point.passes_per_word:.2f}",
+            f"{point.padding:.0%}",
+            f"{point.accepted_drafts:.0%}",
+        )
+        for point in report.points
+    ]
+    first = report.points[0]
+    columns = ("sessions", "words/s", "speed-up", "forwards", "passes", "padding", "drafts kept")
+    return Page(
+        title=f"Streaming with {report.model}, {report.policy}",
+        sheets=(
+            Sheet(columns, tuple(rows)),
+            stages.sheet("sessions", {point.sessions: point.stages_ms for point in report.points}),
+        ),
+        notes=(
+            f"Target words a second of all sessions, medians of {_ROUNDS} rounds; {first.tokens_per_word:.2f} tokens "
+            "a word.",
+            "Forwards (rows computed) and passes (each over the rows of many sessions) are those of one word.",
+            stages.NOTE,
+        ),
+        plot=Plot(
+            x="sessions",
+            y="words/s, all sessions together",
+            lines={"Decalage": tuple((point.sessions, point.words_per_s) for point in report.points)},
+            level=(f"{first.sessions} at once", first.words_per_s),
+            has_log_x=True,
+        ),
+    )

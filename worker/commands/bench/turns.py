@@ -1,0 +1,39 @@
+"""`decalage bench turns`: does a word take longer at the end of a long session than at its beginning?"""
+
+import argparse
+from typing import Final
+
+from worker.commands import arguments
+from worker.commands.bench import options
+from worker.commands.bench.page import finish, starting
+
+HELP: Final = "word latency over many turns of long sessions, and the memory that sessions take"
+EXAMPLES: Final = """\
+A turn is a sentence of a session. All sessions hear a word at the same moment, and the next one once they have written
+what they can; a word's latency is from the moment that the word it waited for was heard. The sentences at the beginning
+are those at the end, so that the one is the other's baseline.
+
+Examples:
+  decalage bench turns
+  decalage bench turns --turns 30 --sessions 2 --plot turns.png"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The parser knows the options of `decalage bench turns`."""
+    options.add_model(parser)
+    options.add_session(parser)
+    whole = arguments.whole
+    parser.add_argument("--turns", type=whole(2), default=150, metavar="N", help="of each session (default: 150)")
+    parser.add_argument("--sessions", type=whole(1), default=8, metavar="N", help="at once (default: 8)")
+    options.add_results(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0, once the figures are printed."""
+    sentences = options.read_text(args)
+    with starting(args):
+        from worker.commands.bench import turns_loop as loop
+        from worker.commands.bench.models import rig
+    workload = loop.Workload(args.turns, args.sessions)
+    report = loop.measure(rig(args.model, args.shape), options.session(args), sentences, workload)
+    return finish(args, report, loop.page(report))

@@ -1,0 +1,125 @@
+"""Sessions that live through many turns, word by word."""
+
+from collections.abc import Iterator, Sequence
+from statistics import median
+from typing import Any
+
+import msgspec
+
+from protocol import InputTextAppend, InputTextFinalize, Session, policy_name
+from worker.commands.bench.machine import machine_facts
+from worker.commands.bench.memory import Memory, memory_of, memory_sheet
+from worker.commands.bench.models import Rig, Subject
+from worker.commands.bench.page import Page, Plot, Sheet
+from worker.commands.bench.progress import tracked
+from worker.commands.bench.room import Room
+from worker.commands.talk import Words
+
+_PARTS = 10  # of all turns, one is the head and one the tail
+
+
+class Workload(msgspec.Struct, frozen=True):
+    """So many sessions of so many turns."""
+
+    turns: int
+    sessions: int
+
+    @property
+    def window(self) -> int:
+        """Turns of the head, and of the tail."""
+        return max(1, self.turns // _PARTS)
+
+
+class Span(msgspec.Struct, frozen=True):
+    """Some turns of all sessions: how long their words took."""
+
+    name: str
+    words: int
+    median_ms: float
+    p95_ms: float
+
+
+class Turns(msgspec.Struct, frozen=True):
+    """One run on one machine."""
+
+    model: Subject
+    policy: str
+    workload: Workload
+    machine: dict[str, Any]
+    spans: tuple[Span, ...]  # head, tail, all
+    ratio: float  # of the medians, tail to head
+    memory: Memory
+    medians_ms: tuple[float, ...]  # of each turn
+
+
+def measure(rig: Rig, session: Session, sentences: Sequence[Words], workload: Workload) -> Turns:
+    """The latencies turn by turn, and what the sessions hold."""
+    machine = machine_facts()
+    window, room = workload.window, Room(rig)
+    names = [f"session {i}" for i in range(workload.sessions)]
+    for name in names:
+        room.open(name, session)
+    _turn(rig, room, dict.fromkeys(names, sentences[0]))  # it builds what the others find
+    # Sentences come again after as many turns as the head has, so that head and tail have the same.
+    each = [
+        _turn(rig, room, {name: sentences[(turn % window + i) % len(sentences)] for i, name in enumerate(names)})
+        for turn in tracked(range(workload.turns), "turns")
+    ]
+    head, tail = _span(f"first {window}", each[:window]), _span(f"last {window}", each[-window:])
+    memory = memory_of(rig, room, sentences)
+    room.close()
+    return Turns(
+        model=rig.subject,
+        policy=policy_name(session.policy),
+        workload=workload,
+        machine=machine,
+        spans=(head, tail, _span("all", each)),
+        ratio=round(tail.median_ms / head.median_ms, 3),
+        memory=memory,
+        medians_ms=tuple(round(median(turn), 3) for turn in each if turn),
+    )
+
+
+def _turn(rig: Rig, room: Room, said: dict[str, Words]) -> list[float]:
+    """The latency of each word, ms: all sessions hear one at once, and then write what there is to write."""
+    found: list[float] = []
+    for i in range(max(map(len, said.values()))):
+        start_s = rig.clock_s()
+        for name, words in said.items():
+            if i < len(words):
+                room.hear(name, InputTextAppend(text=words[i]))
+            if i == len(words) - 1:
+                room.hear(name, InputTextFinalize())
+        found += _written(rig, room, start_s)
+    return found
+
+
+def _written(rig: Rig, room: Room, start_s: float) -> Iterator[float]:
+    while (written := room.tick()) is not None:
+        waited_ms = 1000 * (rig.clock_s() - start_s)
+        yield from [waited_ms] * len(written)
+
+
+def _span(name: str, turns: Sequence[Sequence[float]]) -> Span:
+    waits = sorted(ms for turn in turns for ms in turn)
+    return Span(name, len(waits), round(median(waits), 3), round(waits[int(0.95 * (len(waits) - 1))], 3))
+
+
+def page(report: Turns) -> Page:
+    """How it looks."""
+    rows = [(span.name, f"{span.words:,}", f"{span.median_ms:.1f}", f"{span.p95_ms:.1f}") for span in report.spans]
+    workload, head = report.workload, report.spans[0]
+    return Page(
+        title=f"{workload.turns} turns of {workload.sessions} sessions with {report.model}, {report.policy}",
+        sheets=(
+            Sheet(("turns", "words", "median ms", "p95 ms"), tuple(rows), title="Latency of a word"),
+            memory_sheet(report.memory),
+        ),
+        notes=(f"Tail to head, of the medians: {report.ratio:.2f}. Both have the same sentences.",),
+        plot=Plot(
+            x="turn",
+            y="latency of a word, median of a turn (ms)",
+            lines={"all sessions": tuple(enumerate(report.medians_ms, 1))},
+            level=(f"the first {workload.window} turns", head.median_ms),
+        ),
+    )
