@@ -136,9 +136,10 @@ class Error(_FromWorker, frozen=True, kw_only=True, tag="error"):
 class WorkerConfigure(Struct, frozen=True, kw_only=True, tag_field="type", tag="worker.configure"):
     """Change the settings of every worker that reads it; `null` leaves a setting as it is."""
 
-    max_batch_rows: Positive | None = None
+    max_batch_size: Positive | None = None
+    batch_timeout_ms: Annotated[int, Meta(ge=0, le=10_000)] | None = None
     max_sessions: Positive | None = None
-    speculation: bool | None = None
+    use_speculative: bool | None = None
     max_draft_tokens: Annotated[int, Meta(ge=1, le=64)] | None = None
 
 
@@ -160,6 +161,7 @@ class WorkerStats(Struct, frozen=True, kw_only=True, tag_field="type", tag="work
     padding_tokens: Annotated[int, Meta(ge=0, description="Cells of attention computed only to make rows even.")] = 0
     accepted_drafts: Count = 0
     proposed_drafts: Count = 0
+    drafted_rows: Annotated[int, Meta(ge=0, description="Rows with drafts: proposed ÷ these is a draft's length.")] = 0
 
 
 ClientEvent: TypeAlias = SessionCreate | SessionUpdate | SessionClose | InputTextAppend | InputTextFinalize

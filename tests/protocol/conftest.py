@@ -89,15 +89,16 @@ ERROR = {
 }
 CLOSED = {"reason": st.sampled_from(["closed", "idle", "error"]), "source_words": COUNT, "target_words": COUNT}
 CONFIGURE = {
-    "max_batch_rows": st.none() | POSITIVE,
+    "max_batch_size": st.none() | POSITIVE,
+    "batch_timeout_ms": st.none() | st.integers(0, 10_000),
     "max_sessions": st.none() | POSITIVE,
-    "speculation": st.none() | st.booleans(),
+    "use_speculative": st.none() | st.booleans(),
     "max_draft_tokens": st.none() | st.integers(1, 64),
 }
 STATS = {
     **dict.fromkeys(("worker", "model"), TEXT),
     **dict.fromkeys(("sessions", "source_words", "target_words", "ticks", "forwards", "tokens"), COUNT),
-    **dict.fromkeys(("kv_bytes", "uptime_ms", "accepted_drafts", "proposed_drafts"), COUNT),
+    **dict.fromkeys(("kv_bytes", "uptime_ms", "accepted_drafts", "proposed_drafts", "drafted_rows"), COUNT),
     "rows_per_tick": st.none() | st.floats(0, 1e6),
 }
 

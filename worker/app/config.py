@@ -15,7 +15,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     metrics_port: int = 9464  # 0: any free port, -1: none
     max_sessions: int = 2_000  # open sessions before session.create is refused
     max_kv_bytes: int = 8 * 2**30  # keys and values held before session.create is refused
-    max_batch_rows: int = 64  # sessions served in one tick
+    max_batch_size: int = 64  # sessions served in one tick
+    batch_timeout_ms: int = 0  # how long a worker without work waits for more sessions to share its next tick
+    draft_model: str = ""  # a smaller model with the same tokenizer; empty: drafts come from a session's own text
+    use_speculative: bool = True  # drafts beyond the token that ends a word
+    max_draft_tokens: int = 16  # of one session in one tick, whatever it asks for
     lease_ms: int = 3_000  # how long a dead worker's shards stay without one
     sweep_ms: int = 250  # how soon words are found whose producer rings no bell
     stats_ms: int = 5_000  # how often the worker reports statistics

@@ -9,8 +9,10 @@ import msgspec
 
 from worker.core.ports import Lane, Row, Sampled, Vocabulary
 from worker.engine import end_thread
+from worker.engine.draft_model import DraftModel
 from worker.engine.loading import load, load_vocabulary
 from worker.engine.runner import Counters, Runner
+from worker.engine.speculation import SpeculativeRunner
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -40,24 +42,29 @@ class Engine:
     def __init__(self, thread: ThreadPoolExecutor, runner: Passes, vocabulary: Vocabulary, description: str) -> None:
         self._thread = thread
         self._runner = runner
+        self.has_drafter = isinstance(runner, SpeculativeRunner)
         self.vocabulary = vocabulary
         self.description = description
 
     @classmethod
-    async def start(cls, model: str) -> "Engine":
-        """An engine with its model loaded. Raises what `load` raises."""
+    async def start(cls, model: str, draft_model: str = "") -> "Engine":
+        """An engine with its models loaded. Raises what `load` raises, UnsupportedModel for a draft model with another
+        tokenizer.
+        """
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         try:
-            return await asyncio.get_running_loop().run_in_executor(thread, cls._load, thread, model)
+            return await asyncio.get_running_loop().run_in_executor(thread, cls._load, thread, model, draft_model)
         except BaseException:
             thread.shutdown(wait=False)
             raise
 
     @classmethod
-    def _load(cls, thread: ThreadPoolExecutor, name: str) -> "Engine":
+    def _load(cls, thread: ThreadPoolExecutor, name: str, draft_model: str) -> "Engine":
         model, tokenizer = load(name)
         vocabulary = load_vocabulary(name, tokenizer)
-        return cls(thread, Runner(model, vocabulary), vocabulary, repr(model))
+        runner = Runner(model, vocabulary)
+        drafted = SpeculativeRunner(runner, DraftModel.load(draft_model, vocabulary)) if draft_model else None
+        return cls(thread, drafted or runner, vocabulary, repr(model))
 
     async def run(self, rows: Sequence[Row], dropped: Iterable[Lane]) -> tuple[tuple[Sampled, ...], Report]:
         """The sampled tokens of each row; lanes in `dropped` are freed first."""

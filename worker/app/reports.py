@@ -51,6 +51,7 @@ class Reports:
         metrics.padding.inc(new.padding_tokens - old.padding_tokens)
         metrics.tokens.inc(new.source_tokens + new.target_tokens - old.source_tokens - old.target_tokens)
         metrics.drafts_proposed.inc(new.proposed_drafts - old.proposed_drafts)
+        metrics.drafted_rows.inc(new.drafted_rows - old.drafted_rows)
         metrics.drafts_accepted.inc(new.accepted_drafts - old.accepted_drafts)
         metrics.kv_bytes.set(report.kv_bytes)
         self._counters, self.kv_bytes = new, report.kv_bytes
@@ -130,5 +131,6 @@ class Reports:
             rows_per_tick=self._rows / self._ticks if self._ticks else None,
             accepted_drafts=counters.accepted_drafts,
             proposed_drafts=counters.proposed_drafts,
+            drafted_rows=counters.drafted_rows,
         )
         await redis.xadd(STATS_KEY, {EVENT_FIELD: encode(event)}, maxlen=_STATS_ENTRIES)

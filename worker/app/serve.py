@@ -28,8 +28,8 @@ async def serve(settings: Settings, *, on_ready: Callable[[Service, str], None] 
     version = await _check_redis(url)
     metrics = Metrics()
     port = metrics.serve(settings.metrics_host, settings.metrics_port) if settings.metrics_port >= 0 else None
-    log.info("loading", model=settings.model)
-    engine = await Engine.start(settings.model)
+    log.info("loading", model=settings.model, draft_model=settings.draft_model or None)
+    engine = await Engine.start(settings.model, settings.draft_model)
     try:
         service = Service(settings, engine, metrics, url)
         with _signals(service.stop):

@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
+from msgspec.structs import asdict, replace
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -52,7 +53,7 @@ class Service:
         self._sweep = Sweep(self._redis)
         self.table = Table(NUM_SHARDS)
         self.reports = Reports(self.worker, settings.model, metrics)
-        self.budget = Budget(max_rows=settings.max_batch_rows)
+        self.budget = _budget(settings, engine)
         self.reader = Reader(settings, self._store, self.table, self.reports, engine.vocabulary)
         self._log = structlog.get_logger(worker=self.worker)
         self._work = asyncio.Event()
@@ -133,11 +134,11 @@ class Service:
         change = self.reports.decode_configure(data)
         if change is None:
             return
-        if change.max_batch_rows is not None:
-            self.budget = Budget(max_rows=change.max_batch_rows)
-        if change.max_sessions is not None:
-            self.reader.max_sessions = change.max_sessions
-        self._log.info("configured", max_batch_rows=self.budget.max_rows, max_sessions=self.reader.max_sessions)
+        changed = {name: value for name, value in asdict(change).items() if value is not None}
+        self.settings = replace(self.settings, **changed)
+        self.budget = _budget(self.settings, self.engine)
+        self.reader.max_sessions = self.settings.max_sessions
+        self._log.info("configured", **changed)
 
     async def _sweep_streams(self) -> None:
         round_ = 0
@@ -170,10 +171,24 @@ class Service:
                     return
                 await self._work.wait()
                 self._work.clear()
+                await self._gather()
                 continue
             await self._tick(plan)
             if time.monotonic() > self._drain_end_s:
                 await self._publish()
+                return
+
+    async def _gather(self) -> None:
+        # Where other sessions are open, waits a moment for their words too, if the operator would have it so.
+        end_s = asyncio.get_running_loop().time() + self.settings.batch_timeout_ms / 1000
+        while 0 < self.table.num_changed < min(self.budget.max_rows, self.table.num_open):
+            try:
+                async with asyncio.timeout_at(end_s):
+                    await self._work.wait()
+            except TimeoutError:
+                return
+            self._work.clear()
+            if self._stopping.is_set():
                 return
 
     async def _tick(self, plan: Plan) -> None:
@@ -228,3 +243,11 @@ class Service:
             self._work.set()
             await self.reports.stats(self._redis, self.table.num_open, self.settings.stats_ms)
             await asyncio.sleep(0.5)
+
+
+def _budget(settings: Settings, engine: Engine) -> Budget:
+    return Budget(
+        max_rows=settings.max_batch_size,
+        max_draft_tokens=settings.max_draft_tokens if settings.use_speculative else 0,
+        has_drafter=engine.has_drafter,
+    )

@@ -75,6 +75,11 @@ class Table:
         """Sessions that have been created and are not closed."""
         return len(self._open)
 
+    @property
+    def num_changed(self) -> int:
+        """Sessions that may want a pass."""
+        return len(self._unplanned)
+
     def commits(self) -> list[Commit]:
         """What is to be published and saved of each session."""
         commits = {name: live.commit() for name, live in self._unpublished.items()}

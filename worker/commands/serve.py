@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metrics-port", type=whole(-1, 65_535), metavar="N", help="0: any free port, -1: no metrics (default: 9464)"
     )
     parser.add_argument("--max-sessions", type=whole(1), metavar="N", help="open at once (default: 2000)")
-    parser.add_argument("--max-batch-rows", type=whole(1), metavar="N", help="sessions in one pass (default: 64)")
+    _add_passes(parser)
     parser.add_argument(
         "--lease-ms", type=whole(100), metavar="MS", help="a dead worker's sessions wait so long (default: 3000)"
     )
@@ -40,6 +40,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--log-level", choices=_LOG_LEVELS, default="info", help="(default: info)")
     parser.add_argument("--log-format", choices=("pretty", "json"), help="(default: pretty on a terminal, else json)")
+
+
+def _add_passes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max-batch-size", type=whole(1), metavar="N", help="sessions in one pass (default: 64)")
+    parser.add_argument(
+        "--batch-timeout-ms",
+        type=whole(0, 10_000),
+        metavar="MS",
+        help="without work: wait so long for a second open session before a pass (default: 0)",
+    )
+    parser.add_argument(
+        "--draft-model", metavar="M", help="a smaller model with the same tokenizer, to draft for the other"
+    )
+    parser.add_argument(
+        "--use-speculative",
+        action=argparse.BooleanOptionalAction,
+        help="verify drafted tokens many at a time; the same words, in fewer passes (default: yes)",
+    )
+    parser.add_argument(
+        "--max-draft-tokens", type=whole(1, 64), metavar="N", help="of one session in one pass (default: 16)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,7 +78,11 @@ def run(args: argparse.Namespace) -> int:
         metrics_host=args.metrics_host,
         metrics_port=args.metrics_port,
         max_sessions=args.max_sessions,
-        max_batch_rows=args.max_batch_rows,
+        max_batch_size=args.max_batch_size,
+        batch_timeout_ms=args.batch_timeout_ms,
+        draft_model=args.draft_model,
+        use_speculative=args.use_speculative,
+        max_draft_tokens=args.max_draft_tokens,
         lease_ms=args.lease_ms,
         sweep_ms=args.sweep_ms,
     )

@@ -22,9 +22,7 @@ class Metrics:
         self.sessions = gauge("decalage_sessions", "Open sessions of this worker.")
         self.shards = gauge("decalage_shards", "Shards whose lease this worker holds.")
         self.kv_bytes = gauge("decalage_kv_bytes", "Bytes of all keys and values in the dual caches.")
-        self.queue_age = gauge(
-            "decalage_queue_age_seconds", "Age of the oldest source word that could be worked on now."
-        )
+        self.queue_age = gauge("decalage_queue_age_seconds", "Age of the oldest source word that could be read now.")
         self.source_words = counter("decalage_source_words", "Source words accepted.")
         self.target_words = counter("decalage_target_words", "Target words published.")
         self.segments = counter("decalage_segments", "Segments finished.")
@@ -40,6 +38,7 @@ class Metrics:
         )
         self.drafts_proposed = counter("decalage_drafts_proposed", "Draft tokens fed.")
         self.drafts_accepted = counter("decalage_drafts_accepted", "Draft tokens that came out as guessed.")
+        self.drafted_rows = counter("decalage_drafted_rows", "Rows with drafts: proposed ÷ these is a draft's length.")
         self.errors = Counter("decalage_errors", "Error events published, by code.", ["code"], registry=self.registry)
         self.lag = histogram(
             "decalage_lag_words", "Source words read beyond the word written: n read, word t: n - t.", _WORDS

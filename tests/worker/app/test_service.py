@@ -277,10 +277,14 @@ async def test_a_worker_is_configured_while_it_runs(raw: Raw, running: Running) 
     async with running() as service:
         await raw.say("talk", create())
         await raw.hear("talk", "session.created")
-        for data in ("{", '{"type":"worker.configure","max_batch_rows":7,"max_sessions":3}'):
+        for data in ("{", '{"type":"worker.configure","max_batch_size":7,"max_sessions":3,"use_speculative":false}'):
             await raw.client.xadd("decalage:workers:configure", {"event": data})
         await until(lambda: service.budget.max_rows == 7)
-        assert service.reader.max_sessions == 3
+        assert (service.reader.max_sessions, service.budget.max_draft_tokens) == (3, 0)
+        again = '{"type":"worker.configure","use_speculative":true,"max_draft_tokens":5}'
+        await raw.client.xadd("decalage:workers:configure", {"event": again})
+        await until(lambda: service.budget.max_draft_tokens == 5)
+        assert service.budget.max_rows == 7
 
 
 async def test_what_was_turned_away_stays_away_after_a_restart(raw: Raw, running: Running) -> None:

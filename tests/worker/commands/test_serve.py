@@ -31,7 +31,9 @@ def test_options_win_over_variables(decalage: Decalage, monkeypatch: pytest.Monk
     assert seen == [Settings(redis="redis://h", lease_ms=700, max_sessions=6, metrics_port=-1)]
 
 
-@pytest.mark.parametrize("option", ["--max-sessions", "--max-batch-rows", "--lease-ms", "--sweep-ms"])
+@pytest.mark.parametrize(
+    "option", ["--max-sessions", "--max-batch-size", "--max-draft-tokens", "--lease-ms", "--sweep-ms"]
+)
 def test_no_knob_takes_zero(option: str, decalage: Decalage) -> None:
     """A number that no worker could run with is a usage error."""
     assert decalage("serve", option, "0").status == 2
