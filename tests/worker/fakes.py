@@ -106,7 +106,11 @@ class FakeRunner:
     def _row(self, row: Row) -> Sampled:
         if row.lane in self.faulty:
             return Sampled(fault="RuntimeError: out of memory")
+        if row.lane not in self.lanes and (row.source_start or row.target_start):
+            return Sampled(lost="it has been given up")
         source, target = self.lanes.setdefault(row.lane, ([], []))
+        if len(source) != row.source_start:
+            raise AssertionError(f"the lane holds {len(source)} source tokens, the row counts on {row.source_start}")
         if not row.source and not row.target:
             raise AssertionError(f"a row without tokens: {row}")
         if row.target_start > len(target):

@@ -92,6 +92,7 @@ class Row(msgspec.Struct, frozen=True):
     plain: bool = False
     sights: tuple[int, ...] = ()
     max_proposed: int = 0
+    source_start: int = 0  # source tokens that the lane holds
 
     @property
     def num_samples(self) -> int:
@@ -113,3 +114,6 @@ class Sampled(msgspec.Struct, frozen=True):
     probabilities: tuple[float, ...] = ()  # of each token, where the row's draw asks for them
     proposed: tuple[int, ...] = ()  # drafts behind the row's own that a drafter added
     fault: str | None = None
+    # Nothing was done, and the row is to be asked for again:
+    lost: str | None = None  # why the lane does not hold what the row counts on, which has to be fed again
+    is_deferred: bool = False  # others of the pass have all the room

@@ -154,6 +154,7 @@ def row(segment: Segment, max_source_tokens: int, min_source_tokens: int = 1) ->
         draw=_draw(segment),
         plain=segment.prompt.plain,
         sights=sights,
+        source_start=segment.fed_source,
     )
 
 

@@ -93,6 +93,10 @@ def settle(state: State, row: Row, sampled: Sampled, *, now_ms: int, vocabulary:
         fault = f"the engine failed on this session: {sampled.fault}; create a new session and send its words again"
         return fail(state, fault)
     before = state.segments[0]
+    if sampled.is_deferred:
+        return state, ()
+    if sampled.lost is not None:
+        return replace(state, segments=(segments.forget_lane(before), *state.segments[1:])), ()
     after, finished = settling.settle(before, row, sampled, vocabulary)
     events: list[_Numbered] = [_delta(word, after, state, now_ms) for word in finished]
     state = replace(

@@ -23,6 +23,8 @@ class Tenant(msgspec.Struct):
     lane: Lane
     slots: Slots
     row: int
+    run: int = 0  # the last one that it took part in
+    has_sampled: bool = False  # it has been of use since it was built
 
 
 class Pool:
@@ -54,35 +56,51 @@ class Pool:
         """Bytes of all rows."""
         return sum(array.nbytes for array in self.arrays)
 
+    @property
+    def has_room(self) -> bool:
+        """A row is free."""
+        return bool(self._free)
+
+    def grow(self, num_rows: int) -> None:
+        """There are so many rows more."""
+        self._free += range(self.num_rows, self.num_rows + num_rows)
+        self._map(lambda array: mx.concatenate([array, mx.zeros((num_rows, *array.shape[1:]), array.dtype)]))
+
     def add(self, lane: Lane, slots: Slots) -> Tenant:
-        """The lane has the first free row."""
-        if not self._free:
-            more = max(1, self.num_rows)
-            self._free = list(range(self.num_rows, self.num_rows + more))
-            self._map(lambda array: mx.concatenate([array, mx.zeros_like(array)]))
+        """The lane has the first free row; there is one."""
         tenant = Tenant(lane, slots, heapq.heappop(self._free))
         self._tenants[tenant.row] = tenant
         return tenant
+
+    def clear(self, tenant: Tenant) -> None:
+        """All that the lane's row holds is zero."""
+        for array in self.arrays:
+            array[tenant.row] = mx.zeros(array.shape[1:], array.dtype)
 
     def remove(self, tenant: Tenant) -> None:
         """The row is free; memory that few lanes are left in is given back."""
         del self._tenants[tenant.row]
         heapq.heappush(self._free, tenant.row)
         if not self._tenants:
-            self._free = []
-            self._map(lambda _: None)
+            self._shrink(0)
         elif self.num_rows >= 8 and len(self._tenants) * 4 <= self.num_rows:
-            self._halve()
+            self._shrink(self.num_rows // 2)
 
-    def _halve(self) -> None:
-        half = self.num_rows // 2
+    def compact(self) -> bool:
+        """No row is free; tell whether one was."""
+        had_room = self.has_room
+        if had_room:
+            self._shrink(len(self._tenants))
+        return had_room
+
+    def _shrink(self, num_rows: int) -> None:
         kept = sorted(self._tenants)
-        rows = mx.array(kept + sorted(self._free)[: half - len(kept)])
-        self._map(lambda array: array[rows])
+        rows = mx.array(kept + sorted(self._free)[: num_rows - len(kept)])
+        self._map(lambda array: array[rows] if num_rows else None)
         self._tenants = {row: self._tenants[old] for row, old in enumerate(kept)}
         for row, tenant in self._tenants.items():
             tenant.row = row
-        self._free = list(range(len(kept), half))
+        self._free = list(range(len(kept), num_rows))
 
     def take_over(self, tenant: Tenant, other: "Pool") -> Tenant:
         """The lane of another pool, with what it holds, is now in this one."""
@@ -90,6 +108,7 @@ class Pool:
         held = [(other.keys[i], other.values[i]) for i in range(len(self.keys))]
         tenant.slots.grow(self.length)
         moved = self.add(tenant.lane, tenant.slots)
+        moved.run, moved.has_sampled = tenant.run, tenant.has_sampled
         for i, (keys, values) in enumerate(held):
             if keys is not None and values is not None:
                 self.reserve(i, keys, values)

@@ -13,11 +13,10 @@ import msgspec
 
 from worker.core.ports import Draw, Lane, Row, Sampled
 from worker.engine.errors import UnsupportedModel
+from worker.engine.lanes import Lanes, NoRoom
 from worker.engine.model import StreamingModel
 from worker.engine.passes import Pass, Share
-from worker.engine.pool import LENGTHS, Pool, Tenant
 from worker.engine.sampling import Draws, Sampler
-from worker.engine.slots import Slots
 
 WIDTHS: Final = (2, 8, 32, 128)
 """Rows of up to so many tokens share a grid of attention: there, a long read would make all others as long."""
@@ -44,118 +43,105 @@ class Counters(msgspec.Struct):
     proposed_drafts: int = 0
     accepted_drafts: int = 0
     drafted_rows: int = 0  # rows with drafts
+    failed_passes: int = 0
+    lost_lanes: int = 0  # given up for others, or in a pass that failed
+    deferred_rows: int = 0  # that found no room for their lanes
 
 
 class Runner:
     """The lanes of a model, and the passes over them."""
 
-    def __init__(self, model: StreamingModel, vocabulary: Tokens) -> None:
+    def __init__(self, model: StreamingModel, vocabulary: Tokens, max_kv_bytes: int | None = None) -> None:
         self.model = model
         size = int(model(mx.array([[0]])).shape[-1])
         self._sampler = Sampler(vocabulary.word_starts(size), vocabulary.forbidden(size))
-        self._pools: dict[int, Pool] = {}
-        self._tenants: dict[Lane, Tenant] = {}
-        self._lost: set[Lane] = set()  # what they held went with a pass that failed
+        self._lanes = Lanes(model.num_layers, model.position_offset)
+        self._suspects: set[Lane] = set()  # one of them was to blame for a pass that failed
         self.counters = Counters()
         self.max_rows = self._warm_up()
+        self._lanes.max_bytes = max_kv_bytes
 
     def _warm_up(self) -> int:
         # The first pass builds what later ones find: a session should not wait for that. It also tells how many rows
         # a pass may have: one, where the layers' attention cannot be made to tell rows apart.
         row = Row((-1, 0), source=(0,) * 4, target=(0, 0), target_start=0, num_drafts=1, draw=Draw(word_start=True))
-        faults = []
+        is_sound = True
         for num_rows in (1, 2):
             self.max_rows = num_rows
             rows = [msgspec.structs.replace(row, lane=(-1, i)) for i in range(num_rows)]
-            faults += [sampled.fault for sampled in self.run(rows) if sampled.fault is not None]
+            is_sound &= all(sampled.tokens for sampled in self.run(rows))
+            self._lanes.measure()
             self.run((), dropped=[row.lane for row in rows])
-        self.counters = Counters()
-        return 1 if faults else sys.maxsize
+        self.counters, self._lanes.num_given_up = Counters(), 0
+        return sys.maxsize if is_sound else 1
 
     @property
     def num_lanes(self) -> int:
         """Lanes in use."""
-        return len(self._tenants)
+        return len(self._lanes)
 
     def kv_bytes(self) -> int:
         """Bytes of all keys and values held."""
-        return sum(pool.nbytes() for pool in self._pools.values())
+        return self._lanes.nbytes()
 
     def check_invariants(self) -> None:
-        """Raises AssertionError where a lane has no row or two, or slots do not add up."""
-        for pool in self._pools.values():
-            pool.check_invariants()
-        housed = [tenant.lane for pool in self._pools.values() for tenant in pool.tenants]
-        if sorted(housed) != sorted(self._tenants):
-            raise AssertionError(f"pools hold the lanes {sorted(housed)}, expected {sorted(self._tenants)}")
+        """Raises AssertionError where a lane has no row or two, slots do not add up, or the budget is passed."""
+        self._lanes.check_invariants()
 
     def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Sampled, ...]:
-        """What was sampled for each row, whose lanes all differ; a row that fails reports its fault and loses its
-        lane, the others go on.
+        """What was sampled for each row, whose lanes all differ.
+
+        A row that fails reports its fault and loses its lane. Where it is not known which row of a pass was to blame,
+        all have lost their lanes, and run alone next time.
         """
         for lane in dropped:
-            self._drop(lane)
-            self._lost.discard(lane)
+            self._lanes.drop(lane)
+            self._suspects.discard(lane)
         found: dict[Lane, Sampled] = {}
-        admitted = []
-        for row in rows:
-            try:
-                self._admit(row)
-                admitted.append(row)
-            except Exception as error:  # the tick's border: whatever a row meets ends that row alone
-                found[row.lane] = self._fail(row, error)
-        for start in range(0, len(admitted), min(self.max_rows, max(1, len(admitted)))):
-            found |= self._guarded(admitted[start : start + self.max_rows])
+        for group in self._groups(self._lanes.begin(rows)):
+            admitted = [row for row in group if self._is_admitted(row, found)]
+            found |= self._guarded(admitted) if admitted else {}
         return tuple(found[row.lane] for row in rows)
 
-    def _admit(self, row: Row) -> None:
-        # The row's lane is in a pool with room for its tokens, rolled back to where it starts.
-        if row.lane in self._lost:
-            raise RuntimeError("what this lane held was lost in a pass that failed")
-        tenant = self._tenants.get(row.lane)
-        num_tokens = len(row.source) + len(row.target)
-        if tenant is None:
-            offset = None if row.plain else self.model.position_offset
-            tenant = self._house(row.lane, Slots(_length(num_tokens), offset))
-        if row.target:
-            tenant.slots.trim(row.target_start)
-        wanted = _length(tenant.slots.num_used + num_tokens)
-        if wanted > tenant.slots.length:
-            old = self._pools[tenant.slots.length]
-            self._tenants[row.lane] = self._pool(wanted).take_over(tenant, old)
+    def _groups(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
+        # Those that share a pass.
+        alone = [[row] for row in rows if row.lane in self._suspects]
+        others = [row for row in rows if row.lane not in self._suspects]
+        size = min(self.max_rows, len(others) or 1)
+        return [*alone, *(others[start : start + size] for start in range(0, len(others), size))]
 
-    def _pool(self, length: int) -> Pool:
-        return self._pools.setdefault(length, Pool(self.model.num_layers, length))
-
-    def _house(self, lane: Lane, slots: Slots) -> Tenant:
-        tenant = self._tenants[lane] = self._pool(slots.length).add(lane, slots)
-        return tenant
-
-    def _drop(self, lane: Lane) -> None:
-        tenant = self._tenants.pop(lane, None)
-        if tenant is not None:
-            self._pools[tenant.slots.length].remove(tenant)
-
-    def _fail(self, row: Row, error: Exception) -> Sampled:
-        self._drop(row.lane)
-        return Sampled(fault=f"{type(error).__name__}: {error}")
+    def _is_admitted(self, row: Row, found: dict[Lane, Sampled]) -> bool:
+        try:
+            if self._lanes.admit(row) is not None:
+                return True
+            found[row.lane] = Sampled(lost="its keys and values were given up")
+        except NoRoom as error:
+            self.counters.deferred_rows += 1
+            found[row.lane] = Sampled(is_deferred=True) if self._lanes.others_in_use(row.lane) else _fault(error)
+        except Exception as error:  # the tick's border: whatever a row meets ends that row alone
+            self._lanes.drop(row.lane)
+            found[row.lane] = _fault(error)
+        return False
 
     def _guarded(self, rows: Sequence[Row]) -> dict[Lane, Sampled]:
+        lanes = [row.lane for row in rows]
         try:
-            return self._pass(rows)
+            found = self._pass(rows)
         except Exception as error:  # what the arrays of those pools hold now, nobody knows
-            for length in {self._tenants[row.lane].slots.length for row in rows}:
-                gone = [tenant.lane for tenant in self._pools.pop(length).tenants]
-                for lane in gone:
-                    del self._tenants[lane]
-                self._lost.update(set(gone) - {row.lane for row in rows})
-            return {row.lane: self._fail(row, error) for row in rows}
+            self.counters.failed_passes += 1
+            self._lanes.lose(lanes)
+            fault = _fault(error)
+            found = {lane: fault if len(rows) == 1 else Sampled(lost=fault.fault) for lane in lanes}
+            self._suspects.update(lanes if len(rows) > 1 else ())
+        self._suspects.difference_update(lanes if len(rows) == 1 else ())
+        self.counters.lost_lanes = self._lanes.num_given_up
+        return found
 
     def _pass(self, rows: Sequence[Row]) -> dict[Lane, Sampled]:
         rows = sorted(rows, key=self._place)
-        shares = [Share(self._tenants[row.lane], row) for row in rows]
+        shares = [Share(self._lanes[row.lane], row) for row in rows]
         grouped = groupby(zip(rows, shares, strict=True), key=lambda pair: self._place(pair[0])[:2])
-        whole = Pass([(self._pools[length], [share for _, share in group]) for (length, _), group in grouped])
+        whole = Pass([(self._lanes.pool(length), [share for _, share in group]) for (length, _), group in grouped])
         ends = accumulate(len(share.tokens) for share in shares)
         queries = [i for row, end in zip(rows, ends, strict=True) for i in range(end - row.num_samples, end)]
         writing = [row for row in rows if row.num_samples]
@@ -170,14 +156,15 @@ class Runner:
 
     def _place(self, row: Row) -> tuple[int, int, int]:
         # Where a row stands in a pass: beside those of its pool and of like length.
-        tenant = self._tenants[row.lane]
+        tenant = self._lanes[row.lane]
         return tenant.slots.length, _width(row), tenant.row
 
     def _sampled(self, rows: Sequence[Row], found: Draws) -> dict[Lane, Sampled]:
         out: dict[Lane, Sampled] = {}
         for row, (tokens, probabilities) in zip(rows, found.values(), strict=True):
             if tokens is None:
-                out[row.lane] = self._fail(row, ArithmeticError("the model's logits are not numbers (NaN)"))
+                self._lanes.wipe(row.lane)
+                out[row.lane] = _fault(ArithmeticError("the model's logits are not numbers (NaN)"))
                 continue
             out[row.lane] = Sampled(tokens=tokens, probabilities=probabilities)
             self._count_drafts(row.drafts, tokens)
@@ -200,9 +187,8 @@ class Runner:
             self.counters.accepted_drafts += 1
 
 
-def _length(num_tokens: int) -> int:
-    found: int = next(length for length in LENGTHS if length >= num_tokens)
-    return found
+def _fault(error: Exception) -> Sampled:
+    return Sampled(fault=f"{type(error).__name__}: {error}")
 
 
 def _width(row: Row) -> int:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.worker.engine.test_batching import Anything, Recorder
 from tests.worker.engine.tiny import ROTARY, build
 from worker.core.ports import Draw, Lane, Row
-from worker.engine import runner as runners
+from worker.engine import lanes
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
 
@@ -73,7 +73,7 @@ def test_rebuilt_is_kept(steps: list[Step], chunk: int) -> None:
     """Whatever was read, written and rolled back, and however the rebuild is cut."""
     model = StreamingModel(build("qwen2"), position_offset=3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runners, "LENGTHS", (8, 16, 128))
+        patch.setattr(lanes, "LENGTHS", (8, 16, 128))
         check(model, steps, chunk)
 
 

@@ -1,6 +1,6 @@
 """The runner: one pass does what several would, rows do not know each other, lanes are freed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import mlx.core as mx
 import pytest
@@ -19,7 +19,7 @@ from protocol import (
     WaitK,
 )
 from tests.worker.core.drive import Driver, check_stream, deltas, timeless
-from worker.core.ports import Draw, Row
+from worker.core.ports import Draw, Lane, Row, Sampled
 from worker.core.scheduler import Budget
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
@@ -39,7 +39,16 @@ WARM = replace(FRENCH, sampling=Sampling(temperature=0.8, top_p=0.9, repetition_
 
 @pytest.fixture
 def runner(starter: StreamingModel, starter_vocabulary: Vocabulary) -> Runner:
-    return Runner(starter, starter_vocabulary)
+    return Checked(starter, starter_vocabulary)
+
+
+class Checked(Runner):
+    """A runner whose slots, rows and bytes add up after every tick."""
+
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Sampled, ...]:
+        found = super().run(rows, dropped)
+        self.check_invariants()
+        return found
 
 
 def drive(
@@ -144,9 +153,26 @@ def test_evicted_and_rebuilt_is_kept(
     """Six sessions whose lanes are lost three times publish, token for token, what they publish undisturbed."""
     sessions = {f"s{i}": (session, text) for i, text in enumerate(TEXTS)}
     kept = drive(runner, sessions, starter_vocabulary)
-    lost = drive(Runner(starter, starter_vocabulary), sessions, starter_vocabulary, evict=(3, 5, 8))
+    lost = drive(Checked(starter, starter_vocabulary), sessions, starter_vocabulary, evict=(3, 5, 8))
     for name in sessions:
         assert timeless(lost.events[name]) == timeless(kept.events[name])
+
+
+@pytest.mark.parametrize("num_lanes", [1, 2, 4])
+def test_a_budget_of_bytes_changes_the_cost_only(
+    runner: Runner, starter: StreamingModel, starter_vocabulary: Vocabulary, num_lanes: int
+) -> None:
+    """Six sessions in room for one, two or four: they wait, lose their lanes, and publish the same."""
+    sessions = {f"s{i}": (FRENCH, text) for i, text in enumerate(TEXTS)}
+    kept = drive(runner, sessions, starter_vocabulary)
+    runner.run([Row((9, 9), (1,), (), 0, 0, Draw())])
+    tight = Checked(starter, starter_vocabulary, max_kv_bytes=num_lanes * runner.kv_bytes())
+    found = drive(tight, sessions, starter_vocabulary)
+    for name in sessions:
+        assert timeless(found.events[name]) == timeless(kept.events[name])
+    assert tight.counters.lost_lanes > 0
+    assert tight.counters.deferred_rows > 0
+    assert runner.counters.lost_lanes == runner.counters.deferred_rows == 0
 
 
 @pytest.mark.parametrize("session", [FRENCH, WARM])
@@ -167,6 +193,7 @@ def test_a_faulty_row_ends_alone(runner: Runner, starter_vocabulary: Vocabulary)
     """A row that cannot be run reports why and loses its lane; the rows around it are sampled."""
     prompt = starter_vocabulary.prompt(FRENCH)
     good = Row(lane=(0, 0), source=prompt.source, target=prompt.target, target_start=0, num_drafts=0, draw=Draw())
+    runner.run([replace(good, lane=(1, 0))])
     bad = replace(good, lane=(1, 0), target_start=9)
     results = runner.run([good, bad, replace(good, lane=(2, 0))])
     assert [result.fault is None for result in results] == [True, False, True]

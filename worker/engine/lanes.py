@@ -1,0 +1,156 @@
+"""The lanes of a model within a budget of bytes: housed when a row asks for one, given up when others need the room.
+
+A lane that was given up is not lost: the core feeds again what it held. Those unused for longest go first.
+"""
+
+from collections.abc import Iterable
+
+import mlx.core as mx
+
+from worker.core.ports import Lane, Row
+from worker.engine.pool import LENGTHS, Pool, Tenant
+from worker.engine.slots import Slots
+
+
+class NoRoom(Exception):
+    """The budget of bytes has no room for a lane."""
+
+
+class Lanes:
+    """All lanes, in pools by their length. `max_bytes` bounds their keys and values; None: nothing does."""
+
+    def __init__(self, num_layers: int, position_offset: int, max_bytes: int | None = None) -> None:
+        self.max_bytes = max_bytes
+        self.num_given_up = 0
+        self._num_layers = num_layers
+        self._position_offset = position_offset
+        self._pools: dict[int, Pool] = {}
+        self._tenants: dict[Lane, Tenant] = {}
+        self._slot_bytes = 0  # keys and values of one token; 0: not known yet
+        self._run = 0
+
+    def __len__(self) -> int:
+        return len(self._tenants)
+
+    def __getitem__(self, lane: Lane) -> Tenant:
+        return self._tenants[lane]
+
+    def pool(self, length: int) -> Pool:
+        """The lanes of that length."""
+        return self._pools.setdefault(length, Pool(self._num_layers, length))
+
+    def nbytes(self) -> int:
+        """Bytes of all keys and values held."""
+        return sum(pool.nbytes() for pool in self._pools.values())
+
+    def measure(self) -> None:
+        """How many bytes a token takes is known, if a lane holds some."""
+        for pool in self._pools.values():
+            if pool.arrays:
+                self._slot_bytes = pool.nbytes() // (pool.num_rows * pool.length)
+
+    def begin(self, rows: Iterable[Row]) -> list[Row]:
+        """The rows in the order in which they are to be admitted to a new run: what is being built first, so that no
+        lane is given up before it has been of use.
+        """
+        self._run += 1
+        building = {tenant.lane for tenant in self._tenants.values() if not tenant.has_sampled}
+        return sorted(rows, key=lambda row: row.lane not in building)
+
+    def admit(self, row: Row) -> Tenant | None:
+        """The row's lane with room for its tokens, rolled back to where it starts; None where the lane is gone that
+        the row goes on in.
+
+        It is kept until the next run. Raises NoRoom where those admitted before it leave none, ValueError where the
+        row does not fit its lane.
+        """
+        tenant, num_tokens = self._tenants.get(row.lane), len(row.source) + len(row.target)
+        if tenant is None:
+            if row.source_start or row.target_start:
+                return None
+            tenant = self._house(row, _length(num_tokens))
+        tenant.run = self._run
+        if row.target:
+            tenant.slots.trim(row.target_start)
+        wanted = _length(tenant.slots.num_used + num_tokens)
+        if wanted > tenant.slots.length:
+            self._make_room(wanted)
+            tenant = self._tenants[row.lane] = self.pool(wanted).take_over(tenant, self.pool(tenant.slots.length))
+        tenant.has_sampled |= row.num_samples > 0
+        return tenant
+
+    def drop(self, lane: Lane) -> None:
+        """The lane's row is free, if it has one."""
+        tenant = self._tenants.pop(lane, None)
+        if tenant is not None:
+            self.pool(tenant.slots.length).remove(tenant)
+
+    def wipe(self, lane: Lane) -> None:
+        """The lane's row is free, and nothing of what it held is left: masked or not, what is no number would spoil the
+        sums of the next lane there.
+        """
+        tenant = self._tenants[lane]
+        self.pool(tenant.slots.length).clear(tenant)
+        self.drop(lane)
+
+    def others_in_use(self, lane: Lane) -> bool:
+        """Tell whether the run has admitted any other."""
+        return any(tenant.run == self._run and tenant.lane != lane for tenant in self._tenants.values())
+
+    def lose(self, lanes: Iterable[Lane]) -> None:
+        """The pools of these lanes are gone, with all that is in them."""
+        for length in {self._tenants[lane].slots.length for lane in lanes}:
+            for tenant in self._pools.pop(length).tenants:
+                del self._tenants[tenant.lane]
+                self.num_given_up += 1
+        mx.clear_cache()
+
+    def _house(self, row: Row, length: int) -> Tenant:
+        self._make_room(length)
+        slots = Slots(length, None if row.plain else self._position_offset)
+        tenant = self._tenants[row.lane] = self.pool(length).add(row.lane, slots)
+        return tenant
+
+    def _make_room(self, length: int) -> None:
+        # There is a free row in that pool, if need be of lanes that this run has not admitted.
+        pool = self.pool(length)
+        idle = sorted((tenant for tenant in self._tenants.values() if tenant.run < self._run), key=lambda one: one.run)
+        victims = iter(idle)
+        while not pool.has_room:
+            if more := self._affordable(length, max(1, pool.num_rows)):
+                pool.grow(more)
+            elif any(other.compact() for other in self._pools.values()):
+                continue
+            elif (victim := next(victims, None)) is None:
+                raise self._no_room(length)
+            else:
+                self.drop(victim.lane)
+                self.num_given_up += 1
+
+    def _affordable(self, length: int, num_rows: int) -> int:
+        # How many of these rows the budget has room for.
+        if self.max_bytes is None or not self._slot_bytes:
+            return num_rows
+        held = sum(pool.num_rows * pool.length for pool in self._pools.values())
+        return max(0, min(num_rows, (self.max_bytes // self._slot_bytes - held) // length))
+
+    def _no_room(self, length: int) -> NoRoom:
+        return NoRoom(
+            f"a lane of {length} tokens takes {length * self._slot_bytes} bytes of keys and values, which the other "
+            f"lanes of this pass leave no room for within {self.max_bytes}; give the worker more with --max-kv-bytes"
+        )
+
+    def check_invariants(self) -> None:
+        """Raises AssertionError where a lane has no row or two, slots do not add up, or the budget is passed."""
+        for pool in self._pools.values():
+            pool.check_invariants()
+        housed = [tenant.lane for pool in self._pools.values() for tenant in pool.tenants]
+        if sorted(housed) != sorted(self._tenants):
+            raise AssertionError(f"pools hold the lanes {sorted(housed)}, expected {sorted(self._tenants)}")
+        if self.max_bytes is not None and self.nbytes() > self.max_bytes:
+            raise AssertionError(f"pools hold {self.nbytes()} bytes, expected at most {self.max_bytes}")
+
+
+def _length(num_tokens: int) -> int:
+    found: int = next(length for length in LENGTHS if length >= num_tokens)
+    return found
