@@ -20,13 +20,17 @@ from worker.engine.tokens import Vocabulary
 class _Follower(msgspec.Struct):
     """How far the draft model has followed a lane."""
 
+    num_source: int = 0
     unread: list[int] = msgspec.field(default_factory=list)  # source tokens
     target: list[int] = msgspec.field(default_factory=list)
     fed: list[int] = msgspec.field(default_factory=list)  # target tokens in the draft model's own lane
 
     def take(self, row: Row) -> None:
         """The lane is to hold this row too; what the draft model was fed and has turned out otherwise is forgotten."""
-        self.unread += row.source
+        # Of a row that is asked for again, or feeds a lane of the model's anew, some source is known already.
+        fresh = row.source[max(0, self.num_source - row.source_start) :]
+        self.unread += fresh
+        self.num_source += len(fresh)
         if not row.target:
             return
         del self.target[row.target_start :]
@@ -68,7 +72,7 @@ class DraftModel:
         self.runner = runner
         self._ends = ends
         self._followers: dict[Lane, _Follower] = {}
-        self._lost: set[Lane] = set()  # a pass of the draft model failed: the session goes on without drafts
+        self._lost: set[Lane] = set()  # a pass of the draft model failed: the sessions go on without drafts
 
     @classmethod
     def load(cls, path_or_repo: str, vocabulary: Vocabulary) -> "DraftModel":
@@ -99,7 +103,7 @@ class DraftModel:
         steps = [self._followers[row.lane].next_row(row, drafts[row.lane]) for row in rows]
         tokens: list[int | None] = []
         for step, sampled in zip(steps, self.runner.run(steps), strict=True):
-            if sampled.fault is None:
+            if sampled.fault is None and sampled.lost is None:
                 self._followers[step.lane].has_run(step)
             else:
                 self._lost.add(step.lane)

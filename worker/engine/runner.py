@@ -116,8 +116,12 @@ class Runner:
                 return True
             found[row.lane] = Sampled(lost="its keys and values were given up")
         except NoRoom as error:
-            self.counters.deferred_rows += 1
-            found[row.lane] = Sampled(is_deferred=True) if self._lanes.others_in_use(row.lane) else _fault(error)
+            if self._lanes.others_in_use(row.lane):
+                self.counters.deferred_rows += 1
+                found[row.lane] = Sampled(is_deferred=True)
+                return False
+            self._lanes.drop(row.lane)
+            found[row.lane] = _fault(error)
         except Exception as error:  # the tick's border: whatever a row meets ends that row alone
             self._lanes.drop(row.lane)
             found[row.lane] = _fault(error)

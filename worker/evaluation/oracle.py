@@ -45,4 +45,4 @@ class Oracle:
         self._lanes[row.lane] = _Fed(source, target if row.target else fed.target, seen_source)
         if not row.target or not row.target_start or fed.seen_source == len(source):
             return row
-        return replace(row, source=source, target=target, target_start=0)
+        return replace(row, source=source, target=target, target_start=0, source_start=0)
