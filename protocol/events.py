@@ -136,6 +136,8 @@ class Error(_FromWorker, frozen=True, kw_only=True, tag="error"):
 class WorkerConfigure(Struct, frozen=True, kw_only=True, tag_field="type", tag="worker.configure"):
     """Change the settings of every worker that reads it; `null` leaves a setting as it is."""
 
+    worker: Annotated[str | None, Meta(description="Only this worker; null: all that run now.")] = None
+    drain: Annotated[bool | None, Meta(description="true: finish, hand the sessions over, and end.")] = None
     max_batch_size: Positive | None = None
     batch_timeout_ms: Annotated[int, Meta(ge=0, le=10_000)] | None = None
     max_sessions: Positive | None = None

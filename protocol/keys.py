@@ -3,13 +3,17 @@
     decalage:{ID}:source      stream   client -> worker   one JSON event per entry, in the field `event`
     decalage:{ID}:target      stream   worker -> client   the same; entry ids are `<seq>-0`
     decalage:{ID}:state       hash     the session's checkpoint and fence
-    decalage:shard:N:bell     stream   client -> worker   "this session has news", its id in the field `session`
-    decalage:shard:N:lease    string   which worker owns the shard
-    decalage:workers:configure  stream   operator -> all workers
-    decalage:workers:stats      stream   worker -> all
+    decalage:{workers}:bell:N   stream   client -> worker   "this session has news", its id in the field `session`
+    decalage:{workers}:lease:N  hash     which worker owns the shard, in which epoch, until when
+    decalage:{workers}:live     hash     the workers there are, and what each has room for
+    decalage:{workers}:freed    stream   worker -> worker   "shards have been given back"
+    decalage:{workers}:shards   string   how many shards there are, fixed at the first start
+    decalage:{workers}:configure  stream   operator -> workers
+    decalage:{workers}:stats      stream   worker -> all
 
-The braces around a session's ID are part of the key: they are Redis's hash tag, and keep a session's keys on one
-node of a cluster, where one script may change them together. A session belongs to shard crc32(ID) mod 16.
+The braces are part of the keys: they are Redis's hash tag, and keep a session's keys on one node of a cluster, where
+one script may change them together; likewise those of the workers, where one blocking read hears all bells. A session
+belongs to shard crc32(ID) mod 16.
 The functions here only name keys: whoever takes an id from outside checks it with `check_session_id` first.
 """
 
@@ -21,7 +25,7 @@ from protocol.errors import InvalidSessionId
 from protocol.limits import MAX_SESSION_ID_BYTES
 
 NUM_SHARDS: Final = 16
-"""Shards of a deployment; every producer and worker must use the same number."""
+"""Shards of a deployment, unless its first worker was told otherwise; all must use the same number."""
 
 EVENT_FIELD: Final = "event"
 """The field of a stream entry that holds the event's JSON."""
@@ -35,8 +39,11 @@ CLOSED_TTL_S: Final = 3_600
 ABANDONED_TTL_S: Final = 86_400
 """How long the keys of a session stay that nobody touches."""
 
-CONFIGURE_KEY: Final = "decalage:workers:configure"
-STATS_KEY: Final = "decalage:workers:stats"
+CONFIGURE_KEY: Final = "decalage:{workers}:configure"
+STATS_KEY: Final = "decalage:{workers}:stats"
+LIVE_KEY: Final = "decalage:{workers}:live"
+FREED_KEY: Final = "decalage:{workers}:freed"
+SHARDS_KEY: Final = "decalage:{workers}:shards"
 SOURCE_PATTERN: Final = "decalage:{*}:source"
 """Matches every source stream in SCAN; braces are plain characters in Redis's patterns."""
 
@@ -98,18 +105,18 @@ def bell_key(shard: int) -> str:
     """The doorbell stream of the shard.
 
     >>> bell_key(3)
-    'decalage:shard:3:bell'
+    'decalage:{workers}:bell:3'
     """
-    return f"decalage:shard:{shard}:bell"
+    return f"decalage:{{workers}}:bell:{shard}"
 
 
 def lease_key(shard: int) -> str:
-    """The key that says which worker owns the shard.
+    """The hash that says which worker owns the shard.
 
     >>> lease_key(3)
-    'decalage:shard:3:lease'
+    'decalage:{workers}:lease:3'
     """
-    return f"decalage:shard:{shard}:lease"
+    return f"decalage:{{workers}}:lease:{shard}"
 
 
 def check_session_id(session_id: str) -> str:

@@ -71,25 +71,30 @@ def asyncapi() -> Json:
 
 def _channels() -> Json:
     source, target = (key_of("ID").replace("{ID}", "{sessionTag}") for key_of in (keys.source_key, keys.target_key))
-    bell = keys.bell_key(0).replace("0", "{shard}")
+    bell, configure, stats = (
+        key.replace("{workers}", "{workersTag}")
+        for key in (keys.bell_key(0).replace("0", "{shard}"), keys.CONFIGURE_KEY, keys.STATS_KEY)
+    )
+    changes, reports = [wire_type(WorkerConfigure)], [wire_type(WorkerStats)]
     return {
         "source": _channel(source, "What the clients of one session send.", _types(ClientEvent), "sessionTag"),
         "target": _channel(
             target, "What the worker answers; entry ids are `<seq>-0`.", _types(ServerEvent), "sessionTag"
         ),
-        "bell": _channel(bell, "Rung after each append to a source stream of the shard.", [_BELL], "shard"),
-        "configure": _channel(keys.CONFIGURE_KEY, "Settings for every worker.", [wire_type(WorkerConfigure)]),
-        "stats": _channel(keys.STATS_KEY, "What every worker reports.", [wire_type(WorkerStats)]),
+        "bell": _channel(
+            bell, "Rung after each append to a source stream of the shard.", [_BELL], "workersTag", "shard"
+        ),
+        "configure": _channel(configure, "Settings for every worker, or for one.", changes, "workersTag"),
+        "stats": _channel(stats, "What every worker reports.", reports, "workersTag"),
     }
 
 
-def _channel(address: str, description: str, messages: list[str], parameter: str | None = None) -> Json:
-    parameters = {parameter: {"$ref": f"#/components/parameters/{parameter}"}} if parameter else {}
+def _channel(address: str, description: str, messages: list[str], *parameters: str) -> Json:
     return {
         "address": address,
         "description": description,
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
-        "parameters": parameters,
+        "parameters": {name: {"$ref": f"#/components/parameters/{name}"} for name in parameters},
         "x-redis": {"type": "stream", "field": keys.BELL_FIELD if messages == [_BELL] else keys.EVENT_FIELD},
     }
 
@@ -137,8 +142,12 @@ def _parameters() -> Json:
             f"The id matches `{keys.SESSION_ID_PATTERN}`.",
             "examples": ["{talk-1}"],
         },
+        "workersTag": {
+            "description": "A literal hash tag, braces included: the workers' keys share one node of a cluster.",
+            "enum": ["{workers}"],
+        },
         "shard": {
-            "description": f"crc32 of the session id modulo {keys.NUM_SHARDS}.",
+            "description": f"crc32 of the session id modulo {keys.NUM_SHARDS}, or what `{keys.SHARDS_KEY}` holds.",
             "enum": [str(shard) for shard in range(keys.NUM_SHARDS)],
         },
     }

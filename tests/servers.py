@@ -19,12 +19,7 @@ FAKEREDIS: Final = "fakeredis"
 NO_REAL_SERVER: Final = "no real redis-server"
 """Stands in for the real servers where there are none, so that the tests which need one fail and are not skipped."""
 
-LASTING_KEYS: Final = (
-    "decalage:shard:*:bell",
-    "decalage:shard:*:lease",
-    "decalage:workers:configure",
-    "decalage:workers:stats",
-)
+LASTING_KEYS: Final = ("decalage:{workers}:*",)
 """Keys of a deployment, whose number is fixed. All others belong to a session, and must end by themselves."""
 
 _FAKEREDIS_PROGRAM: Final = """

@@ -34,7 +34,7 @@ def test_a_session_key_without_a_ttl_is_found(any_redis_url: str) -> None:
     with redis.Redis.from_url(any_redis_url) as client:
         client.set("decalage:{a}:state", "x", ex=60)
         client.set("decalage:{a}:target", "x")
-        client.set("decalage:shard:3:bell", "x")
-        client.set("decalage:workers:stats", "x")
+        client.set("decalage:{workers}:bell:3", "x")
+        client.set("decalage:{workers}:stats", "x")
         client.set("of-somebody-else", "x")
     assert keys_without_ttl(any_redis_url) == ["decalage:{a}:target"]

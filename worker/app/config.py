@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from protocol.keys import NUM_SHARDS
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be set about a worker, with unit, default and reason."""
@@ -20,6 +22,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     draft_model: str = ""  # a smaller model with the same tokenizer; empty: drafts come from a session's own text
     use_speculative: bool = True  # drafts beyond the token that ends a word
     max_draft_tokens: int = 16  # of one session in one tick, whatever it asks for
+    num_shards: int = NUM_SHARDS  # parts of the work, fixed when a deployment first starts; producers use the same
     lease_ms: int = 3_000  # how long a dead worker's shards stay without one
     sweep_ms: int = 250  # how soon words are found whose producer rings no bell
     stats_ms: int = 5_000  # how often the worker reports statistics

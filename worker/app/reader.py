@@ -6,7 +6,7 @@ Whatever is wrong with one session's keys stays with that session: it is set asi
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 import structlog
 from redis.exceptions import ConnectionError as Disconnected
@@ -14,10 +14,11 @@ from redis.exceptions import TimeoutError as Unanswered
 
 from worker.app.config import Settings
 from worker.app.live import Live, WorkerFull
+from worker.app.ownership import Ownership
 from worker.app.reports import Reports
 from worker.app.table import Table
 from worker.core.ports import Vocabulary
-from worker.io.store import PAGE_ENTRIES, Entry, Store
+from worker.io.store import PAGE_ENTRIES, Entry, Fenced, Store
 
 # A lost connection is nobody's fault: it goes up to the loop that waits for Redis.
 INTERRUPTED = (Disconnected, Unanswered, OSError)
@@ -29,7 +30,14 @@ class Reader:
     """Applies entries to the sessions of a table. `admit`s sessions up to the worker's limits."""
 
     def __init__(
-        self, settings: Settings, store: Store, table: Table, reports: Reports, vocabulary: Vocabulary
+        self,
+        settings: Settings,
+        store: Store,
+        table: Table,
+        *,
+        reports: Reports,
+        vocabulary: Vocabulary,
+        ownership: Ownership,
     ) -> None:
         self.max_sessions = settings.max_sessions
         self._settings = settings
@@ -37,14 +45,17 @@ class Reader:
         self._table = table
         self._reports = reports
         self._vocabulary = vocabulary
+        self._ownership = ownership
         self._fetching = asyncio.Lock()
         self._aside_until_s: dict[str, float] = {}
         self._log = structlog.get_logger()
 
-    async def fetch(self, names: Iterable[str], is_ours: Callable[[str], bool]) -> bool:
-        """True if there was news of these sessions, which is applied; one at a time: each entry counts once."""
+    async def fetch(self, names: Iterable[str]) -> bool:
+        """True if there was news of those sessions that are ours, which is applied; one at a time: each entry counts
+        once.
+        """
         async with self._fetching:
-            wanted = [name for name in dict.fromkeys(names) if is_ours(name) and not self._is_aside(name)]
+            wanted = [name for name in dict.fromkeys(names) if self._is_wanted(name)]
             is_news = await self._take_new([name for name in wanted if name not in self._table])
             while wanted:
                 cursors = {name: live.cursor for name in wanted if (live := self._table.get(name))}
@@ -74,6 +85,9 @@ class Reader:
         self._table.forget(name)
         self._aside_until_s[name] = time.monotonic() + _SET_ASIDE_S
 
+    def _is_wanted(self, name: str) -> bool:
+        return self._ownership.epoch_of(name) is not None and not self._is_aside(name)
+
     def _is_aside(self, name: str) -> bool:
         until_s = self._aside_until_s.get(name)
         if until_s is not None and time.monotonic() >= until_s:
@@ -84,11 +98,15 @@ class Reader:
     async def _take_new(self, names: list[str]) -> bool:
         # The sessions are in the table, those that a worker before us has left as their logs tell them; all or none:
         # half replayed, one would go on from nothing.
-        if not names:
+        leases = {name: epoch for name in names if (epoch := self._ownership.epoch_of(name)) is not None}
+        if not leases:
             return False
         lives: list[Live] = []
-        for name, opened in zip(names, await self._store.open(names), strict=True):
-            if isinstance(opened, Exception):
+        for name, opened in zip(leases, await self._store.open(leases), strict=True):
+            if isinstance(opened, Fenced):
+                self._reports.fenced(name)
+                self._ownership.doubt(self._ownership.shard_of(name))
+            elif isinstance(opened, Exception):
                 self.lose(name, opened)
             else:
                 lives.append(self._table.add(name, *opened))

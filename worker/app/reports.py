@@ -89,6 +89,11 @@ class Reports:
             ms=round(seconds * 1000, 1),
         )
 
+    def fenced(self, session_id: str) -> None:
+        """Counts what this worker was kept from doing to a session that is another's now."""
+        self._metrics.fenced.inc()
+        self._log.warning("fenced", session=session_id)
+
     def published(self, live: Live, commit: Commit) -> None:
         """Counts what has been published; a closed session gets its log line."""
         for event in commit.events:

@@ -19,13 +19,14 @@ from msgspec.structs import asdict, replace
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from protocol import shard_of
-from protocol.keys import NUM_SHARDS
 from worker.app.config import Settings
 from worker.app.engine import Engine, Report
+from worker.app.ownership import Ownership
 from worker.app.reader import Reader, now_ms
 from worker.app.reports import Reports
 from worker.app.table import Table
+from worker.core import leases as rules
+from worker.core.leases import Peer
 from worker.core.scheduler import Budget, Plan
 from worker.io.connection import client
 from worker.io.doorbell import Doorbell, Sweep
@@ -48,16 +49,25 @@ class Service:
         self._redis: Redis = client(redis_url)
         self._blocking: Redis = client(redis_url)
         self._store = Store(self._redis)
-        self._leases = Leases(self._redis, self.worker, NUM_SHARDS, settings.lease_ms)
+        leases = Leases(self._redis, self.worker, settings.num_shards, settings.lease_ms)
+        self.ownership = Ownership(leases, self.worker, settings.num_shards, settings.lease_ms)
         self._doorbell = Doorbell(self._blocking)
         self._sweep = Sweep(self._redis)
-        self.table = Table(NUM_SHARDS)
+        self.table = Table(settings.num_shards)
         self.reports = Reports(self.worker, settings.model, metrics)
         self.budget = _budget(settings, engine)
-        self.reader = Reader(settings, self._store, self.table, self.reports, engine.vocabulary)
+        self.reader = Reader(
+            settings,
+            self._store,
+            self.table,
+            reports=self.reports,
+            vocabulary=engine.vocabulary,
+            ownership=self.ownership,
+        )
         self._log = structlog.get_logger(worker=self.worker)
         self._work = asyncio.Event()
         self._leased = asyncio.Event()  # the leases have been asked for: it is known which bells to hear
+        self._gained = asyncio.Event()  # a shard has come, whose sessions are not known yet
         self._stopping = asyncio.Event()
         self._drain_end_s = math.inf
 
@@ -68,7 +78,11 @@ class Service:
         self._work.set()
 
     async def run(self) -> None:
-        """Serves until `stop`. A lost connection is waited for; only a programming error ends it early."""
+        """Serves until `stop`. A lost connection is waited for; only a programming error ends it early.
+
+        Raises WrongShards, before anything is served.
+        """
+        await self.ownership.agree()
         loops = (self._hold_leases, self._hear_bells, self._sweep_streams, self._watch_clock, self._tick_for_ever)
         try:
             async with asyncio.TaskGroup() as group:
@@ -78,10 +92,10 @@ class Service:
                 for task in tasks:
                     task.cancel()
         finally:
-            self.table.keep_shards([])
-            await self.engine.run((), self.table.plan(self.budget).dropped)
             with contextlib.suppress(RedisError, OSError):
-                await self._leases.release()
+                await self.ownership.leave()
+            self.table.forget_shards(range(self.settings.num_shards))
+            await self.engine.run((), self.table.plan(self.budget).dropped)
             await self._redis.aclose()
             await self._blocking.aclose()
 
@@ -101,52 +115,82 @@ class Service:
     # Whose sessions
 
     async def _hold_leases(self) -> None:
+        before: frozenset[int] | None = None
         while not self._stopping.is_set():
-            before = self._leases.held
-            held = await self._leases.renew()
+            self.table.forget_shards(await self.ownership.look(self._about()))
+            held = self.ownership.held
             if held != before:
-                lost = self.table.keep_shards(held)
-                self._log.info("shards", held=len(held), of=NUM_SHARDS, sessions_lost=len(lost))
+                self._log.info("shards", held=len(held), of=self.settings.num_shards)
                 await self._doorbell.listen(sorted(held))
+                if not held <= (before or frozenset()):
+                    self._gained.set()
+                before = held
             self._leased.set()
+            self._work.set()  # what is leaving goes after the tick; what could not be published may go now
             self.metrics.shards.set(len(held))
-            await asyncio.sleep(self.settings.lease_ms / 4000)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.ownership.woken.wait(), self.ownership.wait_s)
+            self.ownership.woken.clear()
 
-    def _is_ours(self, session_id: str) -> bool:
-        return shard_of(session_id, NUM_SHARDS) in self._leases.held
+    def _about(self) -> Peer:
+        # The sign of life that the others share the work by.
+        limit, sessions = self.settings.max_kv_bytes, self.table.num_open
+        weight = rules.weight(
+            free_kv_bytes=limit - self.reports.kv_bytes,
+            max_kv_bytes=limit,
+            sessions=sessions,
+            max_sessions=self.reader.max_sessions,
+        )
+        return Peer(weight, sessions, is_leaving=self._stopping.is_set())
+
+    async def _hand_over(self) -> None:
+        if leaving := self.ownership.leaving:
+            self.table.forget_shards(leaving)
+            await self.ownership.hand_over(self._about())
+            self._log.info("handed_over", shards=len(leaving))
 
     # What is new
 
     async def _hear_bells(self) -> None:
         await self._leased.wait()
-        await self._doorbell.listen(sorted(self._leases.held))
+        await self._doorbell.listen(sorted(self.ownership.held))
         while not self._stopping.is_set():
-            rung, configured = await self._doorbell.wait()
-            for data in configured:
+            rung = await self._doorbell.wait()
+            for data in rung.settings:
                 self._configure(data)
-            await self._fetch(rung)
-            for name in rung:
+            if rung.is_freed:
+                self.ownership.woken.set()
+            await self._fetch(rung.sessions)
+            for name in rung.sessions:
                 live = self.table.get(name)
                 if live is not None:
                     live.rings = True
 
     def _configure(self, data: bytes) -> None:
         change = self.reports.decode_configure(data)
-        if change is None:
+        if change is None or change.worker not in (None, self.worker):
             return
         changed = {name: value for name, value in asdict(change).items() if value is not None}
+        self._log.info("configured", **changed)
+        if changed.pop("drain", False):
+            self.stop()
+        changed.pop("worker", None)
         self.settings = replace(self.settings, **changed)
         self.budget = _budget(self.settings, self.engine)
         self.reader.max_sessions = self.settings.max_sessions
-        self._log.info("configured", **changed)
 
     async def _sweep_streams(self) -> None:
-        round_ = 0
+        round_, is_hurried = 0, False
         while not self._stopping.is_set():
             round_ += 1
+            if self._gained.is_set():  # sessions of a shard that has just come are looked for at once, without pauses
+                self._gained.clear()
+                self._sweep.restart()
+                is_hurried = True
             met, all_met = await self._sweep.step()
             if all_met is not None:
                 self.table.prune(all_met)
+                is_hurried = False
             is_slow = round_ % _SLOW_SWEEP == 0
             known = {live.session_id: live.cursor for live in self.table if is_slow or live.is_quiet}
             missed = await self._sweep.news(known)
@@ -154,10 +198,12 @@ class Service:
                 if (live := self.table.get(name)) is not None:
                     live.rings = False
             await self._fetch([name for name in met if name not in self.table] + missed)
-            await asyncio.sleep(self.settings.sweep_ms / 1000)
+            if not is_hurried:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._gained.wait(), self.settings.sweep_ms / 1000)
 
     async def _fetch(self, names: Iterable[str]) -> None:
-        if await self.reader.fetch(names, self._is_ours):
+        if await self.reader.fetch(names):
             self._work.set()
 
     # What is done
@@ -165,6 +211,7 @@ class Service:
     async def _tick_for_ever(self) -> None:
         while True:
             await self._publish()
+            await self._hand_over()
             plan = self.table.plan(self.budget)
             if not plan.rows and not plan.dropped:
                 if self._stopping.is_set():
@@ -213,23 +260,34 @@ class Service:
         self.reports.engine(report, len(plan.rows))
 
     async def _publish(self) -> None:
-        commits = self.table.commits()
+        commits = self.table.commits(self.ownership.may_publish)
         if not commits:
             return
-        for commit, failure in zip(commits, await self._store.commit(commits), strict=True):
+        fenced: set[str] = set()
+        for commit, answer in zip(commits, await self._store.commit(commits), strict=True):
             live = self.table.get(commit.session_id)
             if live is None or live.epoch != commit.epoch:
                 continue
-            if failure is None:
+            if isinstance(answer, int):
                 live.committed(commit)
+                self.metrics.suppressed.inc(answer)
                 self.reports.published(live, commit)
                 continue
-            self.metrics.fenced.inc(isinstance(failure, Fenced))
             self.table.forget(commit.session_id)
-            if isinstance(failure, Fenced | Behind):  # taken again, if the session is still ours, and replayed
-                self._log.warning("session_dropped", session=commit.session_id, reason=str(failure))
+            if isinstance(answer, Fenced):
+                self.reports.fenced(commit.session_id)
+                fenced.add(commit.session_id)
+            elif isinstance(answer, Behind):  # taken again and replayed
+                self._log.warning("session_dropped", session=commit.session_id, reason=str(answer))
             else:
-                self.reader.lose(commit.session_id, failure)
+                self.reader.lose(commit.session_id, answer)
+        self._drop_shards({self.ownership.shard_of(name) for name in fenced})
+
+    def _drop_shards(self, shards: set[int]) -> None:
+        # Another worker has a session of theirs: so it has, or had, their leases. What is still ours is taken again.
+        for shard in shards:
+            self.ownership.doubt(shard)
+        self.table.forget_shards(shards)
 
     async def _watch_clock(self) -> None:
         while not self._stopping.is_set():

@@ -4,7 +4,7 @@ A tick looks only at sessions that have changed since they last had nothing to s
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from protocol import SessionPhase, shard_of
 from worker.app.live import Live
@@ -56,13 +56,10 @@ class Table:
             self._open.discard(session_id)
             self._dropped |= live.all_lanes()
 
-    def keep_shards(self, shards: Iterable[int]) -> list[str]:
-        """Forgets the sessions of all other shards; returns which they were."""
-        kept = set(shards)
-        lost = [name for name in self._lives if shard_of(name, self._num_shards) not in kept]
-        for name in lost:
+    def forget_shards(self, shards: Collection[int]) -> None:
+        """Forgets the sessions of these shards."""
+        for name in [name for name in self._lives if shard_of(name, self._num_shards) in shards]:
             self.forget(name)
-        return lost
 
     def prune(self, present: set[str]) -> None:
         """Forgets sessions that are not open and whose keys are gone."""
@@ -80,11 +77,11 @@ class Table:
         """Sessions that may want a pass."""
         return len(self._unplanned)
 
-    def commits(self) -> list[Commit]:
-        """What is to be published and saved of each session."""
+    def commits(self, may_publish: Callable[[str], bool]) -> list[Commit]:
+        """What is to be published and saved of each session that may be; the others keep theirs."""
         commits = {name: live.commit() for name, live in self._unpublished.items()}
         self._unpublished = {name: live for name, live in self._unpublished.items() if commits[name] is not None}
-        return [commit for commit in commits.values() if commit is not None]
+        return [commit for name, commit in commits.items() if commit is not None and may_publish(name)]
 
     def plan(self, budget: Budget) -> Plan:
         """The next tick, with the lanes that nobody needs any more; each is told once."""

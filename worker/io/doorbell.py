@@ -3,19 +3,32 @@ not ring.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
 from protocol import InvalidSessionId, bell_key, check_session_id, session_of, source_key
-from protocol.keys import BELL_FIELD, CONFIGURE_KEY, EVENT_FIELD, SOURCE_PATTERN
+from protocol.keys import BELL_FIELD, CONFIGURE_KEY, EVENT_FIELD, FREED_KEY, SOURCE_PATTERN
 
 _SCAN_COUNT = 1_000
 _BLOCK_MS = 500  # a change of shards is heard after this at the latest
 
 
+class Rung(NamedTuple):
+    """What one wait has heard: all empty after a quiet while."""
+
+    sessions: list[str]
+    """Ids that have rung, each once."""
+    settings: list[bytes]
+    """Configure events, as JSON."""
+    is_freed: bool
+    """A worker has given shards back."""
+
+
 class Doorbell:
-    """The bells of some shards, and the stream by which workers are configured. Remembers how far it has read."""
+    """The bells of some shards, and the streams by which workers are told of settings and of shards that are free.
+    Remembers how far it has read.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -25,7 +38,7 @@ class Doorbell:
         """Attends to exactly these shards; a new one's bell is heard from now on (its sessions are found by
         the sweep).
         """
-        wanted = [bell_key(shard) for shard in shards] + [CONFIGURE_KEY]
+        wanted = [bell_key(shard) for shard in shards] + [CONFIGURE_KEY, FREED_KEY]
         pipe = self._redis.pipeline(transaction=False)
         fresh = [key for key in wanted if key not in self._last]
         for key in fresh:
@@ -34,11 +47,12 @@ class Doorbell:
         found = {key: top[0][0].decode() if top else "0-0" for key, top in zip(fresh, tops, strict=True)}
         self._last = {key: self._last.get(key) or found[key] for key in wanted}
 
-    async def wait(self) -> tuple[list[str], list[bytes]]:
-        """Session ids that have rung, each once, and configure events (JSON); both empty after a quiet while."""
+    async def wait(self) -> Rung:
+        """What there is to hear, after half a second at the latest."""
         answer: Any = await self._redis.xread(dict(self._last), count=10_000, block=_BLOCK_MS)  # type: ignore[arg-type]
         rung: dict[str, None] = {}
         settings: list[bytes] = []
+        is_freed = False
         for raw_key, entries in answer or []:
             key = raw_key.decode()
             if key not in self._last:
@@ -47,9 +61,11 @@ class Doorbell:
             for _, fields in entries:
                 if key == CONFIGURE_KEY:
                     settings.append(fields.get(EVENT_FIELD.encode(), b""))
+                elif key == FREED_KEY:
+                    is_freed = True
                 else:
                     rung[fields.get(BELL_FIELD.encode(), b"").decode(errors="replace")] = None
-        return [name for name in rung if _is_session_id(name)], settings
+        return Rung([name for name in rung if _is_session_id(name)], settings, is_freed)
 
 
 class Sweep:
@@ -59,6 +75,10 @@ class Sweep:
         self._redis = redis
         self._cursor = 0
         self._seen: set[str] = set()
+
+    def restart(self) -> None:
+        """The next step is the first one of a walk."""
+        self._cursor, self._seen = 0, set()
 
     async def step(self) -> tuple[set[str], set[str] | None]:
         """Sessions met in this step; and, when the walk is through, all that were met in it (else None)."""

@@ -1,46 +1,63 @@
-"""Which shards are this worker's: a key with a time to live for each, taken when free and prolonged while held."""
+"""Leases and life signs in Redis: one script tells, prolongs, takes and gives back."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
+import msgspec
 from redis.asyncio import Redis
 
 from protocol import lease_key
-from worker.io.store import script
+from protocol.keys import FREED_KEY, LIVE_KEY, SHARDS_KEY
+from worker.core.leases import Lease, Peer
+from worker.io.scripts import script
+
+_PEER = msgspec.json.Decoder(Peer)
+
+
+class WrongShards(Exception):
+    """The deployment has another number of shards than this worker was set to."""
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """The workers that live, by name, and the lease of every shard."""
+
+    peers: dict[str, Peer]
+    leases: tuple[Lease, ...]
 
 
 class Leases:
-    """The leases of one worker. `held` is what the last `renew` found; it holds for at most `ttl_ms` after it."""
+    """The leases of one worker. Each call is one round trip, and may be repeated when its reply was lost."""
 
     def __init__(self, redis: Redis, worker: str, num_shards: int, ttl_ms: int) -> None:
         self._redis = redis
         self._worker = worker
-        self._shards = range(num_shards)
+        self._num_shards = num_shards
         self._ttl_ms = ttl_ms
-        self.held: frozenset[int] = frozenset()
 
-    async def renew(self) -> frozenset[int]:
-        """The shards that are this worker's: held leases prolonged, free ones taken. Call it every quarter of
-        the TTL.
+    async def agree(self) -> None:
+        """The number of shards is this worker's, from the first worker's start on. Raises WrongShards."""
+        await self._redis.set(SHARDS_KEY, self._num_shards, nx=True)
+        found = int(await self._redis.get(SHARDS_KEY) or 0)
+        if found != self._num_shards:
+            raise WrongShards(
+                f"this Redis has {found} shards ({SHARDS_KEY}), this worker is set to {self._num_shards}; set "
+                f"DECALAGE_NUM_SHARDS={found}, or stop all workers and producers, delete that key and start again"
+            )
+
+    async def exchange(self, about: Peer | None, *, hold: Collection[int] = (), give: Collection[int] = ()) -> Seen:
+        """Prolongs or takes the leases to `hold` as far as they are free, gives back those to `give`; tells all of them.
+
+        `about` is this worker's life sign for the time of a lease; None: it has left.
         """
-        kept = await self._each(sorted(self.held), self._ttl_ms)
-        wanted = [shard for shard in self._shards if shard not in kept]
-        pipe = self._redis.pipeline(transaction=False)
-        for shard in wanted:
-            pipe.set(lease_key(shard), self._worker, nx=True, px=self._ttl_ms)
-        taken = await pipe.execute() if wanted else []
-        self.held = kept | {shard for shard, answer in zip(wanted, taken, strict=True) if answer}
-        return self.held
-
-    async def release(self) -> None:
-        """Gives all leases back at once, so that the next worker need not wait for their end."""
-        await self._each(sorted(self.held), 0)
-        self.held = frozenset()
-
-    async def _each(self, shards: Sequence[int], ttl_ms: int) -> frozenset[int]:
-        if not shards:
-            return frozenset()
-        pipe = self._redis.pipeline(transaction=False)
-        for shard in shards:
-            pipe.eval(script("renew"), 1, lease_key(shard), self._worker, ttl_ms)
-        answers = await pipe.execute()
-        return frozenset(shard for shard, answer in zip(shards, answers, strict=True) if answer)
+        verbs = "".join("h" if i in hold else "g" if i in give else "-" for i in range(self._num_shards))
+        keys = [LIVE_KEY, FREED_KEY, *map(lease_key, range(self._num_shards))]
+        sign = b"" if about is None else msgspec.json.encode(about)
+        found, leases = await self._redis.eval(
+            script("leases"), len(keys), *keys, self._worker, sign, self._ttl_ms, verbs
+        )
+        return Seen(
+            {name.decode(): _PEER.decode(sign) for name, sign in zip(found[::2], found[1::2], strict=True)},
+            tuple(
+                Lease(owner.decode(), int(epoch), int(left_ms))
+                for owner, epoch, left_ms in zip(leases[::3], leases[1::3], leases[2::3], strict=True)
+            ),
+        )

@@ -3,8 +3,7 @@
 Each change is one script on the session's keys; scripts of many sessions travel in one pipeline.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -25,16 +24,11 @@ from protocol import (
 from protocol.keys import ABANDONED_TTL_S, CLOSED_TTL_S, EVENT_FIELD
 from worker.core.replay import Progress, Written
 from worker.core.session import NO_ROOM
+from worker.io.scripts import script
 
-_LUA = Path(__file__).parent / "lua"
 MAX_TARGET_ENTRIES = 100_000
 PAGE_ENTRIES = 256
 Entry = tuple[str, dict[bytes, bytes]]
-
-
-def script(name: str) -> str:
-    """The text of a script of `worker/io/lua`."""
-    return (_LUA / f"{name}.lua").read_text(encoding="utf-8")
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -62,13 +56,18 @@ class Store:
         self._redis = redis
         self._shas: dict[str, str] = {}
 
-    async def open(self, session_ids: Sequence[str]) -> list[tuple[int, Checkpoint] | Exception]:
-        """Epoch and checkpoint of each session, which is this worker's from now on; or what is wrong with its state."""
-        calls = [([state_key(session_id)], [ABANDONED_TTL_S]) for session_id in session_ids]
+    async def open(self, leases: Mapping[str, int]) -> list[tuple[int, Checkpoint] | Exception]:
+        """Epoch and checkpoint of each session, which is this worker's from now on; or what is wrong with its state.
+
+        `leases` has the epoch of the lease under which each is taken; a later one gives Fenced.
+        """
+        calls = [([state_key(name)], [ABANDONED_TTL_S, lease]) for name, lease in leases.items()]
         return [_opened(answer) for answer in await self._evaluate("open", calls)]
 
-    async def commit(self, commits: Sequence[Commit]) -> list[Exception | None]:
-        """Publishes; for each session None, Fenced where another worker has it, or what Redis says is wrong."""
+    async def commit(self, commits: Sequence[Commit]) -> list[int | Exception]:
+        """Publishes; for each session how many of its events were there already (a reply was lost), Fenced where
+        another worker has it, or what Redis says is wrong.
+        """
         answers = await self._evaluate("commit", [_commit_call(commit) for commit in commits])
         return [_committed(answer) for answer in answers]
 
@@ -140,6 +139,8 @@ def _event(fields: dict[bytes, bytes]) -> ServerEvent | None:
 def _opened(answer: Any) -> tuple[int, Checkpoint] | Exception:
     if isinstance(answer, Exception):
         return answer
+    if answer == b"STALE":
+        return Fenced("another worker has taken it under a later lease")
     try:
         return _checkpoint(answer)
     except (ValueError, msgspec.DecodeError) as error:
@@ -185,9 +186,9 @@ def _commit_call(commit: Commit) -> tuple[list[str], list[Any]]:
     )
 
 
-def _committed(answer: Any) -> Exception | None:
+def _committed(answer: Any) -> int | Exception:
     if answer == b"FENCED":
         return Fenced("another worker has taken it")
     if answer == b"BEHIND":
         return Behind("Redis knows fewer of its events than were published")
-    return answer if isinstance(answer, Exception) else None
+    return answer if isinstance(answer, Exception) else int(answer)

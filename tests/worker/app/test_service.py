@@ -228,14 +228,14 @@ async def test_one_worker_holds_a_shard_and_another_stands_by(raw: Raw, running:
     """Two workers on one Redis: every shard has one owner; what the first gives back the second takes."""
     async with contextlib.AsyncExitStack() as both:
         first = await both.enter_async_context(running(lease_ms=400))
-        await until(lambda: len(first._leases.held) == 16)
+        await until(lambda: len(first.ownership.held) == 16)
         second = await both.enter_async_context(running(lease_ms=400))
         await raw.say("talk", create(), append(TEXT), FINALIZE)
         heard = await raw.hear("talk")
         assert "talk" in first.table
         assert "talk" not in second.table
         first.stop()
-        await until(lambda: len(second._leases.held) == 16)
+        await until(lambda: len(second.ownership.held) == 16)
         await raw.say("talk", append("Thank you."), FINALIZE)
         again = await raw.hear("talk", count=2)
     assert untimed(again[: len(heard)]) == untimed(heard)
@@ -262,7 +262,7 @@ async def test_figures_are_kept(raw: Raw, running: Running) -> None:
         words = sum(event["type"] == "output_text.delta" for event in heard)
         await until(lambda: value(service, "decalage_target_words_total") == words)
         page = generate_latest(service.metrics.registry).decode()
-        stats = await raw.client.xread({"decalage:workers:stats": "0-0"}, block=5_000)
+        stats = await raw.client.xread({"decalage:{workers}:stats": "0-0"}, block=5_000)
     assert stats
     assert f"decalage_target_words_total {float(words)}" in page
     assert "decalage_source_words_total 9.0" in page
@@ -278,11 +278,11 @@ async def test_a_worker_is_configured_while_it_runs(raw: Raw, running: Running) 
         await raw.say("talk", create())
         await raw.hear("talk", "session.created")
         for data in ("{", '{"type":"worker.configure","max_batch_size":7,"max_sessions":3,"use_speculative":false}'):
-            await raw.client.xadd("decalage:workers:configure", {"event": data})
+            await raw.client.xadd("decalage:{workers}:configure", {"event": data})
         await until(lambda: service.budget.max_rows == 7)
         assert (service.reader.max_sessions, service.budget.max_draft_tokens) == (3, 0)
         again = '{"type":"worker.configure","use_speculative":true,"max_draft_tokens":5}'
-        await raw.client.xadd("decalage:workers:configure", {"event": again})
+        await raw.client.xadd("decalage:{workers}:configure", {"event": again})
         await until(lambda: service.budget.max_draft_tokens == 5)
         assert service.budget.max_rows == 7
 

@@ -4,14 +4,16 @@
 -- ARGV[1] epoch  [2] TTL in seconds  [3] longest target stream  [4] status  [5] cursor
 --     [6] the producer's last seq, or ''  [7] segment  [8] what is written of it, or ''  [9] source_words
 --     [10] target_words  [11] refused  [12] created_ms  [13] seq of the first event  [14…] events
--- Entry ids are <seq>-0: an event whose seq is there already is a repetition, and a success.
--- Returns the last seq, 'FENCED' for a worker that has lost the session, or 'BEHIND' where events before these are missing
--- (a server that came back with older data).
+-- Entry ids are <seq>-0: an event whose seq is there already is a repetition (a reply was lost), and a success.
+-- Retention: all three keys live on for the TTL; the target stream keeps about its longest number of entries. The source is
+-- never trimmed while the session is open, since a replay reads it from its beginning; the backlog bounds it.
+-- Returns how many of the events were there already; 'FENCED' for a worker that has lost the session; or 'BEHIND' where
+-- events before these are missing (a server that came back with older data).
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then
   return 'FENCED'
 end
 local last = tonumber(redis.call('HGET', KEYS[1], 'seq') or '0')
-local first = tonumber(ARGV[13])
+local first, repeated = tonumber(ARGV[13]), 0
 if first > last + 1 then
   return 'BEHIND'
 end
@@ -20,6 +22,8 @@ for i = 14, #ARGV do
   if seq > last then
     redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], string.format('%d-0', seq), 'event', ARGV[i])
     last = seq
+  else
+    repeated = repeated + 1
   end
 end
 redis.call('HSET', KEYS[1], 'status', ARGV[4], 'cursor', ARGV[5], 'source_seq', ARGV[6], 'segment', ARGV[7],
@@ -28,4 +32,4 @@ redis.call('HSET', KEYS[1], 'status', ARGV[4], 'cursor', ARGV[5], 'source_seq', 
 for _, key in ipairs(KEYS) do
   redis.call('EXPIRE', key, ARGV[2])
 end
-return last
+return repeated
