@@ -21,6 +21,7 @@ class Ownership:
         self.leaving: frozenset[int] = frozenset()  # to be given back after the tick
         self.wait_s = 0.0  # when `look` is due again
         self._leases = leases
+        self._about: Peer | None = None
         self._tenures: dict[int, Tenure] = {}
         self._moved_ms = -lease_ms
         self._looked_ms = -lease_ms
@@ -59,16 +60,18 @@ class Ownership:
 
     async def look(self, about: Peer) -> frozenset[int]:
         """Prolongs what is held, takes what is due, sets `leaving`; returns shards whose sessions may be another's."""
-        before = self._tenures
-        seen = await self._exchange(about, self._tenures)
-        decision = rules.decide(
-            self.worker, seen.peers, seen.leases, self._tenures, is_settled=_now_ms() - self._moved_ms >= self.lease_ms
-        )
+        before, self._about = self._tenures, about
+        seen = await self._exchange(about, self._kept())
+        is_settled = not self.leaving and _now_ms() - self._moved_ms >= self.lease_ms
+        decision = rules.decide(self.worker, seen.peers, seen.leases, self._kept(), is_settled=is_settled)
         if decision.take:
-            seen = await self._exchange(about, {*self._tenures, *decision.take})
-        self.leaving = frozenset(decision.give)
+            seen = await self._exchange(about, {*self._kept(), *decision.take})
+        self.leaving |= frozenset(decision.give)
         self.wait_s = rules.wait_ms(seen.leases, self._tenures, self.lease_ms) / 1000
         return rules.lost(before, self._tenures)
+
+    def _kept(self) -> frozenset[int]:
+        return frozenset(self._tenures) - self.leaving
 
     async def _exchange(self, about: Peer, hold: Iterable[int]) -> Seen:
         asked_ms, wanted = _now_ms(), sorted(hold)
@@ -83,11 +86,12 @@ class Ownership:
         self._tenures.pop(shard, None)
         self.woken.set()
 
-    async def hand_over(self, about: Peer) -> None:
+    async def hand_over(self) -> None:
         """The shards that are `leaving` can be taken by others, who are told."""
-        await self._leases.exchange(about, give=self.leaving)
-        self._tenures = {shard: tenure for shard, tenure in self._tenures.items() if shard not in self.leaving}
-        self.leaving, self._moved_ms = frozenset(), _now_ms()
+        given = self.leaving
+        await self._leases.exchange(self._about, give=given)
+        self._tenures = {shard: tenure for shard, tenure in self._tenures.items() if shard not in given}
+        self.leaving, self._moved_ms = self.leaving - given, _now_ms()
 
     async def leave(self) -> None:
         """This worker holds nothing, and the others do not count with it."""

@@ -94,8 +94,9 @@ class Reports:
         self._metrics.fenced.inc()
         self._log.warning("fenced", session=session_id)
 
-    def published(self, live: Live, commit: Commit) -> None:
-        """Counts what has been published; a closed session gets its log line."""
+    def published(self, live: Live, commit: Commit, *, num_repeated: int) -> None:
+        """Counts what has been published, `num_repeated` of it before; a closed session gets its log line."""
+        self._metrics.suppressed.inc(num_repeated)
         for event in commit.events:
             self._metrics.observe(event)
             if isinstance(event, OutputTextDelta):

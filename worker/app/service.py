@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import math
 import os
+import random
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -20,6 +21,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from worker.app.config import Settings
+from worker.app.egress import Egress
 from worker.app.engine import Engine, Report
 from worker.app.ownership import Ownership
 from worker.app.reader import Reader, now_ms
@@ -32,7 +34,7 @@ from worker.io.connection import client
 from worker.io.doorbell import Doorbell, Sweep
 from worker.io.leases import Leases
 from worker.io.metrics import Metrics
-from worker.io.store import Behind, Fenced, Store
+from worker.io.store import Store
 
 _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 _SLOW_SWEEP = 20  # every so many sweeps, others are looked at too: a bell may be lost, a closed session written to
@@ -64,6 +66,7 @@ class Service:
             vocabulary=engine.vocabulary,
             ownership=self.ownership,
         )
+        self._egress = Egress(self.table, self._store, self.ownership, reader=self.reader, reports=self.reports)
         self._log = structlog.get_logger(worker=self.worker)
         self._work = asyncio.Event()
         self._leased = asyncio.Event()  # the leases have been asked for: it is known which bells to hear
@@ -110,7 +113,8 @@ class Service:
             except (RedisError, OSError) as error:
                 failures = 0 if time.monotonic() - started > 10 else failures + 1
                 self._log.warning("redis_interrupted", task=loop.__name__.strip("_"), error=str(error))
-                await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S)) - 1] if failures else _RETRY_S[0])
+                # Spread, so that a Redis which comes back does not meet all its workers at once.
+                await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)] * random.uniform(0.5, 1))
 
     # Whose sessions
 
@@ -142,12 +146,6 @@ class Service:
             max_sessions=self.reader.max_sessions,
         )
         return Peer(weight, sessions, is_leaving=self._stopping.is_set())
-
-    async def _hand_over(self) -> None:
-        if leaving := self.ownership.leaving:
-            self.table.forget_shards(leaving)
-            await self.ownership.hand_over(self._about())
-            self._log.info("handed_over", shards=len(leaving))
 
     # What is new
 
@@ -210,8 +208,8 @@ class Service:
 
     async def _tick_for_ever(self) -> None:
         while True:
-            await self._publish()
-            await self._hand_over()
+            await self._egress.publish()
+            await self._egress.hand_over()
             plan = self.table.plan(self.budget)
             if not plan.rows and not plan.dropped:
                 if self._stopping.is_set():
@@ -222,7 +220,7 @@ class Service:
                 continue
             await self._tick(plan)
             if time.monotonic() > self._drain_end_s:
-                await self._publish()
+                await self._egress.publish()
                 return
 
     async def _gather(self) -> None:
@@ -258,36 +256,6 @@ class Service:
             self.metrics.tick.observe(tick_s)
             self.metrics.tick_rows.observe(len(plan.rows))
         self.reports.engine(report, len(plan.rows))
-
-    async def _publish(self) -> None:
-        commits = self.table.commits(self.ownership.may_publish)
-        if not commits:
-            return
-        fenced: set[str] = set()
-        for commit, answer in zip(commits, await self._store.commit(commits), strict=True):
-            live = self.table.get(commit.session_id)
-            if live is None or live.epoch != commit.epoch:
-                continue
-            if isinstance(answer, int):
-                live.committed(commit)
-                self.metrics.suppressed.inc(answer)
-                self.reports.published(live, commit)
-                continue
-            self.table.forget(commit.session_id)
-            if isinstance(answer, Fenced):
-                self.reports.fenced(commit.session_id)
-                fenced.add(commit.session_id)
-            elif isinstance(answer, Behind):  # taken again and replayed
-                self._log.warning("session_dropped", session=commit.session_id, reason=str(answer))
-            else:
-                self.reader.lose(commit.session_id, answer)
-        self._drop_shards({self.ownership.shard_of(name) for name in fenced})
-
-    def _drop_shards(self, shards: set[int]) -> None:
-        # Another worker has a session of theirs: so it has, or had, their leases. What is still ours is taken again.
-        for shard in shards:
-            self.ownership.doubt(shard)
-        self.table.forget_shards(shards)
 
     async def _watch_clock(self) -> None:
         while not self._stopping.is_set():

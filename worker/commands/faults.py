@@ -30,6 +30,7 @@ _CODES: Final = {
     "worker.training.errors.LossError": "loss_not_finite",
     "worker.training.errors.TrainingError": "training_error",
     "worker.io.connection.RedisUnreachable": "redis_unreachable",
+    "worker.io.leases.WrongShards": "wrong_shards",
     "worker.io.broker.BrokerError": "no_broker",
     "worker.io.metrics.PortTaken": "port_taken",
     "worker.app.config.BadSetting": "invalid_setting",

@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 TIMEOUT_S = 5.0
@@ -32,7 +32,7 @@ def client(url: str) -> Redis:
             url,
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=3,
-            retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), retries=3),
+            retry=Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.02), retries=3),
             health_check_interval=15,
         )
     except ValueError as error:

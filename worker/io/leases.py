@@ -44,7 +44,7 @@ class Leases:
             )
 
     async def exchange(self, about: Peer | None, *, hold: Collection[int] = (), give: Collection[int] = ()) -> Seen:
-        """Prolongs or takes the leases to `hold` as far as they are free, gives back those to `give`; tells all of them.
+        """Prolongs or takes the leases to `hold` where they are free, gives back those to `give`; tells all of them.
 
         `about` is this worker's life sign for the time of a lease; None: it has left.
         """

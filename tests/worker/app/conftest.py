@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from worker.io.metrics import Metrics
 
 DEADLINE_S = 30.0
 Event = dict[str, Any]
+_workers = itertools.count()
 
 
 class Raw:
@@ -68,6 +70,8 @@ def running(redis_url: str, engine: Engine) -> Running:
     @contextlib.asynccontextmanager
     async def run(**settings: Any) -> AsyncIterator[Service]:
         service = Service(Settings(**{"sweep_ms": 20, **settings}), engine, Metrics(), redis_url)
+        # Workers of one test share an engine, so their sessions need numbers that no other one's have.
+        service.table._numbers = itertools.count(next(_workers) * 1_000)
         task = asyncio.create_task(service.run())
         try:
             yield service

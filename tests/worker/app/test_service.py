@@ -224,24 +224,6 @@ async def test_a_fenced_worker_publishes_nothing(raw: Raw, running: Running) -> 
     assert [event["seq"] for event in heard] == list(range(1, len(heard) + 1))
 
 
-async def test_one_worker_holds_a_shard_and_another_stands_by(raw: Raw, running: Running) -> None:
-    """Two workers on one Redis: every shard has one owner; what the first gives back the second takes."""
-    async with contextlib.AsyncExitStack() as both:
-        first = await both.enter_async_context(running(lease_ms=400))
-        await until(lambda: len(first.ownership.held) == 16)
-        second = await both.enter_async_context(running(lease_ms=400))
-        await raw.say("talk", create(), append(TEXT), FINALIZE)
-        heard = await raw.hear("talk")
-        assert "talk" in first.table
-        assert "talk" not in second.table
-        first.stop()
-        await until(lambda: len(second.ownership.held) == 16)
-        await raw.say("talk", append("Thank you."), FINALIZE)
-        again = await raw.hear("talk", count=2)
-    assert untimed(again[: len(heard)]) == untimed(heard)
-    assert again[-1]["segment"] == 1
-
-
 async def test_redis_that_restarts_is_waited_for(raw: Raw, running: Running) -> None:
     """All connections are cut in the middle of a session; it goes on and nothing is lost."""
     async with running():

@@ -65,12 +65,12 @@ def test_who_has_not_changed_has_nothing_to_say(moves: list[object], max_rows: i
                 world.say(name, event)  # type: ignore[arg-type]
         assert world.table.num_open == sum(live.is_open for live in world.table)
         expected = [commit for live in world.table if (commit := live.commit()) is not None]
-        found = world.table.commits()
+        found = world.table.commits(lambda name: True)
         assert sorted(found, key=repr) == sorted(expected, key=repr)
         for commit in found:
             if (live := world.table.get(commit.session_id)) is not None:
                 live.committed(commit)
-    assert world.table.commits() == []
+    assert world.table.commits(lambda name: True) == []
 
 
 def test_lanes_of_ended_and_forgotten_sessions_are_told_once() -> None:
@@ -93,5 +93,5 @@ def test_a_session_that_was_forgotten_while_it_changed_stays_forgotten() -> None
     assert live is not None
     world.table.forget("b")
     live.take(("99-0", {b"event": encode(SessionClose())}), 1, VOCABULARY, "fake", admit=lambda: None)
-    assert all(commit.session_id != "b" for commit in world.table.commits())
+    assert all(commit.session_id != "b" for commit in world.table.commits(lambda name: True))
     assert "b" not in world.table.plan(Budget()).deferred

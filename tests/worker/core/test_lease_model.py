@@ -182,7 +182,7 @@ class Cluster(RuleBasedStateMachine):
         if not worker or not worker.asks:
             return
         ask = worker.asks.pop(0)
-        send = lambda: self.redis.exchange(name, ask.peer, ask.hold, frozenset())  # noqa: E731
+        send = partial(self.redis.exchange, name, ask.peer, ask.hold, frozenset())
         if fate == "late":
             self.ghosts.append(send)
         if fate in ("lost", "late"):
