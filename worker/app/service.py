@@ -85,9 +85,9 @@ class Service:
 
         Raises WrongShards, before anything is served.
         """
-        await self.ownership.agree()
         loops = (self._hold_leases, self._hear_bells, self._sweep_streams, self._watch_clock, self._tick_for_ever)
         try:
+            await self.ownership.agree()
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._for_ever(loop), name=loop.__name__) for loop in loops]
                 await self._stopping.wait()

@@ -18,7 +18,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        gauge, counter, histogram = self._gauge, self._counter, self._histogram
+        gauge, counter = self._gauge, self._counter
         self.sessions = gauge("decalage_sessions", "Open sessions of this worker.")
         self.shards = gauge("decalage_shards", "Shards whose lease this worker holds.")
         self.kv_bytes = gauge("decalage_kv_bytes", "Bytes of all keys and values in the dual caches.")
@@ -41,6 +41,10 @@ class Metrics:
         self.drafts_accepted = counter("decalage_drafts_accepted", "Draft tokens that came out as guessed.")
         self.drafted_rows = counter("decalage_drafted_rows", "Rows with drafts: proposed ÷ these is a draft's length.")
         self.errors = Counter("decalage_errors", "Error events published, by code.", ["code"], registry=self.registry)
+        self._distributions()
+
+    def _distributions(self) -> None:
+        histogram = self._histogram
         self.lag = histogram(
             "decalage_lag_words", "Source words read beyond the word written: n read, word t: n - t.", _WORDS
         )
