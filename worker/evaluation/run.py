@@ -71,16 +71,18 @@ def translate(
     corpus: Sequence[Sentence],
     *,
     max_rows: int = defaults.ROWS,
+    has_drafter: bool = False,
     on_done: Callable[[], None] = lambda: None,
     clock_s: Callable[[], float] = perf_counter,
 ) -> Run:
     """The corpus translated with these options, up to `max_rows` sentences at a time; `on_done` after each of them.
 
+    `has_drafter`: drafts are the engine's to add, if the session has them; else they come from a sentence's own text.
     Raises UnusableSentence, which names the line, for what the model refuses. All lanes are free after the call.
     """
     if max_rows < 1:
         raise ValueError(f"expected at least 1 row to a tick, got max_rows {max_rows}")
-    hall = _Hall(engine, vocabulary, clock_s)
+    hall = _Hall(engine, vocabulary, clock_s, has_drafter=has_drafter)
     waiting = list(reversed(corpus))
     found: dict[int, Translated] = {}
     began_s = clock_s()
@@ -145,11 +147,14 @@ class _Talk:
 class _Hall:
     """The talks that are being translated, and the lanes that they hold."""
 
-    def __init__(self, engine: Engine, vocabulary: Vocabulary, clock_s: Callable[[], float]) -> None:
+    def __init__(
+        self, engine: Engine, vocabulary: Vocabulary, clock_s: Callable[[], float], *, has_drafter: bool
+    ) -> None:
         self.talks: dict[str, _Talk] = {}
         self._engine = engine
         self._vocabulary = vocabulary
         self._clock_s = clock_s
+        self._has_drafter = has_drafter
         self._held: frozenset[Lane] = frozenset()  # lanes that the engine may have
 
     def open(self, session: Session, sentence: Sentence) -> None:
@@ -169,7 +174,8 @@ class _Hall:
         """One pass for all talks; those that it finished have left."""
         states = {name: talk.state for name, talk in self.talks.items()}
         self._held = self._needed()
-        tick = scheduler.plan(states, scheduler.Budget(max_rows=len(states)))
+        budget = scheduler.Budget(max_rows=len(states), has_drafter=self._has_drafter)
+        tick = scheduler.plan(states, budget)
         sampled = self._engine.run(tick.rows)
         now_s = self._clock_s()
         for name, row, tokens in zip(tick.sessions, tick.rows, sampled, strict=True):

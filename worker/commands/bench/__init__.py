@@ -16,7 +16,7 @@ Examples:
   decalage bench mixed --plot speakers.png
   decalage bench decode --shape smollm2-135m --json"""
 
-_NAMES: Final = ("decode", "stream", "turns", "reprompt", "mixed", "train", "transport")
+_NAMES: Final = ("decode", "stream", "turns", "reprompt", "mixed", "table", "train", "transport")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

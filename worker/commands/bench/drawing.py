@@ -30,6 +30,7 @@ def _scale(axes: Axes, plot: Plot) -> None:
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_locator(NullLocator())
     else:
+        axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if plot.has_log_y:
         axes.set_yscale("log")

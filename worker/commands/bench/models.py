@@ -12,7 +12,7 @@ from worker.commands import translation
 from worker.commands.bench.forced import Forced
 from worker.engine.loading import DEFAULT_MODEL
 from worker.engine.model import StreamingModel
-from worker.engine.runner import Runner
+from worker.engine.runner import Counters, Runner
 from worker.library.running import Engine, runner_of
 
 ARCHITECTURES: Final[dict[str, dict[str, Any]]] = {
@@ -118,3 +118,9 @@ def rig(name: str, shape: str | None) -> Rig:
 def _subject(model: StreamingModel, name: str, shape: str | None) -> Subject:
     dtype = str(model.dtype).removeprefix("mlx.core.")
     return Subject(shape or name, model.num_parameters, dtype, "random" if shape else "trained")
+
+
+def spent(before: Counters, runner: Runner) -> Counters:
+    """What a runner has done since."""
+    after = runner.counters
+    return Counters(*(getattr(after, name) - getattr(before, name) for name in Counters.__struct_fields__))

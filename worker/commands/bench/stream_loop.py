@@ -10,11 +10,10 @@ import msgspec
 from protocol import Session, policy_name
 from worker.commands.bench import stages
 from worker.commands.bench.machine import machine_facts
-from worker.commands.bench.models import Rig, Subject
+from worker.commands.bench.models import Rig, Subject, spent
 from worker.commands.bench.page import Page, Plot, Sheet
 from worker.commands.bench.progress import tracked
 from worker.commands.bench.stages import Stopwatch
-from worker.engine.runner import Counters, Runner
 from worker.evaluation.corpus import Sentence
 from worker.evaluation.run import Run, translate
 
@@ -58,9 +57,9 @@ def measure(rig: Rig, session: Session, sentences: Sequence[str], numbers: Seque
 def _point(rig: Rig, session: Session, sentences: Sequence[str], number: int) -> Point:
     before, written_before = copy(rig.runner.counters), copy(rig.author.counters)
     runs = [_round(rig, session, sentences, number) for _ in range(_ROUNDS)]
-    spent, written = _spent(before, rig.runner), _spent(written_before, rig.author)
+    did, drafted = spent(before, rig.runner), spent(written_before, rig.author)
     words = sum(run.num_words for run in runs)
-    computed = spent.source_tokens + spent.target_tokens + spent.padding_tokens
+    computed = did.source_tokens + did.target_tokens + did.padding_tokens
     watch = Stopwatch()
     with watch.watching():
         _round(rig, session, sentences, number)
@@ -68,11 +67,11 @@ def _point(rig: Rig, session: Session, sentences: Sequence[str], number: int) ->
         sessions=number,
         words_per_s=round(median(run.words_per_s for run in runs), 1),
         speedup=1.0,
-        forwards_per_word=round(spent.forwards / words, 3),
-        passes_per_word=round(spent.passes / words, 3),
+        forwards_per_word=round(did.forwards / words, 3),
+        passes_per_word=round(did.passes / words, 3),
         tokens_per_word=round(_num_tokens(rig, runs[0]) / runs[0].num_words, 3),
-        padding=round(spent.padding_tokens / computed, 3),
-        accepted_drafts=round(written.accepted_drafts / max(1, written.proposed_drafts), 3),
+        padding=round(did.padding_tokens / computed, 3),
+        accepted_drafts=round(drafted.accepted_drafts / max(1, drafted.proposed_drafts), 3),
         stages_ms=watch.ms_a_pass(),
     )
 
@@ -81,11 +80,6 @@ def _round(rig: Rig, session: Session, sentences: Sequence[str], number: int) ->
     # Every session has the whole talk, so that none runs out of sentences before the others.
     corpus = [Sentence(i, text, text) for i, text in enumerate(list(sentences) * number, 1)]
     return translate(rig.engine, rig.vocabulary, session, corpus, max_rows=number, clock_s=rig.clock_s)
-
-
-def _spent(before: Counters, runner: Runner) -> Counters:
-    after = runner.counters
-    return Counters(*(getattr(after, name) - getattr(before, name) for name in Counters.__struct_fields__))
 
 
 def _num_tokens(rig: Rig, run: Run) -> int:

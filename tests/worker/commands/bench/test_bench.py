@@ -10,7 +10,7 @@ from tests.worker.commands.conftest import Decalage
 from worker.commands.bench import options
 from worker.commands.bench.models import ARCHITECTURES, random_model
 
-NAMES = ("decode", "stream", "turns", "reprompt", "mixed", "train", "transport")
+NAMES = ("decode", "stream", "turns", "reprompt", "mixed", "table", "train", "transport")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -40,6 +40,9 @@ def test_the_help_tells_the_benchmarks(name: str, decalage: Decalage) -> None:
         "mixed --seconds 0.5",
         "mixed --pace 0",
         "mixed --limit-ms 0",
+        "table --batch 1",
+        "table --acceptance 1.5",
+        "table --max-draft-tokens 65",
     ],
 )
 def test_usage_errors(wrong: str, decalage: Decalage) -> None:

@@ -1,0 +1,73 @@
+"""`decalage bench table`."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.worker.commands.conftest import Decalage
+from tests.worker.evaluation.test_curve import pixels
+from worker.commands.bench.table_drafts import Recorder
+from worker.core.ports import Draw, Row, Sampled
+from worker.library.running import Engine
+
+pytestmark = pytest.mark.usefixtures("with_model")
+OPTIONS = ("bench", "table", "--requests", "4", "--batch", "2")
+
+
+def test_four_ways(decalage: Decalage, text: str, tmp_path: Path) -> None:
+    """Drafts and batches save passes; the ratio is that to the baseline; the document's figures stand beside."""
+    picture = tmp_path / "table.png"
+    report = decalage(*OPTIONS, "--acceptance", "1", "--text", text, "--plot", str(picture), "--json").json
+    baseline, speculative, batching, both = report["methods"]
+    assert list(report["theirs"]) == [method["name"] for method in report["methods"]]
+    assert baseline["ratio"] == 1
+    assert speculative["accepted_drafts"] == both["accepted_drafts"] == 1
+    assert baseline["accepted_drafts"] is batching["accepted_drafts"] is None
+    passes = [method["passes_per_token"] for method in (baseline, speculative, batching, both)]
+    assert passes[0] > max(passes[1], passes[2]) >= min(passes[1], passes[2]) > passes[3] > 0
+    for method in report["methods"]:
+        assert method["ratio"] == pytest.approx(method["tokens_per_s"] / baseline["tokens_per_s"], rel=0.05)
+        assert min(method["latency_ms"], method["gigabytes_per_s"], method["gflops"]) > 0
+    assert pixels(picture.read_bytes()) == (1080, 690)
+
+
+def test_a_shape_keeps_the_drafts_that_come_true(decalage: Decalage, text: str, tiny_shape: str) -> None:
+    """Also where a draft model of random weights makes its passes for them."""
+    shapes = ("--shape", tiny_shape, "--draft-shape", tiny_shape, "--acceptance", "1")
+    methods = decalage(*OPTIONS, *shapes, "--text", text, "--json").json["methods"]
+    assert methods[1]["accepted_drafts"] == 1
+
+
+def test_a_draft_model_of_its_own(decalage: Decalage, text: str) -> None:
+    """The model itself is one that is always right."""
+    ran = decalage(*OPTIONS, "--draft-model", "starter", "--text", text)
+    assert "100%" in ran.out
+    assert "Drafts by starter, up to 5 at a time." in ran.out
+    assert "What bounds ours" in ran.out
+
+
+def test_one_kind_of_drafts(decalage: Decalage) -> None:
+    """A draft model has its own acceptance."""
+    ran = decalage(*OPTIONS, "--draft-model", "starter", "--acceptance", "0.5", "--json")
+    assert (ran.status, ran.json["error"]["code"]) == (1, "invalid_input")
+
+
+class Counting:
+    """Samples the number of its passes."""
+
+    passes = 0
+
+    def run(self, rows: list[Row], dropped: object = ()) -> list[Sampled]:
+        """One token for each row that writes."""
+        self.passes += 1
+        return [Sampled((self.passes,) if row.num_samples else ()) for row in rows]
+
+
+def test_what_is_written_is_recorded() -> None:
+    """Source in chunks, target as it was confirmed, the end left out."""
+    engine: Engine = Counting()  # type: ignore[assignment]
+    recorder = Recorder(engine, ends=frozenset({3}))
+    recorder.run([Row((0, 0), (10, 11), (), 0, 0, Draw())])
+    recorder.run([Row((0, 0), (12,), (9,), 0, 0, Draw())])
+    recorder.run([Row((0, 0), (), (2,), 1, 0, Draw())])
+    assert recorder.each == [((10, 11, 12), (9, 2))]

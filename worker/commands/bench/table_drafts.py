@@ -1,0 +1,77 @@
+"""Where the drafts of `decalage bench table` come from: a draft model, or a record of what will be written."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from worker.commands.bench.forced import Forced
+from worker.commands.bench.models import Rig, bare_runner, random_model
+from worker.core.ports import Lane, Row, Sampled
+from worker.engine.draft_model import DraftModel
+from worker.engine.forced import ForcedDrafter
+from worker.engine.speculation import Drafter, SpeculativeRunner
+from worker.library.running import Engine
+
+Texts = dict[tuple[int, ...], tuple[int, ...]]
+"""For the source tokens of each request, all target tokens, the prompt's included, the end left out."""
+
+
+class Drafts(msgspec.Struct, frozen=True):
+    """What drafts are like: those of a model; else forced ones, with the passes of a shape where there is one."""
+
+    model: str | None
+    shape: str | None
+    acceptance: float
+
+    def __str__(self) -> str:
+        if self.model is not None:
+            return f"Drafts by {self.model}"
+        cost = "they cost nothing" if self.shape is None else f"at the cost of {self.shape}"
+        return f"Drafts forced to come true at a rate of {self.acceptance:.0%}, {cost}"
+
+
+class Recorder:
+    """An engine around another one, which notes what is read and written in each lane."""
+
+    def __init__(self, engine: Engine, ends: frozenset[int]) -> None:
+        self._engine = engine
+        self._ends = ends
+        self._sources: dict[Lane, tuple[int, ...]] = {}
+        self._targets: dict[Lane, tuple[int, ...]] = {}
+
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
+        """What the engine sampled."""
+        found = self._engine.run(rows, dropped)
+        for row, sampled in zip(rows, found, strict=True):
+            self._sources[row.lane] = self._sources.get(row.lane, ()) + row.source
+            before = self._targets.get(row.lane, ())[: row.target_start]
+            self._targets[row.lane] = before + row.target + sampled.tokens
+        return found
+
+    @property
+    def each(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """What was read in a lane, and what was written, for all lanes."""
+        return [
+            (source, tuple(token for token in self._targets[lane] if token not in self._ends))
+            for lane, source in self._sources.items()
+        ]
+
+
+def with_drafts(rig: Rig, drafts: Drafts, texts: Texts) -> Rig:
+    """The rig with an engine that drafts."""
+    measured = SpeculativeRunner(rig.runner, _drafter(rig, drafts, texts, has_cost=True))
+    if rig.author is rig.runner:
+        return rig._replace(engine=measured)
+    # The teacher has drafts of its own, which are the same: so it tells how many of them are kept.
+    teacher = SpeculativeRunner(rig.author, _drafter(rig, drafts, texts, has_cost=False))
+    forced = Forced(measured, teacher)
+    return rig._replace(engine=forced, clock_s=forced.clock_s)
+
+
+def _drafter(rig: Rig, drafts: Drafts, texts: Texts, *, has_cost: bool) -> Drafter:
+    if drafts.model is not None:
+        return DraftModel.load(drafts.model, rig.vocabulary)
+    cost: Drafter | None = None
+    if drafts.shape is not None and has_cost:
+        cost = DraftModel(bare_runner(random_model(drafts.shape)), frozenset())
+    return ForcedDrafter(texts, drafts.acceptance, drafter=cost)

@@ -1,0 +1,175 @@
+"""Requests one by one and many at once, without drafts and with them."""
+
+from collections.abc import Iterator, Sequence
+from copy import copy
+from itertools import cycle, islice
+from statistics import median
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from protocol import Session, Speculation
+from worker.commands.bench.machine import machine_facts
+from worker.commands.bench.models import Rig, Subject, spent
+from worker.commands.bench.page import Page, Plot, Sheet
+from worker.commands.bench.progress import tracked
+from worker.commands.bench.table_drafts import Drafts, Recorder, with_drafts
+from worker.engine.runner import Counters
+from worker.evaluation.corpus import Sentence
+from worker.evaluation.run import Run, translate
+
+_ROUNDS = 3
+THEIRS: Final = {
+    "Baseline": (50, 200, 1.0),
+    "Speculative": (120, 83, 2.4),
+    "Batching": (320, 250, 6.4),
+    "Both": (400, 100, 8.0),
+}
+"""Tokens/s, latency in ms and ratio by the README of mlx-parallm, "Example performance improvements (results may
+vary)": on a GPU, in batches of 8; which model and prompts, it does not tell.
+"""
+
+
+class Workload(msgspec.Struct, frozen=True):
+    """What is asked for."""
+
+    batch: int
+    requests: int  # in a round
+    max_draft_tokens: int
+    drafts: Drafts
+
+
+class Method(msgspec.Struct, frozen=True):
+    """One way to serve the requests."""
+
+    name: str
+    tokens_per_s: float  # median over the rounds
+    latency_ms: float  # of a request, from when its turn comes to its end; median
+    ratio: float  # tokens/s to those of the baseline
+    passes_per_token: float
+    accepted_drafts: float | None  # of those proposed
+    gigabytes_per_s: float  # of weights, read by the passes
+    gflops: float  # of the products of tokens and weights
+
+
+class Methods(msgspec.Struct, frozen=True):
+    """One run on one machine."""
+
+    model: Subject
+    workload: Workload
+    machine: dict[str, Any]
+    methods: tuple[Method, ...]
+    theirs: dict[str, tuple[int, int, float]]
+
+
+class _Way(msgspec.Struct):
+    # One of the four, and what its rounds have come to.
+    name: str
+    rig: Rig
+    rows: int
+    session: Session
+    has_drafter: bool
+    runs: list[Run]
+    spent: list[Counters]  # of the model that is measured
+    drafted: list[Counters]  # of the one that tells which drafts are kept
+
+
+def measure(rig: Rig, session: Session, sentences: Sequence[str], workload: Workload) -> Methods:
+    """The four ways, in turns. Raises EngineError for a draft model that cannot be had, or does not fit."""
+    machine = machine_facts()
+    corpus = [Sentence(i, text, text) for i, text in enumerate(islice(cycle(sentences), workload.requests), 1)]
+    off = replace(session, speculation=Speculation(enabled=False))
+    recorder = Recorder(rig.author, rig.vocabulary.eos_tokens)
+    translate(recorder, rig.vocabulary, off, corpus, max_rows=workload.batch)
+    on = replace(session, speculation=Speculation(max_draft_tokens=workload.max_draft_tokens))
+    drafting = with_drafts(rig, workload.drafts, dict(recorder.each))
+    ways = [
+        _Way(name, drafting if has_drafter else rig, rows, on if has_drafter else off, has_drafter, [], [], [])
+        for name, rows, has_drafter in _ways(workload.batch)
+    ]
+    for _ in tracked(range(_ROUNDS), "rounds"):
+        for way in ways:
+            _round(way, corpus)
+    num_tokens = sum(len(target) for _, target in recorder.each)
+    num_tokens -= len(corpus) * len(rig.vocabulary.prompt(off).target)
+    baseline_s = median(run.compute_s for run in ways[0].runs)
+    methods = tuple(_method(way, num_tokens, baseline_s) for way in ways)
+    return Methods(rig.subject, workload, machine, methods, THEIRS)
+
+
+def _ways(batch: int) -> tuple[tuple[str, int, bool], ...]:
+    return ("Baseline", 1, False), ("Speculative", 1, True), ("Batching", batch, False), ("Both", batch, True)
+
+
+def _round(way: _Way, corpus: Sequence[Sentence]) -> None:
+    rig = way.rig
+    before = copy(rig.runner.counters), copy(rig.author.counters)
+    way.runs.append(
+        translate(
+            rig.engine,
+            rig.vocabulary,
+            way.session,
+            corpus,
+            max_rows=way.rows,
+            has_drafter=way.has_drafter,
+            clock_s=rig.clock_s,
+        )
+    )
+    way.spent.append(spent(before[0], rig.runner))
+    way.drafted.append(spent(before[1], rig.author))
+
+
+def _method(way: _Way, num_tokens: int, baseline_s: float) -> Method:
+    model, time_s = way.rig.runner.model, median(run.compute_s for run in way.runs)
+    latencies_ms = [sentence.compute_ms[-1] for run in way.runs for sentence in run.sentences if sentence.compute_ms]
+    did, drafted = way.spent[-1], way.drafted[-1]
+    weights_bytes = model.num_parameters * model.dtype.size
+    products = 2 * model.num_parameters * (did.source_tokens + did.target_tokens)
+    kept = round(drafted.accepted_drafts / drafted.proposed_drafts, 3) if drafted.proposed_drafts else None
+    return Method(
+        name=way.name,
+        tokens_per_s=round(num_tokens / time_s, 1),
+        latency_ms=round(median(latencies_ms), 2),
+        ratio=round(baseline_s / time_s, 3),
+        passes_per_token=round(did.passes / num_tokens, 3),
+        accepted_drafts=kept,
+        gigabytes_per_s=round(weights_bytes * did.passes / time_s / 1e9, 2),
+        gflops=round(products / time_s / 1e9, 2),
+    )
+
+
+def page(report: Methods) -> Page:
+    """How it looks."""
+    rows = []
+    for method in report.methods:
+        kept = "" if method.accepted_drafts is None else f"{method.accepted_drafts:.0%}"
+        tokens_per_s, latency_ms, ratio = report.theirs[method.name]
+        ours = (f"{method.tokens_per_s:,.0f}", f"{method.latency_ms:,.0f}", f"{method.ratio:.2f}×")
+        theirs = (f"{tokens_per_s}", f"{latency_ms}", f"{ratio:g}×")
+        rows.append((method.name, *ours, f"{method.passes_per_token:.2f}", kept, *theirs))
+    columns = ("", "tokens/s", "ms", "ratio", "passes", "kept", "theirs", "ms", "ratio")
+    return Page(
+        title=f"Whole requests with {report.model}, batches of {report.workload.batch}",
+        sheets=(Sheet(columns, tuple(rows)),),
+        notes=tuple(_notes(report)),
+        plot=Plot(
+            x="tokens/s, all requests together",
+            y="latency of a request (ms)",
+            lines={method.name: ((method.tokens_per_s, method.latency_ms),) for method in report.methods},
+        ),
+    )
+
+
+def _notes(report: Methods) -> Iterator[str]:
+    baseline, *_, both = report.methods
+    yield f"ms: of a request, median; passes: of a token; kept: of the drafts proposed. Medians of {_ROUNDS} rounds."
+    yield f"{report.workload.drafts}, up to {report.workload.max_draft_tokens} at a time."
+    yield (
+        "theirs: what mlx-parallm's document tells of a GPU, where a pass is bound by reading the weights: more tokens "
+        "in it cost almost nothing."
+    )
+    yield (
+        f"What bounds ours: the baseline reads {baseline.gigabytes_per_s:.1f} GB of weights a second; both together "
+        f"make {both.gflops:.0f} of this machine's {report.machine['gflops']:.0f} GFLOP/s; the rest is overhead."
+    )
