@@ -1,6 +1,7 @@
 """The one thread that owns mlx: it loads the model and runs every pass; only Python values leave it."""
 
 import asyncio
+import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -41,10 +42,16 @@ class Engine:
 
     def __init__(self, thread: ThreadPoolExecutor, runner: Passes, vocabulary: Vocabulary, description: str) -> None:
         self._thread = thread
+        self._itself = thread.submit(threading.current_thread)
         self._runner = runner
         self.has_drafter = isinstance(runner, SpeculativeRunner)
         self.vocabulary = vocabulary
         self.description = description
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread can still run passes."""
+        return not self._itself.done() or self._itself.result().is_alive()
 
     @classmethod
     async def start(cls, model: str, draft_model: str = "") -> "Engine":

@@ -14,6 +14,7 @@ from worker.app.engine import Engine
 from worker.app.service import Service
 from worker.io import connection
 from worker.io.broker import ensure_broker
+from worker.io.health import Probes
 from worker.io.metrics import Metrics
 
 
@@ -27,16 +28,19 @@ async def serve(settings: Settings, *, on_ready: Callable[[Service, str], None] 
     url = settings.redis or (await asyncio.to_thread(ensure_broker)).url
     version = await _check_redis(url)
     metrics = Metrics()
-    port = metrics.serve(settings.metrics_host, settings.metrics_port) if settings.metrics_port >= 0 else None
+    probes = Probes(metrics.registry)
+    port = probes.serve(settings.metrics_host, settings.metrics_port) if settings.metrics_port >= 0 else None
     log.info("loading", model=settings.model, draft_model=settings.draft_model or None)
     engine = await Engine.start(settings.model, settings.draft_model)
     try:
         service = Service(settings, engine, metrics, url)
+        probes.ask = service.pulse.condition
         with _signals(service.stop):
             log.info(
                 "ready",
                 redis=connection.shown(url),
                 redis_version=version,
+                worker=service.worker,
                 model=engine.description,
                 metrics=None if port is None else f"http://{settings.metrics_host}:{port}/metrics",
             )

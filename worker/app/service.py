@@ -24,6 +24,7 @@ from worker.app.config import Settings
 from worker.app.egress import Egress
 from worker.app.engine import Engine, Report
 from worker.app.ownership import Ownership
+from worker.app.pulse import Pulse
 from worker.app.reader import Reader, now_ms
 from worker.app.reports import Reports
 from worker.app.table import Table
@@ -67,6 +68,7 @@ class Service:
             ownership=self.ownership,
         )
         self._egress = Egress(self.table, self._store, self.ownership, reader=self.reader, reports=self.reports)
+        self.pulse = Pulse(engine, self.ownership)
         self._log = structlog.get_logger(worker=self.worker)
         self._work = asyncio.Event()
         self._leased = asyncio.Event()  # the leases have been asked for: it is known which bells to hear
@@ -77,6 +79,7 @@ class Service:
     def stop(self) -> None:
         """Asks `run` to finish: no new words are taken, those in work are published, the shards given back."""
         self._drain_end_s = time.monotonic() + self.settings.drain_ms / 1000
+        self.pulse.is_draining = True
         self._stopping.set()
         self._work.set()
 
@@ -85,6 +88,7 @@ class Service:
 
         Raises WrongShards, before anything is served.
         """
+        pulse = asyncio.create_task(self.pulse.beat())
         loops = (self._hold_leases, self._hear_bells, self._sweep_streams, self._watch_clock, self._tick_for_ever)
         try:
             await self.ownership.agree()
@@ -101,6 +105,7 @@ class Service:
             await self.engine.run((), self.table.plan(self.budget).dropped)
             await self._redis.aclose()
             await self._blocking.aclose()
+            pulse.cancel()
 
     async def _for_ever(self, loop: Callable[[], Awaitable[None]]) -> None:
         # Repeats a loop that Redis has interrupted; workers retry for ever.

@@ -16,7 +16,7 @@ class Group(NamedTuple):
 
 GROUPS: Final = (
     Group("Start here", ("demo", "doctor")),
-    Group("Run the service", ("serve", "send", "watch")),
+    Group("Run the service", ("serve", "drain", "send", "watch")),
     Group("Translate in this process, without Redis", ("generate", "compare", "live")),
     Group("Train and measure a model", ("train", "evaluate", "bench")),
     Group("Describe the wire protocol", ("schema",)),

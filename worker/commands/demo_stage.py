@@ -24,7 +24,8 @@ from worker.commands.talk import Words
 from worker.io import connection
 from worker.io.broker import ensure_broker
 from worker.io.connection import shown
-from worker.io.metrics import Metrics, PortTaken
+from worker.io.health import PortTaken, Probes
+from worker.io.metrics import Metrics
 
 PATIENCE_S: Final = 60.0
 """How long nothing may happen: no word spoken, no event heard."""
@@ -80,8 +81,8 @@ async def open_stage(settings: Settings) -> AsyncIterator[Stage]:
     url, engine = broker.result(), loading.result()
     try:
         metrics = Metrics()
-        _serve_metrics(metrics, settings)
         service = Service(settings, engine, metrics, url)
+        _serve_metrics(service, settings)
         async with asyncio.TaskGroup() as group:
             group.create_task(service.run())
             try:
@@ -103,12 +104,14 @@ async def _find_broker(settings: Settings) -> str:
     return settings.redis
 
 
-def _serve_metrics(metrics: Metrics, settings: Settings) -> None:
+def _serve_metrics(service: Service, settings: Settings) -> None:
     # Another worker may have the port: the demo does well without.
+    probes = Probes(service.metrics.registry)
+    probes.ask = service.pulse.condition
     for port in (settings.metrics_port, 0):
         with contextlib.suppress(PortTaken):
             if port >= 0:
-                metrics.serve(settings.metrics_host, port)
+                probes.serve(settings.metrics_host, port)
             return
 
 

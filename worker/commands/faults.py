@@ -32,7 +32,7 @@ _CODES: Final = {
     "worker.io.connection.RedisUnreachable": "redis_unreachable",
     "worker.io.leases.WrongShards": "wrong_shards",
     "worker.io.broker.BrokerError": "no_broker",
-    "worker.io.metrics.PortTaken": "port_taken",
+    "worker.io.health.PortTaken": "port_taken",
     "worker.app.config.BadSetting": "invalid_setting",
     "protocol.errors.ProtocolError": "invalid_event",
     "producers.errors.BrokerUnreachable": "redis_unreachable",

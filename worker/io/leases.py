@@ -24,6 +24,11 @@ class Seen(msgspec.Struct, frozen=True):
     leases: tuple[Lease, ...]
 
 
+async def num_shards(redis: Redis) -> int:
+    """How many shards this Redis has been fixed to; 0 before the first worker's start."""
+    return int(await redis.get(SHARDS_KEY) or 0)
+
+
 class Leases:
     """The leases of one worker. Each call is one round trip, and may be repeated when its reply was lost."""
 
@@ -36,7 +41,7 @@ class Leases:
     async def agree(self) -> None:
         """The number of shards is this worker's, from the first worker's start on. Raises WrongShards."""
         await self._redis.set(SHARDS_KEY, self._num_shards, nx=True)
-        found = int(await self._redis.get(SHARDS_KEY) or 0)
+        found = await num_shards(self._redis)
         if found != self._num_shards:
             raise WrongShards(
                 f"this Redis has {found} shards ({SHARDS_KEY}), this worker is set to {self._num_shards}; set "

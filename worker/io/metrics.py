@@ -1,16 +1,12 @@
 """All metrics of a worker, in one place: base units, no label that grows with the number of sessions."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from protocol import Error, OutputTextDelta, SegmentDone, ServerEvent
 
 _DELAYS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _TICKS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
 _WORDS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50)
-
-
-class PortTaken(Exception):
-    """The metrics' port cannot be had."""
 
 
 class Metrics:
@@ -83,14 +79,3 @@ class Metrics:
                 self.errors.labels(event.code).inc()
             case _:
                 pass
-
-    def serve(self, host: str, port: int) -> int:
-        """The port where `/metrics` answers from now on; `port` 0 takes a free one. Raises PortTaken."""
-        try:
-            server, _ = start_http_server(port, addr=host, registry=self.registry)
-        except OSError as error:
-            raise PortTaken(
-                f"metrics cannot listen on {host}:{port} ({error.strerror or error}); free the port, or choose another "
-                "with --metrics-port (0: any free one)"
-            ) from error
-        return int(server.server_port)

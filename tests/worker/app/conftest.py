@@ -65,11 +65,12 @@ Running = Callable[..., contextlib.AbstractAsyncContextManager[Service]]
 
 @pytest.fixture
 def running(redis_url: str, engine: Engine) -> Running:
-    """`async with running() as service:` a worker that serves the test's server, with settings as keywords."""
+    """`async with running() as service:` a worker on the test's server, or `redis`, with settings as keywords."""
 
     @contextlib.asynccontextmanager
     async def run(**settings: Any) -> AsyncIterator[Service]:
-        service = Service(Settings(**{"sweep_ms": 20, **settings}), engine, Metrics(), redis_url)
+        url = settings.pop("redis", redis_url)
+        service = Service(Settings(**{"sweep_ms": 20, **settings}), engine, Metrics(), url)
         # Workers of one test share an engine, so their sessions need numbers that no other one's have.
         service.table._numbers = itertools.count(next(_workers) * 1_000)
         task = asyncio.create_task(service.run())

@@ -12,7 +12,7 @@ from worker.core.ports import Refused
 from worker.engine.errors import EngineError, ModelNotFound, UnsupportedPrompt
 from worker.io.broker import BrokerError
 from worker.io.connection import RedisUnreachable
-from worker.io.metrics import PortTaken
+from worker.io.health import PortTaken
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@
 --     [4] a letter a shard: 'h' hold (prolong, or take if free), 'g' give back, '-' only look
 -- A lease is {owner, epoch, until, term}, the time being Redis's; it stays when it has run out, as its epoch must never fall.
 -- The epoch of a new owner is above the last one and, should Redis have forgotten that, above all of earlier milliseconds.
+-- Whoever gives a lease back, or leaves, rings for the others.
 -- Returns {{worker, description, …}, {owner, epoch, ms left, …}}.
 local worker, about, term = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
@@ -15,8 +16,9 @@ local function whole(number)
   return string.format('%d', number)
 end
 
+local freed = false
 if about == '' then
-  redis.call('HDEL', KEYS[1], worker)
+  freed = redis.call('HDEL', KEYS[1], worker) == 1
 else
   redis.call('HSET', KEYS[1], worker, whole(now + term) .. ' ' .. whole(term) .. ' ' .. about)
 end
@@ -38,7 +40,7 @@ for i = 1, #signs, 2 do
 end
 redis.call('PEXPIRE', KEYS[1], longest)
 
-local leases, freed = {}, false
+local leases = {}
 for i = 3, #KEYS do
   local verb = string.sub(ARGV[4], i - 2, i - 2)
   local saved = redis.call('HMGET', KEYS[i], 'owner', 'epoch', 'until', 'term')

@@ -1,0 +1,112 @@
+"""`decalage drain`: asks workers to finish, to hand their sessions over, and to end."""
+
+import argparse
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from worker.commands import arguments
+from worker.commands.faults import CommandError
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from worker.io.leases import Leases, Seen
+
+HELP: Final = "let workers finish and end, their sessions handed to the others"
+USAGE: Final = "[WORKER] [options]"
+EXAMPLES: Final = """\
+A worker is named as in its log and in `worker.stats`; without a name, all that run now are asked.
+The exit status is 0 once they have left, 1 if one has not left in time.
+
+Examples:
+  decalage drain
+  decalage drain mini-3:4711:093612 --redis redis://localhost:6379/0 --json"""
+
+
+class Left(msgspec.Struct, frozen=True):
+    """What became of one worker that was asked."""
+
+    worker: str
+    sessions: int  # open when it was asked
+    shards: int  # held then
+    has_left: bool
+    seconds: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The parser knows the options of `decalage drain`."""
+    parser.add_argument("worker", nargs="?", metavar="WORKER", help="only this one (default: all)")
+    parser.add_argument(
+        "--timeout",
+        type=arguments.number(0, is_open=True),
+        default=30.0,
+        metavar="S",
+        help="wait so long (default: 30)",
+    )
+    arguments.add_redis(parser)
+    arguments.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 once all that were asked have left, else 1."""
+    from worker.commands.broker_url import redis_url
+    from worker.commands.output import print_json
+
+    outcome = asyncio.run(drain(redis_url(args.redis), args.worker, args.timeout))
+    if args.json:
+        print_json({"workers": msgspec.to_builtins(outcome)})
+    for one in [] if args.json else outcome:
+        end = f"has left after {one.seconds:.1f} s" if one.has_left else "HAS NOT LEFT"
+        print(f"{one.worker}  {one.sessions} sessions, {one.shards} shards  {end}")
+    if not (outcome or args.json):
+        print("no worker runs here")
+    return 0 if all(one.has_left for one in outcome) else 1
+
+
+async def drain(url: str, worker: str | None, timeout_s: float) -> list[Left]:
+    """Asks, and waits until all have left or time is up. Raises CommandError for a worker that does not run."""
+    from worker.io import connection
+    from worker.io.leases import Leases, num_shards
+
+    redis = connection.client(url)
+    try:
+        await connection.check(redis, url)
+        leases = Leases(redis, "decalage-drain", await num_shards(redis), 1)
+        before = await leases.exchange(None)
+        if worker is not None and worker not in before.peers:
+            running = ", ".join(sorted(before.peers)) or "none"
+            raise CommandError(f"no worker named {worker!r} runs here; running: {running}", code="no_worker")
+        asked = [worker] if worker is not None else sorted(before.peers)
+        return await _see_off(redis, leases, before, asked=asked, timeout_s=timeout_s)
+    finally:
+        await redis.aclose()
+
+
+async def _see_off(
+    redis: "Redis", leases: "Leases", before: "Seen", *, asked: list[str], timeout_s: float
+) -> list[Left]:
+    from protocol import WorkerConfigure, encode
+    from protocol.keys import CONFIGURE_KEY, EVENT_FIELD, FREED_KEY
+
+    newest: Any = await redis.xrevrange(FREED_KEY, count=1)
+    last: Any = newest[0][0] if newest else "0-0"
+    start_s = time.monotonic()
+    for name in asked:
+        event = encode(WorkerConfigure(worker=name, drain=True))
+        await redis.xadd(CONFIGURE_KEY, {EVENT_FIELD: event}, maxlen=1_000)
+    gone: dict[str, float] = {}
+    while len(gone) < len(asked) and time.monotonic() - start_s < timeout_s:
+        heard: Any = await redis.xread({FREED_KEY: last}, block=500)
+        last = heard[0][1][-1][0] if heard else last
+        peers = (await leases.exchange(None)).peers
+        gone |= {name: time.monotonic() - start_s for name in asked if name not in peers and name not in gone}
+    return [_left(name, before, gone) for name in asked]
+
+
+def _left(name: str, before: "Seen", gone: Mapping[str, float]) -> Left:
+    shards = sum(lease.owner == name for lease in before.leases)
+    return Left(name, before.peers[name].sessions, shards, name in gone, round(gone.get(name, 0.0), 3))
