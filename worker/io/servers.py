@@ -20,6 +20,7 @@ from redis.retry import Retry
 from worker.io.broker import BrokerKind
 
 HOST: Final = "127.0.0.1"
+_STDERR: Final = 2  # the descriptor itself: what stands for it in Python may be something else, as in tests
 _READY_LIMIT_S: Final = 5.0
 _PORT_TRIES: Final = 3
 """Between choosing a free port and listening on it, another process may take it."""
