@@ -1,4 +1,4 @@
-"""A TCP proxy before Redis that loses replies, cuts connections, and goes away and comes back."""
+"""A TCP proxy before Redis that loses replies, holds requests up, cuts connections, goes away and comes back."""
 
 import asyncio
 from contextlib import suppress
@@ -19,7 +19,14 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self.num_replies_to_drop = 0
         """So many replies are thrown away, each with its connection, after the server has done what was asked."""
+        self.reply_to_drop: bytes | None = None
+        """The reply to the next request that contains this is thrown away, with its connection."""
         self.num_connections = 0
+        self.num_held = 0
+        """Requests that have been held up so far."""
+        self._held: bytes | None = None
+        self._flows = asyncio.Event()
+        self._flows.set()
 
     @property
     def url(self) -> str:
@@ -41,6 +48,16 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def hold(self, containing: bytes = b"") -> None:
+        """Requests that contain this, and what follows them, arrive nowhere until `release`: then all do, late."""
+        self._held = containing
+        self._flows.clear()
+
+    def release(self) -> None:
+        """What was held up is on its way."""
+        self._held = None
+        self._flows.set()
+
     def cut(self) -> None:
         """All connections are closed; new ones are welcome."""
         for writer in tuple(self._writers):
@@ -59,9 +76,10 @@ class Proxy:
         self.num_connections += 1
         from_server, to_server = await asyncio.open_connection(*self._upstream)
         self._writers |= {writer, to_server}
+        doomed = asyncio.Event()
         pumps = {
-            asyncio.create_task(self._pump(reader, to_server, is_reply=False)),
-            asyncio.create_task(self._pump(from_server, writer, is_reply=True)),
+            asyncio.create_task(self._pump_requests(reader, to_server, doomed)),
+            asyncio.create_task(self._pump_replies(from_server, writer, doomed)),
         }
         self._tasks |= pumps
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -71,11 +89,29 @@ class Proxy:
         self._tasks -= pumps
         self._writers -= {writer, to_server}
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_reply: bool) -> None:
+    async def _pump_requests(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(65_536):
-                if is_reply and self.num_replies_to_drop:
+                if self.reply_to_drop is not None and self.reply_to_drop in data:
+                    self.reply_to_drop = None
+                    doomed.set()
+                if self._held is not None and self._held in data:
+                    self.num_held += 1
+                    await self._flows.wait()
+                writer.write(data)
+                await writer.drain()
+
+    async def _pump_replies(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event
+    ) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                if self.num_replies_to_drop:
                     self.num_replies_to_drop -= 1
+                    return
+                if doomed.is_set():
                     return
                 writer.write(data)
                 await writer.drain()

@@ -23,6 +23,7 @@ from worker.io.store import PAGE_ENTRIES, Entry, Fenced, Store
 # A lost connection is nobody's fault: it goes up to the loop that waits for Redis.
 INTERRUPTED = (Disconnected, Unanswered, OSError)
 _SET_ASIDE_S = 10.0
+_STARTED_NS = time.time_ns() - time.monotonic_ns()
 _ENTRIES_AT_ONCE = 16  # applied before other tasks get their turn
 
 
@@ -171,8 +172,8 @@ class Reader:
 
 
 def now_ms() -> int:
-    """The worker's clock."""
-    return time.time_ns() // 1_000_000
+    """The worker's clock: the wall's at its start, and what has passed since. A clock that is set ends no session."""
+    return (_STARTED_NS + time.monotonic_ns()) // 1_000_000
 
 
 def _order(entry_id: str) -> tuple[int, int]:

@@ -94,7 +94,7 @@ class RedisServer:
         What it says goes to our standard error, unless `is_quiet`.
         """
         self._directory = tempfile.TemporaryDirectory(prefix="decalage-broker-")
-        port = _free_port()
+        port = free_port()
         self.url = f"redis://{HOST}:{port}/0"
         # No retry: a server that does not answer is a server that is gone.
         self._client = redis.Redis(
@@ -201,7 +201,8 @@ def _command(path: Path, port: int, directory: str) -> list[str]:
     return [str(path), *(part for name, value in options.items() for part in (f"--{name}", value))]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback interface that nobody listened on a moment ago."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]

@@ -1,0 +1,77 @@
+"""`make chaos`: talks under faults on every real Redis of this machine, held against the same talks without faults."""
+
+import argparse
+import asyncio
+import json
+import secrets
+import sys
+import tempfile
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import msgspec
+
+from tests.chaos.faults import Kind, make_plan
+from tests.chaos.model import write_tiny_model
+from tests.chaos.report import Report, lines, report
+from tests.chaos.run import Setup, run
+from tests.chaos.talks import make_talks
+from tests.servers import real_servers
+
+_LARGE: Final[dict[Kind, int]] = {"kill": 4, "stop": 2, "hold": 2, "restart": 2, "leave": 2}
+_WORKERS = 3
+_LEASE_MS = 3_000
+_WORDS_PER_S = 1.0
+
+
+def main() -> int:
+    """0 if every stream was what it would have been without faults."""
+    parser = argparse.ArgumentParser(prog="make chaos")
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--sessions", type=int, default=200)
+    parser.add_argument("--servers", nargs="+", default=list(real_servers()), choices=list(real_servers()))
+    parser.add_argument("--keep", type=Path, help="a folder for data and logs")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    seed = secrets.randbelow(1_000_000) if args.seed is None else args.seed
+    print(f"SEED={seed}", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix="decalage-chaos-") as temporary:
+        reports = asyncio.run(_all(seed, args.sessions, args.servers, args.keep or Path(temporary)))
+    if args.json:
+        print(json.dumps({"seed": seed, "reports": msgspec.to_builtins(reports)}))
+    else:
+        print("\n".join(lines(reports, seed)))
+    return int(any(one.problems for one in reports))
+
+
+async def _all(seed: int, num_sessions: int, names: list[str], directory: Path) -> list[Report]:
+    plan = make_plan(Random(seed), [kind for kind, number in _LARGE.items() for _ in range(number)])
+    talks = make_talks(seed, num_sessions, round(0.9 * plan[-1].at_s * _WORDS_PER_S))
+    model = write_tiny_model(_folder(directory / "model"))
+    programs = real_servers()
+    setup = Setup(program=programs[names[0]], model=model, directory=_folder(directory / "clean"), seed=seed)
+    clean = await run(setup, talks)
+    print(f"without faults: {clean.seconds:.0f} s", file=sys.stderr, flush=True)
+    reports = []
+    for name in names:
+        faulty = msgspec.structs.replace(
+            setup,
+            program=programs[name],
+            directory=_folder(directory / name),
+            plan=plan,
+            words_per_s=_WORDS_PER_S,
+            workers=_WORKERS,
+            lease_ms=_LEASE_MS,
+        )
+        reports.append(report(name, clean, await run(faulty, talks), lease_ms=_LEASE_MS))
+    return reports
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

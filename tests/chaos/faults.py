@@ -1,0 +1,157 @@
+"""What goes wrong, and when: a plan drawn from a seed, and the one who carries it out."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections import Counter
+from collections.abc import Sequence
+from random import Random
+from typing import Final, Literal
+
+import msgspec
+
+from tests.chaos.fleet import Fleet, Member
+from tests.chaos.servers import LastingRedis
+from tests.producers.proxy import Proxy
+
+Kind = Literal["kill", "stop", "hold", "restart", "leave", "lose", "drop", "cut", "jump"]
+LARGE: Final[dict[Kind, float]] = {"kill": 7.0, "stop": 6.5, "hold": 6.5, "restart": 4.0, "leave": 4.0}
+"""Seconds that a fault has for itself, at leases of 3 s.
+
+`kill`: SIGKILL. `stop`: SIGSTOP for longer than the lease, then SIGCONT. `hold`: the network of a worker stands still,
+with a commit in it, for longer than the lease, then all that it sent arrives. `restart`: SIGKILL of Redis.
+`leave`: SIGTERM.
+"""
+SMALL: Final[tuple[Kind, ...]] = ("lose", "drop", "cut", "jump")
+"""`lose`: the reply to a commit gets lost. `drop`: any replies do. `cut`: connections end. `jump`: a clock is set."""
+
+_SMALL_EVERY_S: Final = 1.2
+_PAUSED_LEASES: Final = 1.45  # so long is a worker stopped or held up
+_DROPPED_REPLIES: Final = 3
+_COMMIT: Final = b":target"  # only commits name target streams, and a replay that looks for refused events
+_LIMIT_S: Final = 5.0  # for sessions to have a worker, and for that to commit something
+_WAKE_S: Final = 0.5  # until what a worker that was paused tells of itself is true again
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One of them, so many seconds after the start."""
+
+    at_s: float
+    kind: Kind
+
+
+class Ousting(msgspec.Struct):
+    """A worker that had to go: whose sessions must be taken over, and since when."""
+
+    at_s: float  # time.monotonic
+    is_planned: bool
+    sessions: set[str]
+
+
+def make_plan(dice: Random, large: Sequence[Kind], scale: float = 1.0) -> list[Fault]:
+    """The large faults in random order, none at the same time, and small ones all the while."""
+    order, plan, now_s = dice.sample(large, len(large)), [], 1.0
+    for kind in order:
+        plan.append(Fault(now_s, kind))
+        now_s += LARGE[kind] * scale
+    at_s = 0.0
+    while (at_s := at_s + dice.expovariate(1 / (_SMALL_EVERY_S * scale))) < now_s:
+        plan.append(Fault(at_s, dice.choice(SMALL)))
+    return sorted(plan, key=lambda fault: fault.at_s)
+
+
+class Director:
+    """Carries a plan out. `oustings` tells which sessions had to be taken over."""
+
+    def __init__(
+        self, fleet: Fleet, server: LastingRedis, proxies: Sequence[Proxy], dice: Random, lease_ms: int
+    ) -> None:
+        self.oustings: list[Ousting] = []
+        self.done: Counter[str] = Counter()
+        self._fleet = fleet
+        self._server = server
+        self._proxies = proxies  # those of the producers
+        self._dice = dice
+        self._pause_s = lease_ms / 1000 * _PAUSED_LEASES
+        self._paused: set[Member] = set()
+
+    async def run(self, plan: Sequence[Fault]) -> None:
+        """All of it has happened, and who was paused goes on."""
+        start_s = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for fault in plan:
+                await asyncio.sleep(max(0.0, start_s + fault.at_s - time.monotonic()))
+                group.create_task(self._cause(fault.kind))
+
+    async def _cause(self, kind: Kind) -> None:
+        self.done[kind] += 1
+        match kind:
+            case "kill":
+                await self._oust(await self._victim(), is_planned=False)
+            case "leave":
+                await self._oust(await self._victim(), is_planned=True)
+            case "stop":
+                await self._stop(await self._victim())
+            case "hold":
+                await self._hold(await self._victim())
+            case "restart":
+                await asyncio.to_thread(self._server.restart)
+            case "lose":
+                (await self._victim()).proxy.reply_to_drop = _COMMIT
+            case "drop":
+                self._some_proxy().num_replies_to_drop += _DROPPED_REPLIES
+            case "cut":
+                self._some_proxy().cut()
+            case "jump":
+                ready = [member for member in self._fleet.members if member.is_ready]
+                self._dice.choice(ready).signal(signal.SIGUSR1)
+
+    async def _victim(self) -> Member:
+        # One that holds sessions, which may be on their way to it; if nobody does in time, anybody.
+        end_s = time.monotonic() + _LIMIT_S
+        while True:
+            ready = [one for one in self._fleet.members if one.is_ready and one not in self._paused]
+            holders = [one for one in ready if one.sessions]
+            if holders or (ready and time.monotonic() > end_s):
+                return self._dice.choice(holders or ready)
+            await asyncio.sleep(0.02)
+
+    def _some_proxy(self) -> Proxy:
+        return self._dice.choice([*self._proxies, *(member.proxy for member in self._fleet.members)])
+
+    async def _oust(self, member: Member, *, is_planned: bool) -> None:
+        self.oustings.append(Ousting(time.monotonic(), is_planned, member.sessions))
+        await (self._fleet.leave(member) if is_planned else self._fleet.kill(member))
+        await self._fleet.join(self._dice)
+
+    async def _stop(self, member: Member) -> None:
+        self._paused.add(member)
+        member.signal(signal.SIGSTOP)
+        await self._taken_over(member)
+        member.signal(signal.SIGCONT)
+        await asyncio.sleep(_WAKE_S)
+        self._paused.discard(member)
+
+    async def _hold(self, member: Member) -> None:
+        self._paused.add(member)
+        proxy, before = member.proxy, member.proxy.num_held
+        proxy.hold(_COMMIT)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LIMIT_S):
+                while proxy.num_held == before:  # noqa: ASYNC110  # the proxy knows no waiting
+                    await asyncio.sleep(0.005)
+        proxy.hold()
+        await self._taken_over(member)
+        proxy.release()
+        await asyncio.sleep(_WAKE_S)
+        self._paused.discard(member)
+
+    async def _taken_over(self, member: Member) -> None:
+        # The lease is over, and others have sessions that were the member's; or they take too long for it.
+        sessions = member.sessions
+        await asyncio.sleep(self._pause_s)
+        others = [one for one in self._fleet.members if one is not member]
+        end_s = time.monotonic() + _LIMIT_S
+        while not any(one.sessions & sessions for one in others) and time.monotonic() < end_s:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)

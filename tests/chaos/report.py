@@ -1,0 +1,88 @@
+"""What a chaos run says: a verdict, and the figures behind it."""
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from tests.chaos.check import Findings, compare
+from tests.chaos.run import Outcome
+from tests.chaos.takeovers import Waits, waits
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """One run under faults, held against the run without."""
+
+    server: str
+    sessions: int
+    source_words: int
+    target_events: int
+    findings: Findings
+    stale_commits: int
+    fenced_commits: int
+    duplicates_suppressed: int
+    replayed_words: int
+    takeover: Waits  # after SIGKILL
+    handover: Waits  # after SIGTERM
+    faults: dict[str, int]
+    failures: list[str]
+    seconds: float
+
+    @property
+    def problems(self) -> list[str]:
+        """Why the run has failed; empty: it has not."""
+        found = self.findings
+        counts = {"lost": found.lost, "duplicated": found.duplicated, "reordered": found.reordered}
+        counts |= {"different": found.different, "published by a stale epoch": self.stale_commits}
+        problems = [f"{number} events {what}" for what, number in counts.items() if number]
+        if ("hold" in self.faults or "stop" in self.faults) and not self.fenced_commits:
+            problems.append("no commit was fenced, so it is not known whether any would be")
+        return problems + self.failures
+
+
+def report(server: str, clean: Outcome, faulty: Outcome, *, lease_ms: int) -> Report:
+    """The faulty run, held against the clean one."""
+    expected = {name: [event for _, event in clean.streams[name]] for name in faulty.streams}
+    takeover, handover = waits(faulty.oustings, faulty.speakers, faulty.listeners, lease_ms=lease_ms)
+    return Report(
+        server=server,
+        sessions=len(expected),
+        source_words=sum(speaker.talk.num_words for speaker in faulty.speakers.values()),
+        target_events=sum(map(len, expected.values())),
+        findings=compare(expected, faulty.streams),
+        stale_commits=faulty.stale,
+        fenced_commits=faulty.fenced,
+        duplicates_suppressed=faulty.counters["duplicates"],
+        replayed_words=faulty.counters["replayed_words"],
+        takeover=takeover,
+        handover=handover,
+        faults=faulty.faults,
+        failures=clean.failures + faulty.failures,
+        seconds=round(faulty.seconds, 1),
+    )
+
+
+def lines(reports: Sequence[Report], seed: int) -> Iterator[str]:
+    """For people."""
+    for one in reports:
+        found = one.findings
+        faults = ", ".join(f"{number} {kind}" for kind, number in sorted(one.faults.items()))
+        wrong = f"{found.lost} lost, {found.duplicated} duplicated, {found.reordered} reordered"
+        size = f"{one.sessions} sessions, {one.source_words:,} source words, {one.target_events:,} target events"
+        yield f"{one.server}: {size}, {one.seconds} s"
+        yield f"  faults       {faults}"
+        yield f"  output       {wrong}, {found.different} different"
+        yield f"  stale epochs {one.fenced_commits} commits fenced, {one.stale_commits} published"
+        yield f"  suppressed   {one.duplicates_suppressed} duplicates; {one.replayed_words} words replayed"
+        yield f"  takeover     {_waits(one.takeover)} (SIGKILL to first new word)"
+        yield f"  hand-over    {_waits(one.handover)} (SIGTERM)"
+        yield from (f"  FAILED       {problem}" for problem in one.problems)
+    verdict = "FAILED" if any(one.problems for one in reports) else "ok"
+    yield f"{verdict}; the same again: make chaos SEED={seed}"
+
+
+def _waits(waits: Waits) -> str:
+    if waits.p50_s is None:
+        return "no session waited"
+    return (
+        f"p50 {waits.p50_s:.2f} s, p99 {waits.p99_s:.2f} s, longest {waits.longest_s:.2f} s, {waits.samples} sessions"
+    )

@@ -1,0 +1,121 @@
+"""One run: talks said to a fleet on a Redis while a plan of faults is carried out, and what came of it."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import msgspec
+from redis.asyncio import Redis
+
+from protocol import state_key
+from tests.chaos.check import Entry
+from tests.chaos.faults import Director, Fault, Ousting
+from tests.chaos.fleet import Fleet
+from tests.chaos.listeners import Listener, read_target
+from tests.chaos.servers import LastingRedis
+from tests.chaos.speakers import Speaker
+from tests.chaos.talks import Talk
+from tests.producers.proxy import Proxy
+
+
+class Setup(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is made of."""
+
+    program: Path  # the redis-server
+    model: Path
+    directory: Path  # for data, status files and logs; empty
+    seed: int
+    plan: Sequence[Fault] = ()
+    words_per_s: float | None = None  # of each session; None: as fast as it goes
+    workers: int = 1
+    lease_ms: int = 3_000
+    broken: str = "none"
+    limit_s: float = 120.0  # after the plan's end
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """What came of it."""
+
+    streams: dict[str, list[Entry]]  # target streams by session
+    speakers: dict[str, Speaker]
+    listeners: dict[str, Listener]
+    oustings: list[Ousting]
+    faults: dict[str, int]
+    failures: list[str]  # what nobody may see, whatever the streams hold
+    counters: dict[str, int]
+    fenced: int  # commits refused, by the account that the scripts keep
+    stale: int  # commits that passed although another worker had the session
+    seconds: float
+
+
+async def run(setup: Setup, talks: Sequence[Talk]) -> Outcome:
+    """The talks have been said and heard, or `failures` tells who waited in vain."""
+    start_s, dice = time.monotonic(), Random(setup.seed)
+    server = LastingRedis(setup.program, setup.directory)
+    fleet = Fleet(server.url, setup.model, setup.directory, lease_ms=setup.lease_ms, broken=setup.broken)
+    try:
+        async with Proxy(server.url) as proxy:
+            await asyncio.gather(*(fleet.join(dice) for _ in range(setup.workers)))
+            director = Director(fleet, server, [proxy], dice=dice, lease_ms=setup.lease_ms)
+            speakers = {talk.session_id: Speaker(talk, _way(talk, server, proxy), setup.words_per_s) for talk in talks}
+            listeners = {talk.session_id: Listener(_way(talk, server, proxy), talk.session_id) for talk in talks}
+            failures = await _play(setup, director, [*speakers.values()], [*listeners.values()])
+            await fleet.stop()
+        streams, fenced, stale = await _account(server.url, talks)
+    finally:
+        for member in fleet.members:
+            await fleet.kill(member)
+        server.stop()
+    return Outcome(
+        streams=streams,
+        speakers=speakers,
+        listeners=listeners,
+        oustings=director.oustings,
+        faults=dict(director.done),
+        failures=failures + fleet.failures,
+        counters={name: fleet.count(name) for name in COUNTERS},
+        fenced=fenced,
+        stale=stale,
+        seconds=time.monotonic() - start_s,
+    )
+
+
+COUNTERS: Final = ("duplicates", "replayed_words", "target_words", "fenced_commits")
+
+
+def _way(talk: Talk, server: LastingRedis, proxy: Proxy) -> str:
+    return proxy.url if talk.manner == "proxied" else server.url
+
+
+async def _play(
+    setup: Setup, director: Director, speakers: Sequence[Speaker], listeners: Sequence[Listener]
+) -> list[str]:
+    # Everybody speaks and listens while the plan is carried out; then the last words have their time to come.
+    speaking = [asyncio.create_task(speaker.run()) for speaker in speakers]
+    listening = [asyncio.create_task(listener.run()) for listener in listeners]
+    try:
+        await director.run(setup.plan)
+        await asyncio.wait([*speaking, *listening], timeout=setup.limit_s)
+        waiting = [listener for listener, task in zip(listeners, listening, strict=True) if not task.done()]
+        lost = [
+            f"{len(waiting)} sessions did not end, such as {one.session_id} behind event {one.last_seq}"
+            for one in waiting[:1]
+        ]
+        lost += [f"a speaker failed: {task.exception()!r}" for task in speaking if task.done() and task.exception()]
+        lost += [f"a listener failed: {task.exception()!r}" for task in listening if task.done() and task.exception()]
+        return lost + [f"{one.session_id}: {one.failure}" for one in listeners if one.failure]
+    finally:
+        for task in (*speaking, *listening):
+            task.cancel()
+        await asyncio.gather(*speaking, *listening, return_exceptions=True)
+
+
+async def _account(url: str, talks: Sequence[Talk]) -> tuple[dict[str, list[Entry]], int, int]:
+    async with Redis.from_url(url) as client:
+        streams = {talk.session_id: await read_target(client, talk.session_id) for talk in talks}
+        counts = [await client.hmget(state_key(name), ["audit_fenced", "audit_stale"]) for name in streams]
+    fenced, stale = (sum(int(count[i] or 0) for count in counts) for i in (0, 1))
+    return streams, fenced, stale

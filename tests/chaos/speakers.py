@@ -1,0 +1,116 @@
+"""Producers in their manners: they speak at a pace, are patient with a Redis that is away, and never lose a word."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from producers import BrokerRefused, BrokerUnreachable, Publisher
+from protocol import (
+    ClientEvent,
+    InputTextAppend,
+    InputTextFinalize,
+    SessionClose,
+    SessionCreate,
+    encode,
+    source_key,
+)
+from protocol.keys import ABANDONED_TTL_S, EVENT_FIELD
+from tests.chaos.talks import Talk
+
+_PAUSE_S: Final = 0.1  # before something is tried again
+
+
+class Speaker:
+    """Says one talk. `said_s` tells when each word was in Redis."""
+
+    def __init__(self, talk: Talk, url: str, words_per_s: float | None) -> None:
+        self.talk = talk
+        self.said_s: list[float] = []
+        self._url = url
+        self._words_per_s = words_per_s
+        self._dice = random.Random(talk.session_id)
+
+    async def run(self) -> None:
+        """All of it is in Redis."""
+        if self.talk.manner in ("library", "proxied"):
+            await self._publish()
+        else:
+            await self._append(is_double=self.talk.manner == "double")
+
+    async def _wait(self, event: ClientEvent) -> None:
+        if self._words_per_s is not None and isinstance(event, InputTextAppend):
+            await asyncio.sleep(self._dice.uniform(0.0, 2.0) / self._words_per_s)
+
+    def _note(self, event: ClientEvent) -> None:
+        if isinstance(event, InputTextAppend):
+            self.said_s.append(time.monotonic())
+
+    async def _publish(self) -> None:
+        async with Publisher(self._url, self.talk.session_id, self.talk.session) as publisher:
+            for event in self.talk.events():
+                await self._wait(event)
+                await self._insist(publisher, event)
+                self._note(event)
+
+    async def _insist(self, publisher: Publisher, event: ClientEvent) -> None:
+        call: Callable[[], Awaitable[None]] = lambda: _call(publisher, event)  # noqa: E731
+        while True:
+            try:
+                return await call()
+            except (BrokerUnreachable, BrokerRefused):
+                await asyncio.sleep(_PAUSE_S)
+                if publisher.num_unsent_events:  # it has the event, and sends it with the next call
+                    call = publisher.flush
+
+    async def _append(self, *, is_double: bool) -> None:
+        # A raw producer: its own entry ids make a repetition harmless, or its numbers do.
+        retry = Retry(NoBackoff(), 0)
+        async with Redis.from_url(self._url, protocol=2, socket_timeout=5, retry=retry) as client:
+            old: list[bytes] = []
+            for number, event in enumerate(self.talk.events(), 1):
+                await self._wait(event)
+                if not is_double:
+                    await self._put(client, encode(event), f"{number}-0")
+                else:
+                    old.append(encode(_numbered(event, number)))
+                    await self._put(client, old[-1], "*")
+                    await self._put(client, self._dice.choice(old[-4:]), "*")
+                self._note(event)
+
+    async def _put(self, client: Redis, data: bytes, entry_id: str) -> None:
+        key = source_key(self.talk.session_id)
+        while True:
+            try:
+                await client.xadd(key, {EVENT_FIELD: data}, id=entry_id)
+                await client.expire(key, ABANDONED_TTL_S)
+                return
+            except ResponseError as error:
+                if "equal or smaller" in str(error):  # it had arrived, only the answer had not
+                    return
+                await asyncio.sleep(_PAUSE_S)  # a Redis that reads its file
+            except (RedisError, OSError):
+                await asyncio.sleep(_PAUSE_S)
+
+
+async def _call(publisher: Publisher, event: ClientEvent) -> None:
+    match event:
+        case SessionCreate():
+            await publisher.create()
+        case InputTextAppend(text=text):
+            await publisher.append(text)
+        case InputTextFinalize():
+            await publisher.finalize()
+        case SessionClose():
+            await publisher.close()
+
+
+def _numbered(event: ClientEvent, number: int) -> ClientEvent:
+    return msgspec.structs.replace(event, seq=number)

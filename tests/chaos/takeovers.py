@@ -1,0 +1,67 @@
+"""How long listeners waited when a worker had gone."""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+from statistics import quantiles
+from typing import Final
+
+import msgspec
+
+from protocol import OutputTextDelta
+from tests.chaos.faults import Ousting
+from tests.chaos.listeners import Listener
+from tests.chaos.speakers import Speaker
+
+_WAITING_S: Final = 1.0
+"""A session waits for its new worker if the word that it needs came before, or so soon after, the old one's end."""
+
+
+class Waits(msgspec.Struct, frozen=True):
+    """Seconds, over all sessions that waited."""
+
+    samples: int
+    p50_s: float | None
+    p99_s: float | None
+    longest_s: float | None
+
+
+def waits(
+    oustings: Sequence[Ousting], speakers: Mapping[str, Speaker], listeners: Mapping[str, Listener], *, lease_ms: int
+) -> tuple[Waits, Waits]:
+    """After a SIGKILL, from it to the first new word; and planned, from the end or the word that was needed, whichever
+    was later, to the new word: the longest such wait of each session.
+    """
+    killed: list[float] = []
+    planned: list[float] = []
+    for ousting in oustings:
+        for session_id in ousting.sessions & speakers.keys():
+            # A killed worker's last words may be heard after its end; the next owner's not before its lease is out.
+            since_s = ousting.at_s + (0 if ousting.is_planned else lease_ms / 2000)
+            words = list(_words_since(since_s, speakers[session_id], listeners[session_id]))
+            if ousting.is_planned:
+                planned += _longest(ousting.at_s, words)
+            elif words and words[0][0] <= ousting.at_s + _WAITING_S:
+                killed.append(words[0][1] - ousting.at_s)
+    return _summary(killed), _summary(planned)
+
+
+def _words_since(at_s: float, speaker: Speaker, listener: Listener) -> Iterator[tuple[float, float]]:
+    # For each target word heard since then: when the last source word that it needed was said, and when it was heard.
+    before = [0, *accumulate(map(len, speaker.talk.sentences))]
+    times = [heard_s for heard_s, _ in listener.heard]
+    for heard_s, event in listener.heard[bisect_left(times, at_s) :]:
+        if isinstance(event, OutputTextDelta):
+            yield speaker.said_s[before[event.segment] + event.source_words_read - 1], heard_s
+
+
+def _longest(at_s: float, words: Sequence[tuple[float, float]]) -> list[float]:
+    near = [heard_s - max(at_s, said_s) for said_s, heard_s in words if said_s <= at_s + _WAITING_S]
+    return [max(near)] if near else []
+
+
+def _summary(samples: Sequence[float]) -> Waits:
+    if len(samples) < 2:
+        return Waits(len(samples), *[samples[0] if samples else None] * 3)
+    hundredths = quantiles(samples, n=100, method="inclusive")
+    return Waits(len(samples), round(hundredths[49], 3), round(hundredths[98], 3), round(max(samples), 3))

@@ -1,0 +1,114 @@
+"""The entry of a chaos worker: `decalage serve` with a clock that jumps, scripts that keep account, and a status file.
+
+The account is kept in each session's state hash: `audit_stale` counts commits that passed although the session had
+another owner, `audit_fenced` those that were refused. SIGUSR1 sets the clock by a quarter of an hour, back and forth.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:  # the clock must be wrong before anything of the worker is loaded
+    from worker.app.service import Service
+
+_JUMP_S: Final = 900
+_STATUS_S: Final = 0.1
+_AUDITED: Final = """
+local function commit()
+{script}
+end
+local answer = commit()
+local is_stale = redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1]
+if answer == 'FENCED' then
+  redis.call('HINCRBY', KEYS[1], 'audit_fenced', 1)
+elseif is_stale then
+  redis.call('HINCRBY', KEYS[1], 'audit_stale', 1)
+end
+return answer
+"""
+BROKEN: Final = {
+    "none": [],
+    "fence": [("~= ARGV[1] then", "== 'nobody' then")],
+    "ids": [("if seq > last then", "if true then"), ("string.format('%d-0', seq), 'event'", "'*', 'event'")],
+}
+"""What to replace in the commit script, by what is then missing."""
+
+
+def skew_clock(skew_s: float) -> None:
+    """The wall clock of this process is wrong from now on, and jumps at each SIGUSR1; the monotonic one is right."""
+    true_ns, offset_ns = time.time_ns, round(skew_s * 1e9)
+    jumps = itertools.cycle((_JUMP_S, -2 * _JUMP_S, _JUMP_S))
+
+    def jump(*_: object) -> None:
+        nonlocal offset_ns
+        offset_ns += next(jumps) * 1_000_000_000
+
+    time.time_ns = lambda: true_ns() + offset_ns
+    time.time = lambda: (true_ns() + offset_ns) / 1e9
+    signal.signal(signal.SIGUSR1, jump)
+
+
+def audited(script: Callable[[str], str], broken: str) -> Callable[[str], str]:
+    """The scripts, of which `commit` keeps account and lacks what `broken` names. Raises ValueError if it has not."""
+
+    def changed(name: str) -> str:
+        text = script(name)
+        if name != "commit":
+            return text
+        for old, new in BROKEN[broken]:
+            if old not in text:
+                raise ValueError(f"expected {old!r} in the commit script: adapt what chaos breaks of it")
+            text = text.replace(old, new)
+        return _AUDITED.format(script=text)
+
+    return changed
+
+
+async def _tell(service: "Service", path: Path) -> None:
+    # Whole or not at all, and again and again: after a SIGKILL the last one counts.
+    registry = service.metrics.registry
+    names = ("fenced_commits", "duplicates", "replayed_words", "target_words")
+    while True:
+        counters = {name: registry.get_sample_value(f"decalage_{name}_total") for name in names}
+        sessions = [live.session_id for live in service.table if live.is_open]
+        draft = path.with_suffix(".new")
+        draft.write_text(json.dumps({"pid": os.getpid(), "counters": counters, "sessions": sessions}))
+        draft.replace(path)
+        await asyncio.sleep(_STATUS_S)
+
+
+def main() -> None:
+    """Serves until SIGTERM."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--redis", required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--lease-ms", type=int, required=True)
+    parser.add_argument("--status", type=Path, required=True)
+    parser.add_argument("--skew-s", type=float, default=0.0)
+    parser.add_argument("--broken", choices=BROKEN, default="none")
+    args = parser.parse_args()
+    skew_clock(args.skew_s)
+    from worker.app.config import Settings
+    from worker.app.serve import serve
+    from worker.io import logs, store
+
+    logs.configure("info", json=True)
+    store.script = audited(store.script, args.broken)  # type: ignore[assignment]
+    told: list[asyncio.Task[None]] = []
+
+    def ready(service: "Service", _: str) -> None:
+        told.append(asyncio.get_running_loop().create_task(_tell(service, args.status)))
+
+    settings = Settings(redis=args.redis, model=args.model, lease_ms=args.lease_ms, metrics_port=-1)
+    asyncio.run(serve(settings, on_ready=ready))
+
+
+if __name__ == "__main__":
+    main()
