@@ -97,10 +97,10 @@ def main() -> None:
     skew_clock(args.skew_s)
     from worker.app.config import Settings
     from worker.app.serve import serve
-    from worker.io import logs, store
+    from worker.io import logs, scripts, store
 
     logs.configure("info", json=True)
-    store.script = audited(store.script, args.broken)  # type: ignore[assignment]
+    vars(store)["script"] = audited(scripts.script, args.broken)
     told: list[asyncio.Task[None]] = []
 
     def ready(service: "Service", _: str) -> None:
