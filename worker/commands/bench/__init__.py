@@ -16,13 +16,13 @@ Examples:
   decalage bench mixed --plot speakers.png
   decalage bench decode --shape smollm2-135m --json"""
 
-_NAMES: Final = ("decode", "stream", "turns", "reprompt", "mixed", "table", "train", "transport")
+NAMES: Final = ("decode", "stream", "turns", "reprompt", "mixed", "table", "train", "transport")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The parser knows all benchmarks and the options of each."""
     parts = parser.add_subparsers(title="benchmarks", prog=parser.prog, metavar="WHAT", required=True)
-    for name in _NAMES:
+    for name in NAMES:
         bench = importlib.import_module(f"worker.commands.bench.{name}")
         part = parts.add_parser(
             name,

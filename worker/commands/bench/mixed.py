@@ -29,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seconds", type=number(1), default=20.0, metavar="S", help="of speech, for each number (default: 20)")
     add("--limit-ms", type=number(0, is_open=True), default=300.0, metavar="MS", help="of p95 (default: 300)")
     add("--pace", type=number(0, is_open=True), default=2.5, metavar="W", help="words/s of a speaker (default: 2.5)")
+    add("--max-batch-size", type=whole(1), default=64, metavar="N", help="sessions in a pass (default: 64)")
+    add("--max-draft-tokens", type=whole(0), default=16, metavar="N", help="as for serve; 0: none (default: 16)")
     add("--seed", type=whole(0), default=0, metavar="S", help="of who speaks when (default: 0)")
     options.add_results(parser)
 
@@ -39,7 +41,9 @@ def run(args: argparse.Namespace) -> int:
     with starting(args):
         from worker.commands.bench import mixed_loop as loop
         from worker.commands.bench.models import rig
-    workload = loop.Workload(args.seconds, args.pace, args.limit_ms, args.seed)
-    rig_ = rig(args.model, args.shape)
-    report = loop.measure(loop.Floor(rig_, options.session(args), sentences, workload), args.speakers)
+    workload = loop.Workload(
+        args.seconds, args.pace, args.limit_ms, args.seed, args.max_batch_size, args.max_draft_tokens
+    )
+    floor = loop.Floor(rig(args.model, args.shape), options.session(args), sentences, workload)
+    report = loop.measure(floor, args.speakers)
     return finish(args, report, loop.page(report))

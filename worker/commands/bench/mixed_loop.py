@@ -27,6 +27,8 @@ class Workload(msgspec.Struct, frozen=True):
     pace: float  # words a second of each
     limit_ms: float  # that 95 % of the delays are to be below
     seed: int
+    max_batch_size: int  # sessions in a pass
+    max_draft_tokens: int  # of a session, from its own text
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -69,14 +71,15 @@ class Floor(msgspec.Struct, frozen=True):
 
 def measure(floor: Floor, numbers: Sequence[int] | None) -> Mixed:
     """The delays for these numbers of speakers; None: for those on the way to the largest that keeps the limit."""
-    machine = machine_facts()
+    machine, workload = machine_facts(), floor.workload
+    budget = Budget(max_rows=workload.max_batch_size, max_draft_tokens=workload.max_draft_tokens)
     return Mixed(
         model=floor.rig.subject,
         policy=policy_name(floor.session.policy),
-        workload=floor.workload,
+        workload=workload,
         machine=machine,
-        together=_serving(floor, Budget(), numbers),
-        alone=_serving(floor, Budget(max_rows=1), numbers),
+        together=_serving(floor, budget, numbers),
+        alone=_serving(floor, msgspec.structs.replace(budget, max_rows=1), numbers),
     )
 
 
@@ -163,7 +166,10 @@ def page(report: Mixed) -> Page:
     workload, together, alone = report.workload, report.together, report.alone
     return Page(
         title=f"Speakers of {workload.pace:g} words/s with {report.model}, {report.policy}",
-        sheets=(_sheet("All sessions in one pass", together), _sheet("Baseline: each session a pass", alone)),
+        sheets=(
+            _sheet(f"Up to {workload.max_batch_size} sessions in one pass", together),
+            _sheet("Baseline: each session a pass", alone),
+        ),
         notes=(
             f"p95 below {workload.limit_ms:g} ms: up to {together.most_speakers} speakers at once; a pass for each "
             f"session: up to {alone.most_speakers}.",

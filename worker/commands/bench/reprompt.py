@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_model(parser)
     options.add_session(parser)
     add = parser.add_argument
-    add("--at", type=whole(1, 10_000), nargs="+", default=list(AT), metavar="N", help="source words read (10 to 1000)")
+    add("--at", type=whole(2, 10_000), nargs="+", default=list(AT), metavar="N", help="source words read (10 to 1000)")
     add("--words", type=whole(1), default=8, metavar="N", help="measured at each of them (default: 8)")
     options.add_results(parser)
 

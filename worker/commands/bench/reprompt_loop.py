@@ -63,7 +63,7 @@ def measure(rig: Rig, session: Session, sentences: Sequence[Words], workload: Wo
     if min(workload.source_words) < _lag(session):
         raise CommandError(f"expected --at of at least k = {_lag(session)} words, got {min(workload.source_words)}")
     machine, recorded = machine_facts(), record(rig, session, sentences)
-    limit = rig.vocabulary.prompt(session).max_segment_words
+    limit = _limit(rig, session)
     text = tuple(islice(cycle(chain.from_iterable(sentences)), max(workload.source_words) + workload.words))
     talk = _Talk(rig, session, text, recorded)
     points = [_point(talk, number, workload.words) for number in tracked(sorted(set(workload.source_words)), "lengths")]
@@ -115,7 +115,7 @@ def _point(talk: _Talk, number: int, num_words: int) -> Point:
     dual_ms, passes = _dual(talk, number, num_words)
     prompts = [_prompt(talk, number + i) for i in range(1, num_words + 1)]
     again_ms = [_reprompted_ms(talk.rig.runner.model, *prompt) for prompt in prompts]
-    limit = talk.rig.vocabulary.prompt(talk.session).max_segment_words
+    limit = _limit(talk.rig, talk.session)
     mine, other = fmean(dual_ms), fmean(again_ms)
     return Point(
         source_words=number,
@@ -128,25 +128,32 @@ def _point(talk: _Talk, number: int, num_words: int) -> Point:
     )
 
 
+def _limit(rig: Rig, session: Session) -> int | None:
+    # Random weights were trained for nothing.
+    limit: int | None = rig.vocabulary.prompt(session).max_segment_words
+    return limit if rig.subject.weights == "trained" else None
+
+
 def _dual(talk: _Talk, number: int, num_words: int) -> tuple[list[float], int]:
     """Milliseconds of each word written behind `number` source words, and the passes of all."""
     rig, vocabulary = talk.rig, Unlimited(talk.rig.vocabulary)
     engine = _Rehearsed(rig.runner, _script(talk, number + num_words))
     room = Room(rig._replace(engine=engine, vocabulary=vocabulary), PLAIN)
     room.open("text", talk.session)
-    _say(room, talk.text[:number])
+    _say(room, talk.text[: number - 1])
     engine.perform(room.states["text"].segments[0].lane)
+    _say(room, talk.text[number - 1 : number])  # not measured: it builds what the others find
     passes, spent_ms = rig.runner.counters.passes, []
     for word in talk.text[number : number + num_words]:
         start_s = perf_counter()
-        written = _say(room, [word])
+        written = _say(room, (word,))
         spent_ms += [1000 * (perf_counter() - start_s) / written] * written
     passes = rig.runner.counters.passes - passes
     room.close()
     return spent_ms, passes
 
 
-def _say(room: Room, words: Words | list[str]) -> int:
+def _say(room: Room, words: Words) -> int:
     """The words are heard, and what there is to write of them is written: so many words."""
     room.hear("text", InputTextAppend(text=" ".join(words)))
     written = 0
@@ -202,15 +209,16 @@ def page(report: Reprompting) -> Page:
         for point in report.points
     ]
     columns = ("source words", "tokens", "passes", "dual cache, ms", "re-prompting, ms", "ratio")
-    limit = report.max_segment_words
     notes = [
         f"Cost of a target word, mean of the same {report.workload.words}; tokens: prompt, source and target so far.",
         "Re-prompting fills a fresh cache with all of them for every word, by mlx-lm, with the same weights.",
     ]
-    if limit is not None and any(point.is_beyond for point in report.points):
+    if report.model.weights == "random":
+        notes.append("Random weights: the words are those that the shipped model wrote of single sentences.")
+    if any(point.is_beyond for point in report.points):
         notes.append(
-            f"* Longer than the {limit} words that this model takes in a segment: the cost is real, the words are "
-            "those that it wrote of single sentences."
+            f"* Longer than the {report.max_segment_words} words that this model takes in a segment: the cost is real, "
+            "the words are those that it wrote of single sentences."
         )
     return Page(
         title=f"A word behind a long text with {report.model}, {report.policy}",

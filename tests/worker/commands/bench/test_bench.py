@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.worker.commands.conftest import Decalage
-from worker.commands.bench import options
+from worker.commands.bench import NAMES, options
 from worker.commands.bench.models import ARCHITECTURES, random_model
-
-NAMES = ("decode", "stream", "turns", "reprompt", "mixed", "table", "train", "transport")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -34,12 +32,13 @@ def test_the_help_tells_the_benchmarks(name: str, decalage: Decalage) -> None:
         "stream --sessions",
         "turns --turns 1",
         "turns --sessions 0",
-        "reprompt --at 0",
+        "reprompt --at 1",
         "reprompt --words 0",
         "mixed --speakers 0",
         "mixed --seconds 0.5",
         "mixed --pace 0",
         "mixed --limit-ms 0",
+        "mixed --max-batch-size 0",
         "table --batch 1",
         "table --acceptance 1.5",
         "table --max-draft-tokens 65",

@@ -25,11 +25,13 @@ def test_a_word_behind_a_long_text(decalage: Decalage, text: str, tmp_path: Path
     assert pixels(picture.read_bytes()) == (1080, 690)
 
 
-def test_the_table(decalage: Decalage, text: str, tiny_shape: str) -> None:
-    """The star has its note."""
-    out = decalage("bench", "reprompt", "--at", "41", "--words", "1", "--text", text, "--shape", tiny_shape).out
-    assert "41*" in out
-    assert "* Longer than the 40 words" in out
+@pytest.mark.parametrize("is_random", [False, True])
+def test_the_table(is_random: bool, decalage: Decalage, text: str, tiny_shape: str) -> None:
+    """It tells whose words they are where a text is longer than the model could take, or the weights are random."""
+    shape = ("--shape", tiny_shape) if is_random else ()
+    out = decalage("bench", "reprompt", "--at", "41", "--words", "1", "--text", text, *shape).out
+    assert ("41*" in out) is ("* Longer than the 40 words" in out) is not is_random
+    assert ("Random weights: the words are those that the shipped model wrote" in out) is is_random
 
 
 def test_before_the_first_word_there_is_no_cost(decalage: Decalage) -> None:
