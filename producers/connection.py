@@ -8,15 +8,15 @@ add the two.
 import asyncio
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, cast
 from urllib.parse import quote
 
 from msgspec import Struct
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
+from redis.exceptions import AuthenticationError, AuthorizationError, ClusterError, RedisClusterException, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -25,7 +25,7 @@ from producers.errors import BrokerRefused, BrokerUnreachable, InvalidBrokerUrl
 _T = TypeVar("_T")
 
 Broker: TypeAlias = Redis | str
-"""A client of redis-py, or the URL of a Redis: `redis://`, `rediss://` or `unix://`."""
+"""A client of redis-py, or the URL of a Redis: `redis://`, `rediss://` or `unix://`; of a cluster: `redis+cluster://`."""
 
 CONNECT_TIMEOUT_S: Final = 2.0
 WRITE_TIMEOUT_S: Final = 3.0
@@ -37,8 +37,10 @@ BLOCK_MS: Final = 4_000
 FOLLOW_TIMEOUT_S: Final = 2 * BLOCK_MS / 1000
 """Read time-out of a blocking connection: a reply that is this late never comes."""
 
-NO_ANSWER: Final = (RedisConnectionError, RedisTimeoutError, OSError)
+NO_ANSWER: Final = (RedisConnectionError, RedisTimeoutError, ClusterError, RedisClusterException, OSError)
 """What redis-py lets out when the broker cannot be reached, or goes away."""
+
+_CLUSTER: Final = "+cluster"
 
 _POOL_STATE: Final = ("maint_notifications", "orig_", "himport_registry")
 """Prefixes of what a pool adds to its connections' settings for itself; not for another pool to share."""
@@ -50,6 +52,7 @@ class Link(Struct, frozen=True):
     client: Redis
     address: str
     is_owned: bool
+    is_cluster: bool = False
 
     async def close(self) -> None:
         """No connection of our own is open; a client that was handed in stays as it is."""
@@ -63,26 +66,35 @@ def open_writer(broker: Broker) -> Link:
         return Link(broker, address_of(broker), is_owned=False)
     # A resent append is harmless, as events are numbered: so a lost reply is asked for again.
     retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), WRITE_RETRIES)
-    client = _from_url(broker, socket_timeout=WRITE_TIMEOUT_S, retry=retry)
-    return Link(client, address_of(client), is_owned=True)
+    return _open(broker, socket_timeout=WRITE_TIMEOUT_S, retry=retry)
 
 
 def open_follower(broker: Broker) -> Link:
     """A link for blocking reads, never shared with a client that was handed in. Raises InvalidBrokerUrl."""
     # The subscriber counts failures itself: it knows what it has read, redis-py does not.
     settings: dict[str, Any] = {"socket_timeout": FOLLOW_TIMEOUT_S, "retry": Retry(NoBackoff(), 0)}
-    client = _beside(broker, **settings) if isinstance(broker, Redis) else _from_url(broker, **settings)
+    if isinstance(broker, str):
+        return _open(broker, **settings)
+    client = _beside(broker, **settings)
     return Link(client, address_of(client), is_owned=True)
 
 
-def _from_url(url: str, **settings: Any) -> Redis:
+def _open(url: str, **settings: Any) -> Link:
+    settings |= {"protocol": 2, "socket_connect_timeout": CONNECT_TIMEOUT_S}
+    scheme, _, rest = url.partition("://")
+    plain = f"{scheme.removesuffix(_CLUSTER)}://{rest}"
     try:
-        return Redis.from_url(url, protocol=2, socket_connect_timeout=CONNECT_TIMEOUT_S, **settings)
-    except ValueError:
+        client = Redis.from_url(plain, **settings)
+        if plain == url:
+            return Link(client, address_of(client), is_owned=True)
+        address = address_of(client).replace("://", f"{_CLUSTER}://", 1)
+        # It takes the same calls as the client of one server.
+        return Link(cast(Redis, RedisCluster.from_url(plain, **settings)), address, is_owned=True, is_cluster=True)
+    except (ValueError, RedisClusterException):
         # The cause may quote a piece of the password, so it is not passed on.
         raise InvalidBrokerUrl(
-            "expected a URL like redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH, got something else; "
-            "write special characters of a password as %XX"
+            "expected a URL like redis://HOST:PORT/DB, rediss://HOST:PORT/DB, redis+cluster://HOST:PORT or unix:///PATH, "
+            "got something else; write special characters of a password as %XX"
         ) from None
 
 

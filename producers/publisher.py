@@ -152,16 +152,20 @@ class Publisher:
         unsent = self._outbox.unsent
         if not unsent:
             return
-        # Not a transaction: the bell lies on another shard than the session. The bell comes after the entries, so a
-        # worker that hears it finds them. Both keys expire when nobody writes any more.
+        # Not a transaction: the bell may lie on another node than the session. The bell comes after the entries, so a
+        # worker that hears it finds them: in a cluster, whose nodes hear a pipeline at one time, by a call of its own.
+        # Both keys expire when nobody writes any more.
         pipeline = self._link.client.pipeline(transaction=False)
         for data in unsent:
             pipeline.xadd(self._source, {EVENT_FIELD: data})
         pipeline.expire(self._source, ABANDONED_TTL_S)
-        pipeline.xadd(self._bell, {BELL_FIELD: self.session_id}, maxlen=MAX_BELL_ENTRIES, approximate=True)
-        pipeline.expire(self._bell, ABANDONED_TTL_S)
+        ring = self._link.client.pipeline(transaction=False) if self._link.is_cluster else pipeline
+        ring.xadd(self._bell, {BELL_FIELD: self.session_id}, maxlen=MAX_BELL_ENTRIES, approximate=True)
+        ring.expire(self._bell, ABANDONED_TTL_S)
         with broker_errors(self.address):
             replies: list[Any] = await interruptibly(pipeline.execute(raise_on_error=False))
+            if ring is not pipeline:
+                replies += await interruptibly(ring.execute(raise_on_error=False))
         self._settle(replies, len(unsent))
 
     def _settle(self, replies: list[Any], num_events: int) -> None:

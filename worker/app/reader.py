@@ -9,6 +9,7 @@ import time
 from collections.abc import Container, Iterable, Iterator
 
 import structlog
+from redis.exceptions import ClusterError, RedisClusterException
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import TimeoutError as Unanswered
 
@@ -21,7 +22,7 @@ from worker.core.ports import Vocabulary
 from worker.io.store import PAGE_ENTRIES, Entry, Fenced, Store
 
 # A lost connection is nobody's fault: it goes up to the loop that waits for Redis.
-INTERRUPTED = (Disconnected, Unanswered, OSError)
+INTERRUPTED = (Disconnected, Unanswered, ClusterError, RedisClusterException, OSError)
 _SET_ASIDE_S = 10.0
 _STARTED_NS = time.time_ns() - time.monotonic_ns()
 _ENTRIES_AT_ONCE = 16  # applied before other tasks get their turn

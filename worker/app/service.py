@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable, Iterable
 import structlog
 from msgspec.structs import asdict, replace
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from worker.app.config import Settings
 from worker.app.egress import Egress
@@ -31,7 +30,7 @@ from worker.app.table import Table
 from worker.core import leases as rules
 from worker.core.leases import Peer
 from worker.core.scheduler import Budget, Plan
-from worker.io.connection import client
+from worker.io.connection import GONE, client
 from worker.io.doorbell import Doorbell, Sweep
 from worker.io.leases import Leases
 from worker.io.metrics import Metrics
@@ -99,7 +98,7 @@ class Service:
                 for task in tasks:
                     task.cancel()
         finally:
-            with contextlib.suppress(RedisError, OSError):
+            with contextlib.suppress(*GONE):
                 await self.ownership.leave()
             self.table.forget_shards(range(self.settings.num_shards))
             await self.engine.run((), self.table.plan(self.budget).dropped)
@@ -115,7 +114,7 @@ class Service:
             try:
                 await loop()
                 return
-            except (RedisError, OSError) as error:
+            except GONE as error:
                 failures = 0 if time.monotonic() - started > 10 else failures + 1
                 self._log.warning("redis_interrupted", task=loop.__name__.strip("_"), error=str(error))
                 # Spread, so that a Redis which comes back does not meet all its workers at once.

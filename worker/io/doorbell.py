@@ -73,22 +73,33 @@ class Sweep:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._cursor = 0
+        self._cursors: dict[str | None, int] = {}  # of each node of a cluster; of the one server under None
         self._seen: set[str] = set()
 
     def restart(self) -> None:
         """The next step is the first one of a walk."""
-        self._cursor, self._seen = 0, set()
+        self._cursors, self._seen = {}, set()
 
     async def step(self) -> tuple[set[str], set[str] | None]:
         """Sessions met in this step; and, when the walk is through, all that were met in it (else None)."""
-        self._cursor, keys = await self._redis.scan(self._cursor, match=SOURCE_PATTERN, count=_SCAN_COUNT)
+        keys = await self._scan()
         met = {name for name in (_name(key) for key in keys) if _is_session_id(name)}
         self._seen |= met
-        if self._cursor:
+        if self._cursors:
             return met, None
         seen, self._seen = self._seen, set()
         return met, seen
+
+    async def _scan(self) -> list[bytes]:
+        # The next keys of whatever node the walk is at; no cursor is left when it is through.
+        node, cursor = next(iter(self._cursors.items()), (None, 0))
+        self._cursors.pop(node, None)
+        cluster: Any = self._redis
+        target = {} if node is None else {"target_nodes": cluster.get_node(node_name=node)}
+        found, keys = await cluster.scan(cursor, match=SOURCE_PATTERN, count=_SCAN_COUNT, **target)
+        self._cursors |= found if isinstance(found, dict) else {None: found}
+        self._cursors = {node: cursor for node, cursor in self._cursors.items() if cursor}
+        return list(keys)
 
     async def news(self, cursors: dict[str, str]) -> list[str]:
         """Of the sessions given with their cursors, those with entries behind them."""

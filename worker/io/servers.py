@@ -101,7 +101,7 @@ class RedisServer:
             host=HOST, port=port, socket_timeout=5, retry=Retry(NoBackoff(), 0), decode_responses=True
         )
         try:
-            said = subprocess.DEVNULL if is_quiet else sys.stderr.fileno()
+            said = subprocess.DEVNULL if is_quiet else _STDERR
             self._process = subprocess.Popen(_command(path, port, self._directory.name), stdout=said)
         except OSError:
             self._directory.cleanup()

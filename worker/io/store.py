@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ClusterError, NoScriptError, ResponseError
 
 from protocol import (
     Error,
@@ -24,6 +24,7 @@ from protocol import (
 from protocol.keys import ABANDONED_TTL_S, CLOSED_TTL_S, EVENT_FIELD
 from worker.core.replay import Progress, Written
 from worker.core.session import NO_ROOM
+from worker.io.connection import is_cluster
 from worker.io.scripts import script
 
 MAX_TARGET_ENTRIES = 100_000
@@ -104,21 +105,32 @@ class Store:
 
     async def _evaluate(self, name: str, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
         # EVALSHA in a pipeline; a server that has forgotten the script (a restart) gets it again. Repeating is
-        # harmless.
+        # harmless. A cluster's pipelines refuse EVALSHA: there, each call carries the text.
+        if is_cluster(self._redis):
+            return await self._run(name, calls, sha=None)
         for _ in range(3):
             if name not in self._shas:
                 self._shas[name] = await self._redis.script_load(script(name))
-            pipe = self._redis.pipeline(transaction=False)
-            for keys, args in calls:
-                pipe.evalsha(self._shas[name], len(keys), *keys, *args)
-            answers = await pipe.execute(raise_on_error=False)
+            answers = await self._run(name, calls, sha=self._shas[name])
             if not any(isinstance(answer, NoScriptError) for answer in answers):
                 break
             del self._shas[name]
+        return answers
+
+    async def _run(self, name: str, calls: Sequence[tuple[list[str], list[Any]]], *, sha: str | None) -> list[Any]:
+        pipe = self._redis.pipeline(transaction=False)
+        for keys, args in calls:
+            if sha is None:
+                pipe.eval(script(name), len(keys), *keys, *args)
+            else:
+                pipe.evalsha(sha, len(keys), *keys, *args)
+        answers = list(await pipe.execute(raise_on_error=False))
         for answer in answers:
-            if isinstance(answer, Exception) and not isinstance(answer, ResponseError):
+            if isinstance(answer, ClusterError) or (
+                isinstance(answer, Exception) and not isinstance(answer, ResponseError)
+            ):
                 raise answer
-        return list(answers)
+        return answers
 
 
 class Fenced(Exception):
