@@ -93,8 +93,8 @@ def _open(url: str, **settings: Any) -> Link:
     except (ValueError, RedisClusterException):
         # The cause may quote a piece of the password, so it is not passed on.
         raise InvalidBrokerUrl(
-            "expected a URL like redis://HOST:PORT/DB, rediss://HOST:PORT/DB, redis+cluster://HOST:PORT or unix:///PATH, "
-            "got something else; write special characters of a password as %XX"
+            "expected redis://HOST:PORT/DB, rediss://HOST:PORT/DB, redis+cluster://HOST:PORT or unix:///PATH; "
+            "this is none; write special characters of a password as %XX"
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from redis.asyncio import RedisCluster
@@ -69,7 +70,7 @@ async def test_sessions_on_all_nodes_change_workers_and_lose_nothing(
         for i in range(12):
             last = "0"
             while last != "3-0":  # created, and two words
-                answer = await cluster.xread({f"decalage:{{s{i}}}:target": last}, count=1, block=5_000)
+                answer: Any = await cluster.xread({f"decalage:{{s{i}}}:target": last}, count=1, block=5_000)
                 last = answer[0][1][0][0].decode()
         nodes = {cluster.get_node_from_key(f"decalage:{{s{i}}}:source") for i in range(12)}
     assert len(nodes) == 3
