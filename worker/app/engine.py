@@ -16,6 +16,10 @@ from worker.engine.runner import Counters, Runner
 from worker.engine.speculation import SpeculativeRunner
 
 
+class EngineDead(Exception):
+    """The engine's thread has died: nothing that was asked of it will come back."""
+
+
 class Report(msgspec.Struct, frozen=True):
     """What the engine has done and holds, after a pass."""
 
@@ -54,27 +58,36 @@ class Engine:
         return not self._itself.done() or self._itself.result().is_alive()
 
     @classmethod
-    async def start(cls, model: str, draft_model: str = "") -> "Engine":
-        """An engine with its models loaded. Raises what `load` raises, UnsupportedModel for a draft model with another
-        tokenizer.
+    async def start(cls, model: str, draft_model: str = "", max_kv_bytes: int | None = None) -> "Engine":
+        """An engine with its models loaded; the keys and values of `model` take at most `max_kv_bytes`.
+
+        Raises what `load` raises, UnsupportedModel for a draft model with another tokenizer.
         """
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         try:
-            return await asyncio.get_running_loop().run_in_executor(thread, cls._load, thread, model, draft_model)
+            return await asyncio.get_running_loop().run_in_executor(
+                thread, cls._load, thread, model, draft_model, max_kv_bytes
+            )
         except BaseException:
             thread.shutdown(wait=False)
             raise
 
     @classmethod
-    def _load(cls, thread: ThreadPoolExecutor, name: str, draft_model: str) -> "Engine":
+    def _load(cls, thread: ThreadPoolExecutor, name: str, draft_model: str, max_kv_bytes: int | None) -> "Engine":
         model, tokenizer = load(name)
         vocabulary = load_vocabulary(name, tokenizer)
-        runner = Runner(model, vocabulary)
+        runner = Runner(model, vocabulary, max_kv_bytes)
         drafted = SpeculativeRunner(runner, DraftModel.load(draft_model, vocabulary)) if draft_model else None
         return cls(thread, drafted or runner, vocabulary, repr(model))
 
+    def check(self) -> None:
+        """Raises EngineDead where the thread has died."""
+        if not self.is_alive:
+            raise EngineDead("the engine's thread has died; another worker goes on with the sessions: start one")
+
     async def run(self, rows: Sequence[Row], dropped: Iterable[Lane]) -> tuple[tuple[Sampled, ...], Report]:
-        """The sampled tokens of each row; lanes in `dropped` are freed first."""
+        """The sampled tokens of each row; lanes in `dropped` are freed first. Raises EngineDead."""
+        self.check()
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, rows, tuple(dropped))
 
     def _run(self, rows: Sequence[Row], dropped: tuple[Lane, ...]) -> tuple[tuple[Sampled, ...], Report]:

@@ -165,10 +165,10 @@ class Reader:
     def _admit(self) -> None:
         if self._table.num_open >= self.max_sessions:
             raise WorkerFull(f"this worker has {self.max_sessions} open sessions, its limit; try again later")
-        if self._reports.kv_bytes >= self._settings.max_kv_bytes:
+        if self._reports.is_full:
             raise WorkerFull(
-                f"this worker's sessions hold {self._reports.kv_bytes} bytes of keys and values, its limit is "
-                f"{self._settings.max_kv_bytes}; try again later"
+                f"the sessions that speak fill this worker's {self._settings.max_kv_bytes} bytes for keys and values; "
+                "try again later"
             )
 
 

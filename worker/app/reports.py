@@ -1,6 +1,8 @@
 """What a worker tells about itself: metrics, the stats stream, and one log line for each session that ends."""
 
 import time
+from collections import Counter
+from collections.abc import Sequence
 
 import structlog
 from redis.asyncio import Redis
@@ -9,7 +11,7 @@ from protocol import OutputTextDelta, ProtocolError, SessionClosed, WorkerConfig
 from protocol.keys import EVENT_FIELD, STATS_KEY
 from worker.app.engine import Report
 from worker.app.live import Live
-from worker.core.ports import Row
+from worker.core.ports import Row, Sampled
 from worker.core.segment import rebuilt_tokens
 from worker.core.state import State
 from worker.engine.runner import Counters
@@ -32,6 +34,7 @@ class Reports:
         self._counters = Counters()
         self._ticks = self._rows = self._source_words = self._target_words = 0
         self.kv_bytes = 0
+        self.is_full = False  # sessions that speak have to wait for each other's room
 
     def decode_configure(self, data: bytes) -> WorkerConfigure | None:
         """The change that an entry of the configure stream asks for; None, and a warning, where it is none."""
@@ -53,10 +56,20 @@ class Reports:
         metrics.drafts_proposed.inc(new.proposed_drafts - old.proposed_drafts)
         metrics.drafted_rows.inc(new.drafted_rows - old.drafted_rows)
         metrics.drafts_accepted.inc(new.accepted_drafts - old.accepted_drafts)
+        metrics.failed_passes.inc(new.failed_passes - old.failed_passes)
+        metrics.lost_lanes.inc(new.lost_lanes - old.lost_lanes)
+        metrics.deferred_rows.inc(new.deferred_rows - old.deferred_rows)
         metrics.kv_bytes.set(report.kv_bytes)
+        self.is_full = new.deferred_rows > old.deferred_rows
         self._counters, self.kv_bytes = new, report.kv_bytes
         self._ticks += 1
         self._rows += num_rows
+
+    def lost(self, sampled: Sequence[Sampled]) -> None:
+        """Tells once for each reason how many rows have to be fed again."""
+        reasons = Counter(each.lost for each in sampled if each.lost is not None)
+        for reason, num_lanes in reasons.items():
+            self._log.warning("lanes_lost", lanes=num_lanes, reason=reason)
 
     def accepted(self, before: State, after: State) -> None:
         """Counts what a session has taken from its source."""
@@ -64,12 +77,14 @@ class Reports:
         self._metrics.source_words.inc(after.source_words - before.source_words)
         self._metrics.duplicates.inc(after.duplicates - before.duplicates)
 
-    def row(self, live: Live, row: Row, now_ms: int) -> None:
+    def row(self, live: Live, row: Row, sampled: Sampled, now_ms: int) -> None:
         """Called before a row is settled: counts what it fed again, and tells how long the segment's first word took,
         when this row may finish it.
         """
+        if sampled.fault is not None:
+            self._log.error("engine_fault", session=live.session_id, fault=sampled.fault)
         first = live.state.segments[0] if live.state.segments else None
-        if first is None:
+        if first is None or not sampled.is_done:
             return
         self._metrics.rebuilt.inc(rebuilt_tokens(first, row))
         if not first.lags and row.target:

@@ -56,6 +56,7 @@ class Service:
         self._doorbell = Doorbell(self._blocking)
         self._sweep = Sweep(self._redis)
         self.table = Table(settings.num_shards)
+        metrics.engine_up.set_function(lambda: engine.is_alive)
         self.reports = Reports(self.worker, settings.model, metrics)
         self.budget = _budget(settings, engine)
         self.reader = Reader(
@@ -83,9 +84,9 @@ class Service:
         self._work.set()
 
     async def run(self) -> None:
-        """Serves until `stop`. A lost connection is waited for; only a programming error ends it early.
+        """Serves until `stop`. A lost connection is waited for; only a programming error or a dead engine ends it.
 
-        Raises WrongShards, before anything is served.
+        Raises WrongShards, before anything is served; EngineDead, in a group.
         """
         pulse = asyncio.create_task(self.pulse.beat())
         loops = (self._hold_leases, self._hear_bells, self._sweep_streams, self._watch_clock, self._tick_for_ever)
@@ -101,7 +102,10 @@ class Service:
             with contextlib.suppress(*GONE):
                 await self.ownership.leave()
             self.table.forget_shards(range(self.settings.num_shards))
-            await self.engine.run((), self.table.plan(self.budget).dropped)
+            if self.engine.is_alive:
+                await self.engine.run((), self.table.plan(self.budget).dropped)
+            else:
+                self._log.critical("engine_dead")
             await self._redis.aclose()
             await self._blocking.aclose()
             pulse.cancel()
@@ -248,11 +252,10 @@ class Service:
             live = self.table.get(name)
             if live is None or live.state.number != row.lane[0]:
                 continue
-            if result.fault is not None:
-                self._log.error("engine_fault", session=name, fault=result.fault)
-            self.reports.row(live, row, settled_ms)
+            self.reports.row(live, row, result, settled_ms)
             with self.reader.isolated(name):
                 live.settle(row, result, settled_ms, self.engine.vocabulary)
+        self.reports.lost(sampled)
         self._observe(plan, report, time.monotonic() - started)
 
     def _observe(self, plan: Plan, report: Report, tick_s: float) -> None:
@@ -264,6 +267,7 @@ class Service:
     async def _watch_clock(self) -> None:
         while not self._stopping.is_set():
             clock_ms = now_ms()
+            self.engine.check()
             for live in self.table:
                 with self.reader.isolated(live.session_id):
                     live.check(clock_ms)

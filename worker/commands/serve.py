@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_passes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-kv-bytes", type=whole(1), metavar="N", help="keys and values of all sessions (default: 8 GiB)"
+    )
     parser.add_argument("--max-batch-size", type=whole(1), metavar="N", help="sessions in one pass (default: 64)")
     parser.add_argument(
         "--batch-timeout-ms",
@@ -78,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
         metrics_host=args.metrics_host,
         metrics_port=args.metrics_port,
         max_sessions=args.max_sessions,
+        max_kv_bytes=args.max_kv_bytes,
         max_batch_size=args.max_batch_size,
         batch_timeout_ms=args.batch_timeout_ms,
         draft_model=args.draft_model,

@@ -117,3 +117,8 @@ class Sampled(msgspec.Struct, frozen=True):
     # Nothing was done, and the row is to be asked for again:
     lost: str | None = None  # why the lane does not hold what the row counts on, which has to be fed again
     is_deferred: bool = False  # others of the pass have all the room
+
+    @property
+    def is_done(self) -> bool:
+        """The row was fed to its lane."""
+        return self.fault is None and self.lost is None and not self.is_deferred

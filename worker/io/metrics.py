@@ -29,6 +29,12 @@ class Metrics:
         self.passes = counter("decalage_passes", "Forward passes, each over one row or many.")
         self.padding = counter("decalage_padding_tokens", "Cells of attention computed only to make rows even.")
         self.tokens = counter("decalage_tokens", "Tokens read and written, drafts included.")
+        self.engine_up = gauge("decalage_engine_up", "1 while the engine's thread lives.")
+        self.failed_passes = counter("decalage_failed_passes", "Passes that failed; their rows run again one by one.")
+        self.lost_lanes = counter("decalage_lost_lanes", "Lanes given up for others, or lost in a pass that failed.")
+        self.deferred_rows = counter(
+            "decalage_deferred_rows", "Rows put off because others filled the memory for lanes."
+        )
         self.rebuilt = counter("decalage_rebuilt_tokens", "Tokens fed again because the lane that held them was gone.")
         self.replayed_words = counter(
             "decalage_replayed_words", "Published words of unfinished segments in sessions taken over."
