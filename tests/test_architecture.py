@@ -57,6 +57,8 @@ RINGS: Final = {
     "worker.cli": _ring("*", "*"),
     "worker.__main__": _ring("*", "*"),
     "worker": _ring("*", "*"),
+    "worker.speculative_decoding": _ring("*"),
+    "worker.continuous_batching": _ring("*"),
 }
 
 LAZY: Final = frozenset({"worker", "worker.cli"})

@@ -12,17 +12,23 @@ if TYPE_CHECKING:
     from worker.engine.loading import load
     from worker.engine.masks import create_streaming_attention_mask
     from worker.engine.model import Model, ModelArgs, StreamingModel
+    from worker.library.continuous_batching import AsyncContinuousBatchingEngine, BatchConfig
     from worker.library.criteria import EOSStoppingCriteria, MaxLengthStoppingCriteria, WordBoundaryStoppingCriteria
     from worker.library.preparation import StreamingDataPreparator
+    from worker.library.speculative_decoding import SpeculativeConfig, SpeculativeDecodingEngine
     from worker.library.state import StreamingState, generate_wait_words_list
     from worker.library.streaming import stream_generate_streaming, stream_generate_streaming_llm
 
 __all__ = [
+    "AsyncContinuousBatchingEngine",
+    "BatchConfig",
     "DualStreamingCache",
     "EOSStoppingCriteria",
     "MaxLengthStoppingCriteria",
     "Model",
     "ModelArgs",
+    "SpeculativeConfig",
+    "SpeculativeDecodingEngine",
     "StreamingDataPreparator",
     "StreamingModel",
     "StreamingState",
@@ -36,11 +42,15 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncContinuousBatchingEngine": "worker.library.continuous_batching",
+    "BatchConfig": "worker.library.continuous_batching",
     "DualStreamingCache": "worker.engine.cache",
     "EOSStoppingCriteria": "worker.library.criteria",
     "MaxLengthStoppingCriteria": "worker.library.criteria",
     "Model": "worker.engine.model",
     "ModelArgs": "worker.engine.model",
+    "SpeculativeConfig": "worker.library.speculative_decoding",
+    "SpeculativeDecodingEngine": "worker.library.speculative_decoding",
     "StreamingDataPreparator": "worker.library.preparation",
     "StreamingModel": "worker.engine.model",
     "StreamingState": "worker.library.state",

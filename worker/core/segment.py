@@ -87,7 +87,11 @@ class Segment(msgspec.Struct, frozen=True):
 
 def begin(index: int, lane: Lane, session: Session, vocabulary: Vocabulary) -> Segment:
     """A segment without words. Raises Refused where the model has no prompt for the session's options."""
-    prompt = vocabulary.prompt(session)
+    return framed(index, lane, session, vocabulary.prompt(session))
+
+
+def framed(index: int, lane: Lane, session: Session, prompt: Prompt) -> Segment:
+    """A segment without words, in a prompt of the caller's own."""
     return Segment(
         index=index,
         lane=lane,

@@ -28,16 +28,17 @@ class Vocabulary:
     def __init__(self, tokenizer: Any, card: Card, *, max_positions: int = 32_768) -> None:
         self.tokenizer = tokenizer
         self.card = card
+        self.max_positions = max_positions
         self._backend: Tokenizer = tokenizer.backend_tokenizer  # mlx-lm's wrapper hands it on
         self._plain = _without_special_tokens(self._backend)
         self._anchor = self._encode_plain(_ANCHOR)
-        self.prompts = self._prompts(max_positions)
+        self.prompts = self._prompts()
 
-    def _prompts(self, max_positions: int) -> Prompts:
+    def _prompts(self) -> Prompts:
         if self.card.prompt is not None:
-            return TaggedPrompts(self.card, self.encode_special, max_positions)
+            return TaggedPrompts(self.card, self.encode_special, self.max_positions)
         if getattr(self.tokenizer, "chat_template", None) is not None:
-            return ChatPrompts(self.card, self.tokenizer, self.encode_special, self._encode_plain, max_positions)
+            return ChatPrompts(self.card, self.tokenizer, self.encode_special, self._encode_plain, self.max_positions)
         return UnknownPrompts()
 
     @cached_property

@@ -144,9 +144,7 @@ def _segment(vocabulary: Vocabulary, session: Session, source: list[tuple[int, .
             "give it a sentence at a time"
         )
     frame = replace(prompt, source=prompt_tokens, end=end, max_target_tokens=max(1, max_positions - offset))
-    lane = (next(lane_numbers), 0)
-    segment = segments.begin(0, lane, session, vocabulary)
-    segment = replace(segment, prompt=frame, source=frame.source, bounds=(len(frame.source),))
+    segment = segments.framed(0, (next(lane_numbers), 0), session, frame)
     for word in words:
         segment = segments.append(segment, "", word, 0)
     return segments.end(segment, 0)

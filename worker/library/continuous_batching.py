@@ -1,0 +1,171 @@
+"""`AsyncContinuousBatchingEngine`: prompts that join and leave at any pass, with the names of MLX ParaLLM."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import Any
+
+import msgspec
+
+from protocol import Sampling
+from worker.core.ports import Lane
+from worker.core.scheduler import Budget
+from worker.core.segment import Segment
+from worker.engine import end_thread
+from worker.engine.errors import EngineError
+from worker.engine.model import StreamingModel
+from worker.engine.runner import Runner
+from worker.engine.speculation import Drafter, SpeculativeRunner
+from worker.library.completions import Completions, CountingEngine, Generation
+from worker.library.ordinary import ordinary_prompt
+from worker.library.vocabulary import vocabulary_of
+
+
+class BatchConfig(msgspec.Struct, kw_only=True):
+    """How many prompts share a pass, and how long those that have just come may wait for others to read with."""
+
+    max_batch_size: int = 8
+    timeout_ms: float = 50
+    max_draft_tokens: int = 4  # 0: no drafts
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a number that is out of range."""
+        if self.max_batch_size < 1 or self.timeout_ms < 0 or not 0 <= self.max_draft_tokens <= 64:
+            raise ValueError(
+                "expected a max_batch_size of at least 1, a timeout_ms of at least 0 and 0 to 64 max_draft_tokens, got "
+                f"{self.max_batch_size}, {self.timeout_ms} and {self.max_draft_tokens}"
+            )
+
+
+class _Asked(msgspec.Struct):
+    """A prompt that somebody waits for."""
+
+    prompt: Segment
+    answer: asyncio.Future[Generation]
+    since_s: float
+
+
+class AsyncContinuousBatchingEngine:
+    """Answers prompts in shared passes, whichever calls they come from; `model` and `tokenizer` are those of `load`.
+
+    Passes run on a thread of their own, which ends with the last prompt; until then, use the model nowhere else. All
+    calls come from one event loop at a time. `drafter` (a `DraftModel`) makes the drafts in place of the texts.
+    """
+
+    def __init__(
+        self,
+        model: StreamingModel,
+        tokenizer: Any,
+        batch_config: BatchConfig | None = None,
+        *,
+        drafter: Drafter | None = None,
+    ) -> None:
+        self.config = batch_config or BatchConfig()
+        self._vocabulary = vocabulary_of(tokenizer)
+        runner = Runner(model, self._vocabulary)
+        engine: CountingEngine = runner if drafter is None else SpeculativeRunner(runner, drafter)
+        budget = Budget(
+            max_rows=self.config.max_batch_size,
+            max_draft_tokens=self.config.max_draft_tokens,
+            has_drafter=drafter is not None,
+        )
+        self._completions = Completions(engine, self._vocabulary, budget)
+        self._waiting: deque[_Asked] = deque()
+        self._serving: asyncio.Task[None] | None = None
+
+    async def generate_batch(
+        self,
+        prompts: Sequence[str],
+        max_tokens: int = 100,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        *,
+        repetition_penalty: float | None = None,
+        seed: int = 0,
+    ) -> list[Generation]:
+        """The answer to each prompt, token for token what it is alone.
+
+        Nobody waits for an engine that is idle. While others write, new prompts are read together: at the next pass
+        if there are enough to fill the batch, else once the first of them has waited for `timeout_ms`.
+        Raises ValueError for prompts that the model cannot take (then none is answered), EngineError.
+        """
+        sampling = Sampling(temperature=temperature, top_p=top_p, repetition_penalty=repetition_penalty, seed=seed)
+        most = self.config.max_draft_tokens
+        asked = [
+            ordinary_prompt(self._vocabulary, text, max_tokens=max_tokens, sampling=sampling, max_draft_tokens=most)
+            for text in prompts
+        ]
+        answers = [self._ask(prompt) for prompt in asked]
+        try:
+            return await asyncio.gather(*answers)
+        finally:
+            for answer in answers:
+                answer.cancel()
+
+    def _ask(self, prompt: Segment) -> asyncio.Future[Generation]:
+        loop = asyncio.get_running_loop()
+        asked = _Asked(prompt, loop.create_future(), perf_counter())
+        self._waiting.append(asked)
+        if self._serving is None or self._serving.done():
+            self._serving = loop.create_task(self._serve())
+        return asked.answer
+
+    async def _serve(self) -> None:
+        # Passes until nobody waits for an answer.
+        loop = asyncio.get_running_loop()
+        working: dict[Lane, _Asked] = {}
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as thread:
+            try:
+                while self._waiting or working:
+                    self._admit(working)
+                    for lane, ended in (await loop.run_in_executor(thread, self._completions.tick)).items():
+                        self._tell(working.pop(lane), ended)
+                    self._leave(working)
+            except Exception as error:  # a pass reports what a prompt meets; this is all prompts' end
+                self._fail([*working.values(), *self._waiting], error)
+                self._waiting.clear()
+            finally:  # also where the event loop ends in the middle of a pass
+                thread.submit(self._end, list(working))
+
+    def _end(self, lanes: Iterable[Lane]) -> None:
+        for lane in lanes:
+            self._completions.drop(lane)
+        self._completions.tick()
+        end_thread()
+
+    def _fail(self, asked: Iterable[_Asked], error: Exception) -> None:
+        for one in asked:
+            self._tell(one, f"{type(error).__name__}: {error}")
+
+    def _admit(self, working: dict[Lane, _Asked]) -> None:
+        room = self.config.max_batch_size - len(working)
+        if not self._waiting or room < 1:
+            return
+        has_waited = perf_counter() - self._waiting[0].since_s >= self.config.timeout_ms / 1000
+        if working and len(self._waiting) < room and not has_waited:
+            return
+        for _ in range(min(room, len(self._waiting))):
+            asked = self._waiting.popleft()
+            if not asked.answer.done():
+                working[asked.prompt.lane] = asked
+                self._completions.add(asked.prompt)
+
+    def _tell(self, asked: _Asked, ended: Segment | str) -> None:
+        if asked.answer.done():
+            return
+        if isinstance(ended, str):
+            asked.answer.set_exception(EngineError(f"the engine failed on this prompt: {ended}"))
+        else:
+            asked.answer.set_result(self._completions.answer(ended, asked.since_s))
+
+    def _leave(self, working: dict[Lane, _Asked]) -> None:
+        # Those whose callers have been cancelled.
+        for lane in [lane for lane, asked in working.items() if asked.answer.done()]:
+            del working[lane]
+            self._completions.drop(lane)
+
+    def stats(self) -> dict[str, Any]:
+        """`total_requests`, `average_latency` (s), `batching_stats`, `speculative_stats` of all calls so far."""
+        return self._completions.stats()

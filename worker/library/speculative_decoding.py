@@ -1,0 +1,79 @@
+"""`SpeculativeDecodingEngine`: one prompt at a time, drafted by a smaller model, with the names of MLX ParaLLM."""
+
+from threading import Lock
+from typing import Any
+
+import msgspec
+
+from protocol import Sampling
+from worker.core.scheduler import Budget
+from worker.engine.draft_model import DraftModel
+from worker.engine.errors import EngineError
+from worker.engine.loading import load, load_vocabulary
+from worker.engine.runner import Runner
+from worker.engine.speculation import SpeculativeRunner
+from worker.library.completions import Completions, CountingEngine, Generation, complete
+from worker.library.ordinary import ordinary_prompt
+
+
+class SpeculativeConfig(msgspec.Struct, kw_only=True):
+    """Which models, by directory, hub id or shipped name, and how far the smaller one may write ahead.
+
+    `draft_model_path` None: drafts come from the prompt and the answer themselves. `use_speculative` False: none.
+    """
+
+    draft_model_path: str | None = None
+    target_model_path: str = "starter"
+    max_draft_tokens: int = 5
+    use_speculative: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a number that is out of range."""
+        if not 1 <= self.max_draft_tokens <= 64:
+            raise ValueError(f"max_draft_tokens is 1 to 64, got {self.max_draft_tokens}")
+
+
+class SpeculativeDecodingEngine:
+    """A model and its draft model, loaded. Raises ModelNotFound, UnsupportedModel, also for unlike tokenizers."""
+
+    def __init__(self, config: SpeculativeConfig) -> None:
+        self.config = config
+        model, self.tokenizer = load(config.target_model_path)
+        self._vocabulary = load_vocabulary(config.target_model_path, self.tokenizer)
+        runner = Runner(model, self._vocabulary)
+        drafted = config.use_speculative and config.draft_model_path is not None
+        engine: CountingEngine = runner
+        if drafted and config.draft_model_path is not None:
+            engine = SpeculativeRunner(runner, DraftModel.load(config.draft_model_path, self._vocabulary))
+        budget = Budget(max_draft_tokens=config.max_draft_tokens, has_drafter=drafted)
+        self._completions = Completions(engine, self._vocabulary, budget)
+        self._lock = Lock()
+
+    def generate(
+        self,
+        prompt: str,
+        max_tokens: int = 100,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        *,
+        repetition_penalty: float | None = None,
+        seed: int = 0,
+    ) -> Generation:
+        """The answer, token for token that of the target model alone; same seed, same answer.
+
+        Raises ValueError for a prompt that the model cannot take, EngineError.
+        """
+        sampling = Sampling(temperature=temperature, top_p=top_p, repetition_penalty=repetition_penalty, seed=seed)
+        most = self.config.max_draft_tokens if self.config.use_speculative else 0
+        asked = ordinary_prompt(
+            self._vocabulary, prompt, max_tokens=max_tokens, sampling=sampling, max_draft_tokens=most
+        )
+        with self._lock:
+            answer = complete(self._completions, [asked])[0]
+        if isinstance(answer, str):
+            raise EngineError(f"the engine failed on this prompt: {answer}")
+        return answer
+
+    def stats(self) -> dict[str, Any]:
+        """`total_requests`, `average_latency` (s), `batching_stats`, `speculative_stats` of all calls so far."""
+        return self._completions.stats()
