@@ -45,7 +45,7 @@ def adapt(drafting: Drafting, num_proposed: int, num_kept: int, most: int) -> Dr
 
 def learn(drafting: Drafting, before: Segment, after: Segment, row: Row, sampled: Sampled) -> Drafting:
     """The lengths to come, after a pass that made one segment of another."""
-    if not row.num_samples:
+    if not sampled.tokens:
         return drafting
     num_proposed = row.num_drafts - len(before.draft) + len(sampled.proposed)
     # One token, and those of the row's own draft, are there without any proposal; so is the end, which is no token.

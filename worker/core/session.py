@@ -95,9 +95,9 @@ def settle(state: State, row: Row, sampled: Sampled, *, now_ms: int, vocabulary:
     before = state.segments[0]
     if sampled.is_deferred:
         return state, ()
-    if sampled.lost is not None:
-        return replace(state, segments=(segments.forget_lane(before), *state.segments[1:])), ()
     after, finished = settling.settle(before, row, sampled, vocabulary)
+    if sampled.lost is not None:
+        return replace(state, segments=(after, *state.segments[1:])), ()
     events: list[_Numbered] = [_delta(word, after, state, now_ms) for word in finished]
     state = replace(
         state,

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from protocol import LocalAgreement
 from worker.core import policy
 from worker.core.ports import Row, Sampled, Vocabulary
-from worker.core.segment import Segment, exhaust
+from worker.core.segment import Segment, exhaust, forget_lane
 from worker.core.writing import Word, take
 
 
@@ -21,6 +21,10 @@ def settle(segment: Segment, row: Row, sampled: Sampled, vocabulary: Vocabulary)
 
     Only progress fields change, so source that arrived while the pass ran is kept.
     """
+    if sampled.is_deferred:
+        return segment, ()
+    if sampled.lost is not None:
+        return forget_lane(segment), ()
     fed_source = segment.fed_source + len(row.source)
     segment = replace(segment, fed_source=fed_source, num_read=max(segment.num_read, fed_source))
     if not row.num_samples:

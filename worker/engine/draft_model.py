@@ -103,7 +103,7 @@ class DraftModel:
         steps = [self._followers[row.lane].next_row(row, drafts[row.lane]) for row in rows]
         tokens: list[int | None] = []
         for step, sampled in zip(steps, self.runner.run(steps), strict=True):
-            if sampled.fault is None and sampled.lost is None:
+            if sampled.tokens:
                 self._followers[step.lane].has_run(step)
             else:
                 self._lost.add(step.lane)

@@ -33,7 +33,7 @@ class ForcedDrafter:
         if self._drafter is not None:
             self._drafter.propose(rows)
         for row in rows:
-            self._read[row.lane] = self._read.get(row.lane, ()) + row.source
+            self._read[row.lane] = self._read.get(row.lane, ())[: row.source_start] + row.source
         return {row.lane: self._coming(row) for row in rows if row.max_proposed}
 
     def _coming(self, row: Row) -> tuple[int, ...]:

@@ -184,7 +184,7 @@ def test_forced_drafts_come_true_at_their_rate(rate: float) -> None:
     text = tuple(range(1000))
     drafter = ForcedDrafter({(1, 2): text}, rate)
     read = Row((0, 0), (1,), (), 0, 0, Draw())
-    write = Row((0, 0), (2,), text[:10], 0, 0, Draw(), max_proposed=900)
+    write = Row((0, 0), (2,), text[:10], 0, 0, Draw(), max_proposed=900, source_start=1)
     assert drafter.propose([read]) == {}
     proposed = drafter.propose([write, replace(write, lane=(1, 0))])
     assert proposed[1, 0] == ()
