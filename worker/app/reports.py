@@ -58,6 +58,7 @@ class Reports:
         metrics.drafts_accepted.inc(new.accepted_drafts - old.accepted_drafts)
         metrics.failed_passes.inc(new.failed_passes - old.failed_passes)
         metrics.lost_lanes.inc(new.lost_lanes - old.lost_lanes)
+        metrics.shared_tokens.inc(new.shared_tokens - old.shared_tokens)
         metrics.deferred_rows.inc(new.deferred_rows - old.deferred_rows)
         metrics.kv_bytes.set(report.kv_bytes)
         self.is_full = new.deferred_rows > old.deferred_rows

@@ -93,6 +93,7 @@ class Row(msgspec.Struct, frozen=True):
     sights: tuple[int, ...] = ()
     max_proposed: int = 0
     source_start: int = 0  # source tokens that the lane holds
+    prefix: int = 0  # source tokens with which the lane begins as those of other sessions do
 
     @property
     def num_samples(self) -> int:

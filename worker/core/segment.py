@@ -159,6 +159,7 @@ def row(segment: Segment, max_source_tokens: int, min_source_tokens: int = 1) ->
         plain=segment.prompt.plain,
         sights=sights,
         source_start=segment.fed_source,
+        prefix=0 if segment.fed_source else len(segment.prompt.source),
     )
 
 

@@ -3,13 +3,18 @@
 A lane that was given up is not lost: the core feeds again what it held. Those unused for longest go first.
 """
 
+import itertools
 from collections.abc import Iterable
 
 import mlx.core as mx
+import msgspec
 
 from worker.core.ports import Lane, Row
 from worker.engine.pool import LENGTHS, Pool, Tenant
 from worker.engine.slots import Slots
+
+_SHORTEST_PREFIX = 8  # tokens; fewer are computed as fast as they are copied
+_MAX_PREFIXES = 8
 
 
 class NoRoom(Exception):
@@ -28,6 +33,9 @@ class Lanes:
         self._tenants: dict[Lane, Tenant] = {}
         self._slot_bytes = 0  # keys and values of one token; 0: not known yet
         self._run = 0
+        self._prefixes: dict[tuple[int, ...], Lane] = {}  # kept to be copied; the one copied last is the last
+        self._numbers = itertools.count()
+        self.num_shared_tokens = 0
 
     def __len__(self) -> int:
         return len(self._tenants)
@@ -57,18 +65,20 @@ class Lanes:
         building = {tenant.lane for tenant in self._tenants.values() if not tenant.has_sampled}
         return sorted(rows, key=lambda row: row.lane not in building)
 
-    def admit(self, row: Row) -> Tenant | None:
-        """The row's lane with room for its tokens, rolled back to where it starts; None where the lane is gone that
-        the row goes on in.
+    def admit(self, row: Row) -> Row | None:
+        """What is left of the row to be fed to its lane, which has room for it and is rolled back to where it starts;
+        None where the lane is gone that the row goes on in.
 
-        It is kept until the next run. Raises NoRoom where those admitted before it leave none, ValueError where the
-        row does not fit its lane.
+        The lane is kept until the next run. Raises NoRoom where those admitted before it leave none, ValueError
+        where the row does not fit its lane.
         """
         tenant, num_tokens = self._tenants.get(row.lane), len(row.source) + len(row.target)
         if tenant is None:
             if row.source_start or row.target_start:
                 return None
             tenant = self._house(row, _length(num_tokens))
+            row = self._share(row, tenant)
+            num_tokens = len(row.source) + len(row.target)
         tenant.run = self._run
         if row.target:
             tenant.slots.trim(row.target_start)
@@ -77,7 +87,42 @@ class Lanes:
             self._make_room(wanted)
             tenant = self._tenants[row.lane] = self.pool(wanted).take_over(tenant, self.pool(tenant.slots.length))
         tenant.has_sampled |= row.num_samples > 0
-        return tenant
+        return row
+
+    def keep_prefixes(self, rows: Iterable[Row]) -> None:
+        """What begins the lanes that these rows began is copied into lanes that begin alike, if there is room."""
+        for row in rows:
+            prefix = row.source[: row.prefix]
+            if len(prefix) < max(_SHORTEST_PREFIX, row.prefix) or self._prefixes.get(prefix) in self._tenants:
+                continue
+            length = _length(len(prefix))
+            if not (pool := self.pool(length)).has_room and not self._affordable(length, 1):
+                continue
+            lane = self._prefixes[prefix] = (-2, next(self._numbers))
+            kept = self._house(msgspec.structs.replace(row, lane=lane), length)
+            kept.has_sampled = True
+            self._copy_prefix(self._tenants[row.lane], kept, len(prefix))
+            mx.eval(pool.arrays)
+        for old in list(self._prefixes)[:-_MAX_PREFIXES]:
+            self.drop(self._prefixes.pop(old))
+
+    def _share(self, row: Row, tenant: Tenant) -> Row:
+        # The row without what its new lane has been given of another one.
+        prefix = row.source[: row.prefix]
+        holder = self._tenants.get(self._prefixes.get(prefix, row.lane))
+        if holder is None or holder is tenant:
+            return row
+        self._prefixes[prefix] = self._prefixes.pop(prefix)
+        holder.run = self._run
+        self._copy_prefix(holder, tenant, len(prefix))
+        self.num_shared_tokens += len(prefix)
+        return msgspec.structs.replace(row, source=row.source[len(prefix) :], source_start=len(prefix), prefix=0)
+
+    def _copy_prefix(self, origin: Tenant, tenant: Tenant, num_tokens: int) -> None:
+        # A lane's first source tokens are in its first slots.
+        pool = self.pool(tenant.slots.length)
+        pool.copy(tenant.row, (self.pool(origin.slots.length), origin.row), num_tokens)
+        tenant.slots.place(num_tokens, 0)
 
     def drop(self, lane: Lane) -> None:
         """The lane's row is free, if it has one."""

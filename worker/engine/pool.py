@@ -104,17 +104,20 @@ class Pool:
 
     def take_over(self, tenant: Tenant, other: "Pool") -> Tenant:
         """The lane of another pool, with what it holds, is now in this one."""
-        row, used = tenant.row, tenant.slots.top
-        held = [(other.keys[i], other.values[i]) for i in range(len(self.keys))]
         tenant.slots.grow(self.length)
         moved = self.add(tenant.lane, tenant.slots)
         moved.run, moved.has_sampled = tenant.run, tenant.has_sampled
-        for i, (keys, values) in enumerate(held):
-            if keys is not None and values is not None:
-                self.reserve(i, keys, values)
-                self._write(i, moved.row, keys[row, :, :used], values[row, :, :used])
+        self.copy(moved.row, (other, tenant.row), tenant.slots.top)
         other.remove(tenant)
         return moved
+
+    def copy(self, row: int, origin: tuple["Pool", int], num_slots: int) -> None:
+        """The row's first slots hold what those of a row of some pool hold."""
+        other, old = origin
+        for i, (keys, values) in enumerate(zip(other.keys, other.values, strict=True)):
+            if keys is not None and values is not None:
+                self.reserve(i, keys, values)
+                self._write(i, row, keys[old, :, :num_slots], values[old, :, :num_slots])
 
     def store(self, layer: int, at: tuple[mx.array, mx.array], keys: mx.array, values: mx.array) -> None:
         """The layer holds keys and values (N, H, D) in these rows and slots, (N,) each."""

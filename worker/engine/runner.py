@@ -46,6 +46,7 @@ class Counters(msgspec.Struct):
     failed_passes: int = 0
     lost_lanes: int = 0  # given up for others, or in a pass that failed
     deferred_rows: int = 0  # that found no room for their lanes
+    shared_tokens: int = 0  # source tokens copied from a lane that begins alike
 
 
 class Runner:
@@ -99,8 +100,9 @@ class Runner:
             self._suspects.discard(lane)
         found: dict[Lane, Sampled] = {}
         for group in self._groups(self._lanes.begin(rows)):
-            admitted = [row for row in group if self._is_admitted(row, found)]
+            admitted = [left for row in group if (left := self._admit(row, found)) is not None]
             found |= self._guarded(admitted) if admitted else {}
+            self._lanes.keep_prefixes(row for row in admitted if found[row.lane].is_done)
         return tuple(found[row.lane] for row in rows)
 
     def _groups(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
@@ -110,22 +112,24 @@ class Runner:
         size = min(self.max_rows, len(others) or 1)
         return [*alone, *(others[start : start + size] for start in range(0, len(others), size))]
 
-    def _is_admitted(self, row: Row, found: dict[Lane, Sampled]) -> bool:
+    def _admit(self, row: Row, found: dict[Lane, Sampled]) -> Row | None:
+        # What is left of the row for a pass; None where there is nothing to do, or nothing can be done.
         try:
-            if self._lanes.admit(row) is not None:
-                return True
-            found[row.lane] = Sampled(lost="its keys and values were given up")
+            left = self._lanes.admit(row)
+            if left is not None and (left.source or left.target):
+                return left
+            found[row.lane] = Sampled() if left else Sampled(lost="its keys and values were given up")
         except NoRoom as error:
-            if self._lanes.others_in_use(row.lane):
-                self.counters.deferred_rows += 1
-                found[row.lane] = Sampled(is_deferred=True)
-                return False
-            self._lanes.drop(row.lane)
-            found[row.lane] = _fault(error)
+            others = self._lanes.others_in_use(row.lane)
+            self.counters.deferred_rows += others
+            found[row.lane] = Sampled(is_deferred=True) if others else self._fail(row, error)
         except Exception as error:  # the tick's border: whatever a row meets ends that row alone
-            self._lanes.drop(row.lane)
-            found[row.lane] = _fault(error)
-        return False
+            found[row.lane] = self._fail(row, error)
+        return None
+
+    def _fail(self, row: Row, error: Exception) -> Sampled:
+        self._lanes.drop(row.lane)
+        return _fault(error)
 
     def _guarded(self, rows: Sequence[Row]) -> dict[Lane, Sampled]:
         lanes = [row.lane for row in rows]
@@ -139,6 +143,7 @@ class Runner:
             self._suspects.update(lanes if len(rows) > 1 else ())
         self._suspects.difference_update(lanes if len(rows) == 1 else ())
         self.counters.lost_lanes = self._lanes.num_given_up
+        self.counters.shared_tokens = self._lanes.num_shared_tokens
         return found
 
     def _pass(self, rows: Sequence[Row]) -> dict[Lane, Sampled]:

@@ -32,6 +32,9 @@ class Metrics:
         self.engine_up = gauge("decalage_engine_up", "1 while the engine's thread lives.")
         self.failed_passes = counter("decalage_failed_passes", "Passes that failed; their rows run again one by one.")
         self.lost_lanes = counter("decalage_lost_lanes", "Lanes given up for others, or lost in a pass that failed.")
+        self.shared_tokens = counter(
+            "decalage_shared_tokens", "Source tokens of prompts that were copied from a lane that begins alike."
+        )
         self.deferred_rows = counter(
             "decalage_deferred_rows", "Rows put off because others filled the memory for lanes."
         )
