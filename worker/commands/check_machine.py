@@ -7,6 +7,7 @@ import platform
 import sys
 import time
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from worker.commands.findings import Finding
@@ -35,10 +36,15 @@ def device() -> Finding:
     import mlx.core as mx
 
     kind = mx.default_device().type.name
-    facts: dict[str, Any] = {"kind": _kind(kind), "cores": _num_cores(), "memory_bytes": _memory_bytes(kind)}
+    facts: dict[str, Any] = {
+        "kind": _kind(kind),
+        "name": _cpu_name() if kind == "cpu" else _gpu_name(),
+        "cores": _num_cores(),
+        "memory_bytes": _memory_bytes(kind),
+    }
     memory = facts["memory_bytes"]
     text = facts["kind"] + ("" if memory is None else f", {memory / 2**30:.1f} GiB of memory")
-    text += f", {facts['cores']} cores" if kind == "cpu" else f" ({_gpu_name()})"
+    text += f", {facts['cores']} cores" if kind == "cpu" else f" ({facts['name']})"
     return Finding("device", "ok", text, facts=facts)
 
 
@@ -78,6 +84,16 @@ def _gpu() -> dict[str, Any]:
 
 def _gpu_name() -> str:
     return str(_gpu().get("device_name", "its name is not known"))
+
+
+def _cpu_name() -> str:
+    # Only Linux tells in a file; elsewhere, Python knows the family at least.
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def _memory_bytes(kind: str) -> int | None:

@@ -22,9 +22,10 @@ def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_device_has_memory() -> None:
-    """Kind and memory are known."""
+    """Kind, name and memory are known."""
     found = check_machine.device()
     assert found.facts["kind"] in ("CPU", "Metal", "CUDA")
+    assert found.facts["name"]
     assert found.facts["memory_bytes"] > 2**28
 
 

@@ -37,7 +37,7 @@ class Point(msgspec.Struct, frozen=True):
     tokens_per_s: float  # of all of them, median over the rounds
     mlx_lm_tokens_per_s: float
     ratio: float  # ours to mlx-lm's
-    speedup: float  # ours to ours with the first number of sessions
+    speedup: float  # ours to the better of the two with the first number of sessions
     stages_ms: dict[str, float]  # of a pass
 
 
@@ -56,8 +56,9 @@ def measure(model: StreamingModel, subject: Subject, rows: Sequence[int], worklo
     points: list[Point] = []
     for number in tracked(rows, "numbers of sessions"):
         point = _point(model, number, workload)
-        first = points[0].tokens_per_s if points else point.tokens_per_s
-        points.append(msgspec.structs.replace(point, speedup=round(point.tokens_per_s / first, 2)))
+        first = points[0] if points else point
+        best = max(first.tokens_per_s, first.mlx_lm_tokens_per_s)
+        points.append(msgspec.structs.replace(point, speedup=round(point.tokens_per_s / best, 2)))
     return Decoding(subject, workload, machine, tuple(points))
 
 
@@ -116,7 +117,7 @@ def page(report: Decoding) -> Page:
             f"{point.tokens_per_s:,.0f}",
             f"{point.mlx_lm_tokens_per_s:,.0f}",
             f"{point.ratio:.2f}",
-            f"{point.speedup:.1f}×",
+            f"{point.speedup:.2f}×",
         )
         for point in report.points
     ]
@@ -129,6 +130,7 @@ def page(report: Decoding) -> Page:
         ),
         notes=(
             f"Tokens a second of all sessions, medians of {_ROUNDS} rounds of {steps} tokens each, in turns.",
+            f"Speed-up: ours to the better of the two with {report.points[0].rows}.",
             stages.NOTE,
         ),
         plot=Plot(

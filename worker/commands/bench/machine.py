@@ -20,6 +20,7 @@ def machine_lines(machine: dict[str, Any]) -> Iterator[str]:
     """For people."""
     library = f" with {machine['library']}" if machine["library"] else ""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    yield f"{machine['kind']}, {machine['cores']} cores, {machine['gflops']:.0f} GFLOP/s in fp32{library}; {versions}"
+    yield f"{machine['kind']}, {machine['name']}, {machine['cores']} cores"
+    yield f"{machine['gflops']:.0f} GFLOP/s in fp32{library}; {versions}"
     if machine["load"] > machine["cores"] / 2:
         yield f"The machine was busy before (load {machine['load']}); measure again when it is idle."

@@ -6,8 +6,9 @@ from statistics import median
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from protocol import Session, policy_name
+from protocol import Session, Speculation, policy_name
 from worker.commands.bench import stages
 from worker.commands.bench.machine import machine_facts
 from worker.commands.bench.models import Rig, Subject, spent
@@ -25,6 +26,7 @@ class Point(msgspec.Struct, frozen=True):
 
     sessions: int
     words_per_s: float  # target words of all of them, median over the rounds
+    undrafted_words_per_s: float  # the baseline: the same without drafts, not even the token that ended a word
     speedup: float  # against the first number of sessions
     forwards_per_word: float  # rows computed
     passes_per_word: float
@@ -50,15 +52,19 @@ def measure(rig: Rig, session: Session, sentences: Sequence[str], numbers: Seque
     for number in tracked(numbers, "numbers of sessions"):
         point = _point(rig, session, sentences, number)
         first = points[0].words_per_s if points else point.words_per_s
-        points.append(msgspec.structs.replace(point, speedup=round(point.words_per_s / first, 2)))
+        points.append(replace(point, speedup=round(point.words_per_s / first, 2)))
     return Streaming(rig.subject, policy_name(session.policy), machine, tuple(points))
 
 
 def _point(rig: Rig, session: Session, sentences: Sequence[str], number: int) -> Point:
-    before, written_before = copy(rig.runner.counters), copy(rig.author.counters)
-    runs = [_round(rig, session, sentences, number) for _ in range(_ROUNDS)]
-    did, drafted = spent(before, rig.runner), spent(written_before, rig.author)
-    words = sum(run.num_words for run in runs)
+    without = replace(session, speculation=Speculation(enabled=False))
+    runs, plain = [], []
+    for _ in range(_ROUNDS):
+        before, drafted_before = copy(rig.runner.counters), copy(rig.author.counters)
+        runs.append(_round(rig, session, sentences, number))
+        did, drafted = spent(before, rig.runner), spent(drafted_before, rig.author)  # the same in every round
+        plain.append(_round(rig, without, sentences, number))
+    words = runs[-1].num_words
     computed = did.source_tokens + did.target_tokens + did.padding_tokens
     watch = Stopwatch()
     with watch.watching():
@@ -66,10 +72,11 @@ def _point(rig: Rig, session: Session, sentences: Sequence[str], number: int) ->
     return Point(
         sessions=number,
         words_per_s=round(median(run.words_per_s for run in runs), 1),
+        undrafted_words_per_s=round(median(run.words_per_s for run in plain), 1),
         speedup=1.0,
         forwards_per_word=round(did.forwards / words, 3),
         passes_per_word=round(did.passes / words, 3),
-        tokens_per_word=round(_num_tokens(rig, runs[0]) / runs[0].num_words, 3),
+        tokens_per_word=round(_num_tokens(rig, runs[-1]) / words, 3),
         padding=round(did.padding_tokens / computed, 3),
         accepted_drafts=round(drafted.accepted_drafts / max(1, drafted.proposed_drafts), 3),
         stages_ms=watch.ms_a_pass(),
@@ -93,6 +100,7 @@ def page(report: Streaming) -> Page:
         (
             str(point.sessions),
             f"{point.words_per_s:,.0f}",
+            f"{point.undrafted_words_per_s:,.0f}",
             f"{point.speedup:.1f}×",
             f"{point.forwards_per_word:.2f}",
             f"{point.passes_per_word:.2f}",
@@ -102,7 +110,7 @@ def page(report: Streaming) -> Page:
         for point in report.points
     ]
     first = report.points[0]
-    columns = ("sessions", "words/s", "speed-up", "forwards", "passes", "padding", "drafts kept")
+    columns = ("sessions", "words/s", "plain", "speed-up", "forwards", "passes", "padding", "kept")
     return Page(
         title=f"Streaming with {report.model}, {report.policy}",
         sheets=(
@@ -111,15 +119,18 @@ def page(report: Streaming) -> Page:
         ),
         notes=(
             f"Target words a second of all sessions, medians of {_ROUNDS} rounds; {first.tokens_per_word:.2f} tokens "
-            "a word.",
-            "Forwards (rows computed) and passes (each over the rows of many sessions) are those of one word.",
+            "a word. Plain: without drafts, in turns.",
+            "Forwards (rows computed) and passes (each over the rows of many sessions) are those of one word; kept: of "
+            "the drafts.",
             stages.NOTE,
         ),
         plot=Plot(
             x="sessions",
             y="words/s, all sessions together",
-            lines={"Decalage": tuple((point.sessions, point.words_per_s) for point in report.points)},
-            level=(f"{first.sessions} at once", first.words_per_s),
+            lines={
+                "Decalage": tuple((point.sessions, point.words_per_s) for point in report.points),
+                "without drafts": tuple((point.sessions, point.undrafted_words_per_s) for point in report.points),
+            },
             has_log_x=True,
         ),
     )

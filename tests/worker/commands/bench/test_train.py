@@ -24,6 +24,7 @@ OURS = Speed("MLX 1", 2000.0, 1900.0, 2100.0, 1500.0, 9.1234)
 THEIRS = Speed("PyTorch 2", 1000.0, 900.0, 1100.0, 3000.0, 9.1235)
 MACHINE = {
     "kind": "CPU",
+    "name": "a fast one",
     "cores": 2,
     "memory_bytes": 1,
     "library": "libfast.so",
@@ -110,7 +111,7 @@ def test_the_table(theirs: Speed | None, ratio: float | None, capsys: pytest.Cap
     show(page(Speeds(TINY, 8_300_000, MACHINE, OURS, theirs, ratio)), MACHINE)
     out = capsys.readouterr().out
     assert "2,000" in out
-    assert "CPU, 2 cores, 100 GFLOP/s in fp32 with libfast.so" in out
+    assert "CPU, a fast one, 2 cores\n100 GFLOP/s in fp32 with libfast.so" in out
     assert ("2.00 times PyTorch" in out) is (theirs is not None)
     assert max(map(len, out.splitlines())) <= 80
 
