@@ -22,7 +22,7 @@ class Forced:
         gone = tuple(dropped)
         told = self._told(rows, gone)
         done = self._engine.run(rows, gone)
-        return [mine if mine.fault is not None else other for mine, other in zip(done, told, strict=True)]
+        return [other if mine.is_done else _failed(mine) for mine, other in zip(done, told, strict=True)]
 
     def clock_s(self) -> float:
         """Seconds that have passed, those of the teacher left out."""
@@ -34,3 +34,8 @@ class Forced:
             return self._teacher.run(rows, gone)
         finally:
             self._teacher_s += perf_counter() - start_s
+
+
+def _failed(sampled: Sampled) -> Sampled:
+    # It cannot be asked for again: the teacher has fed it.
+    return Sampled(fault=sampled.fault or sampled.lost or "there is no room for its keys and values")

@@ -11,6 +11,7 @@ import msgspec
 from mlx_lm.models.cache import make_prompt_cache
 
 from protocol import InputTextAppend, Session, WaitK, policy_name
+from worker.commands.bench.forced import Forced
 from worker.commands.bench.machine import machine_facts
 from worker.commands.bench.models import Rig, Subject
 from worker.commands.bench.page import Page, Plot, Sheet
@@ -75,19 +76,18 @@ class _Rehearsed:
 
     def __init__(self, runner: Runner, script: Script) -> None:
         self._runner, self._script = runner, script
+        self._forced = Forced(runner, teacher=script)
         self._source: tuple[int, ...] = ()
         self._target: tuple[int, ...] = ()
         self._is_live = False
 
     def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
-        told = self._script.run(rows)
         if self._is_live:
-            done = self._runner.run(rows, dropped)
-            return [mine if mine.fault is not None else other for mine, other in zip(done, told, strict=True)]
+            return self._forced.run(rows, dropped)
         for row in rows:
             self._source += row.source
             self._target = self._target[: row.target_start] + row.target
-        return told
+        return self._script.run(rows)
 
     def perform(self, lane: Lane) -> None:
         """The lane holds what was noted, and from now on everything is computed."""

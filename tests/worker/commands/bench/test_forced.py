@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+import pytest
+
 from worker.commands.bench.forced import Forced
 from worker.core.ports import Draw, Lane, Row, Sampled
 
@@ -28,8 +30,13 @@ def test_the_teacher_tells() -> None:
     assert engine.asked == teacher.asked == [(ROWS, ((7, 0),))]
 
 
-def test_a_fault_of_the_engine_is_not_hidden() -> None:
-    """It ends its row, whatever the teacher says."""
-    broken = Sampled(fault="no memory")
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [(Sampled(fault="NaN"), "NaN"), (Sampled(lost="gone"), "gone"), (Sampled(is_deferred=True), "no room")],
+)
+def test_what_the_engine_has_not_done_is_not_hidden(broken: Sampled, why: str) -> None:
+    """It ends its row, whatever the teacher says, as the teacher cannot do it again."""
     engine, teacher = Fixed(Sampled((1,)), broken), Fixed(Sampled((3,)), Sampled((4,)))
-    assert Forced(engine, teacher).run(ROWS) == [Sampled((3,)), broken]
+    done, failed = Forced(engine, teacher).run(ROWS)
+    assert done == Sampled((3,))
+    assert why in str(failed.fault)
