@@ -18,6 +18,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_sessions: int = 2_000  # open sessions before session.create is refused
     max_kv_bytes: int = 8 * 2**30  # keys and values; beyond it, lanes that wait are given up and fed again later
     max_batch_size: int = 64  # sessions served in one tick
+    max_pass_tokens: int = 2_048  # of all sessions in one tick; longer texts are read in chunks
     batch_timeout_ms: int = 0  # how long a worker without work waits for more sessions to share its next tick
     draft_model: str = ""  # a smaller model with the same tokenizer; empty: drafts come from a session's own text
     use_speculative: bool = True  # drafts beyond the token that ends a word

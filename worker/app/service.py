@@ -282,6 +282,7 @@ class Service:
 def _budget(settings: Settings, engine: Engine) -> Budget:
     return Budget(
         max_rows=settings.max_batch_size,
+        max_pass_tokens=settings.max_pass_tokens,
         max_draft_tokens=settings.max_draft_tokens if settings.use_speculative else 0,
         has_drafter=engine.has_drafter,
     )

@@ -48,6 +48,13 @@ def _add_passes(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-batch-size", type=whole(1), metavar="N", help="sessions in one pass (default: 64)")
     parser.add_argument(
+        "--max-pass-tokens",
+        type=whole(8),
+        metavar="N",
+        help="tokens in one pass: what is longer comes in chunks, so that no word waits long for others' texts "
+        "(default: 2048)",
+    )
+    parser.add_argument(
         "--batch-timeout-ms",
         type=whole(0, 10_000),
         metavar="MS",
@@ -83,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
         max_sessions=args.max_sessions,
         max_kv_bytes=args.max_kv_bytes,
         max_batch_size=args.max_batch_size,
+        max_pass_tokens=args.max_pass_tokens,
         batch_timeout_ms=args.batch_timeout_ms,
         draft_model=args.draft_model,
         use_speculative=args.use_speculative,

@@ -18,6 +18,7 @@ class Budget(msgspec.Struct, frozen=True):
     max_source_tokens: int = (
         512  # source tokens of one row: a long text is read in chunks, so that others get their turn
     )
+    max_pass_tokens: int = 2048  # of all rows together, drafts not counted; a row that is longer goes alone
     min_source_tokens: int = 64  # source that no target word waits for is read in chunks of at least so many tokens
     max_draft_tokens: int = 16  # drafts of one row beyond the token that ended its last word; 0: none
     # Of all rows together: the fuller a pass, the less it costs to do without drafts.
@@ -43,7 +44,7 @@ def plan(states: Mapping[str, State], budget: Budget, *, dropped: Iterable[Lane]
     wanted = [(waiting_ms(state), i, name, row) for i, (name, state) in enumerate(states.items())
               if (row := _wanted(state, budget)) is not None]  # fmt: skip
     wanted.sort(key=lambda one: one[:2])
-    chosen, others = wanted[: budget.max_rows], wanted[budget.max_rows :]
+    chosen, others = _fitting(wanted, budget)
     share = min(budget.max_draft_tokens, budget.max_tick_draft_tokens // max(1, len(chosen)))
     shared = replace(budget, max_draft_tokens=share)
     return Plan(
@@ -52,6 +53,24 @@ def plan(states: Mapping[str, State], budget: Budget, *, dropped: Iterable[Lane]
         deferred=tuple(name for *_, name, _ in others),
         dropped=tuple(dropped),
     )
+
+
+_Wanted = tuple[int, int, str, Row]  # since when, which, who, what
+
+
+def _fitting(wanted: list[_Wanted], budget: Budget) -> tuple[list[_Wanted], list[_Wanted]]:
+    # The first always has its row; behind it, a short row may pass a long one that has to wait.
+    chosen: list[_Wanted] = []
+    others: list[_Wanted] = []
+    room = budget.max_pass_tokens
+    for one in wanted:
+        num_tokens = len(one[3].source) + len(one[3].target)
+        if len(chosen) < budget.max_rows and (num_tokens <= room or not chosen):
+            chosen.append(one)
+            room -= num_tokens
+        else:
+            others.append(one)
+    return chosen, others
 
 
 def waiting_ms(state: State) -> int:
@@ -68,7 +87,8 @@ def wants(state: State, budget: Budget) -> Row | None:
 def _wanted(state: State, budget: Budget) -> Row | None:
     if not state.segments:
         return None
-    return segments.row(state.segments[0], budget.max_source_tokens, budget.min_source_tokens)
+    longest = min(budget.max_source_tokens, budget.max_pass_tokens)
+    return segments.row(state.segments[0], longest, budget.min_source_tokens)
 
 
 def _drafted(row: Row, state: State, budget: Budget) -> Row:

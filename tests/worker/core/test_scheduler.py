@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from protocol import InputTextAppend, Session, SessionCreate, WaitK
 from tests.worker.core.drive import Driver
-from tests.worker.fakes import FakeModel
+from tests.worker.fakes import LATIN, FakeModel
 from worker.core.scheduler import Budget, plan, wants
 
 
@@ -73,6 +73,36 @@ def test_a_long_text_is_read_in_chunks(max_source: int, min_source: int, num_wor
     first_write = next(i for i, row in enumerate(driver.rows) if row.target)
     assert sum(len(row.source) for row in driver.rows[: first_write + 1]) == num_tokens
     assert first_write == -(-num_tokens // max_source) - 1
+
+
+@given(
+    num_readers=st.integers(1, 10),
+    max_source=st.integers(8, 40),
+    max_pass=st.integers(8, 100),
+    tick_ms=st.integers(1, 50),
+)
+def test_long_reads_delay_others_by_a_bound(num_readers: int, max_source: int, max_pass: int, tick_ms: int) -> None:
+    """However long the texts that others have just sent: no pass holds more than its budget, and a word waits for no
+    more passes than it takes to give each of the others one chunk.
+    """
+    names = [f"s{i}" for i in range(num_readers)] + ["fresh"]
+    budget = Budget(max_source_tokens=max_source, max_pass_tokens=max_pass, min_source_tokens=1)
+    driver = Driver(FakeModel(tokens=LATIN, eos=0.0), names=names, budget=budget)
+    for name in names:
+        driver.step(SessionCreate(session=Session(policy=WaitK(k=1))), name=name)
+        driver.now_ms += 1
+        driver.step(InputTextAppend(text="w" if name == "fresh" else "word" * 300), name=name)
+    chunk = min(max_source, max_pass)
+    served: list[str] = []
+    num_ticks = 0
+    while "fresh" not in served:
+        num_ticks += 1
+        driver.now_ms += tick_ms
+        planned = driver.plan()
+        driver.settle(planned)
+        assert sum(len(row.source) + len(row.target) for row in planned.rows) <= max_pass
+        served += planned.sessions
+    assert num_ticks <= -(-num_readers // (max_pass // chunk)) + 1
 
 
 def test_source_that_nobody_waits_for_gathers() -> None:
