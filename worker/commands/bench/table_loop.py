@@ -123,7 +123,7 @@ def _round(way: _Way, corpus: Sequence[Sentence]) -> None:
 def _method(way: _Way, num_tokens: int, baseline_s: float) -> Method:
     model, time_s = way.rig.runner.model, median(run.compute_s for run in way.runs)
     latencies_ms = [sentence.compute_ms[-1] for run in way.runs for sentence in run.sentences if sentence.compute_ms]
-    did, drafted = way.spent[-1], way.drafted[-1]
+    did, drafted = _sum(way.spent), _sum(way.drafted)
     weights_bytes = model.num_parameters * model.dtype.size
     products = 2 * model.num_parameters * (did.source_tokens + did.target_tokens)
     kept = round(drafted.accepted_drafts / drafted.proposed_drafts, 3) if drafted.proposed_drafts else None
@@ -132,11 +132,16 @@ def _method(way: _Way, num_tokens: int, baseline_s: float) -> Method:
         tokens_per_s=round(num_tokens / time_s, 1),
         latency_ms=round(median(latencies_ms), 2),
         ratio=round(baseline_s / time_s, 3),
-        passes_per_token=round(did.passes / num_tokens, 3),
+        passes_per_token=round(did.passes / num_tokens / _ROUNDS, 3),
         accepted_drafts=kept,
-        gigabytes_per_s=round(weights_bytes * did.passes / time_s / 1e9, 2),
-        gflops=round(products / time_s / 1e9, 2),
+        gigabytes_per_s=round(weights_bytes * did.passes / time_s / _ROUNDS / 1e9, 2),
+        gflops=round(products / time_s / _ROUNDS / 1e9, 2),
     )
+
+
+def _sum(rounds: Sequence[Counters]) -> Counters:
+    # Which forced drafts come true differs from round to round.
+    return Counters(*(sum(getattr(each, name) for each in rounds) for name in Counters.__struct_fields__))
 
 
 def page(report: Methods) -> Page:
