@@ -49,7 +49,7 @@ class Live:
         self.first_word_ms = 0  # how long the last segment took to its first word
         phase = SessionPhase(saved.status)
         self.state = State(number=number)
-        self._again: State | None = self.state  # as far as the log has been read again
+        self._again: State | None = replay.begin(self.state, saved.base)  # as far as the log has been read again
         if phase not in (SessionPhase.OPEN, SessionPhase.CLOSING):
             self._again = None
             done = saved.progress
@@ -101,6 +101,8 @@ class Live:
     def resume(self, now_ms: int) -> None:
         """Replay is over: the session goes on behind its checkpoint."""
         state, self._again = self._again or self.state, None
+        if self.saved.status == SessionPhase.CLOSING.value and state.phase is SessionPhase.OPEN:
+            state, _ = machine.close_idle(state, now_ms)
         if replay.is_whole(state, self.saved.progress):
             self._set((replay.resume(state, self.saved.progress, now_ms), ()))
         else:
@@ -169,6 +171,7 @@ class Live:
             cursor=self.cursor,
             source_seq=self.state.source_seq,
             progress=replay.progress(self.state),
+            base=replay.base(self.state, self.cursor),
         )
         return Commit(self.session_id, self.epoch, tuple(self.pending), point)
 

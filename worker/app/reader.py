@@ -129,7 +129,7 @@ class Reader:
             with self.isolated(live.session_id):
                 refused[live.session_id] = await self._store.refused(live.session_id, live.saved.progress.refused)
         behind = {live.session_id: live for live in lives if live.session_id in refused}
-        cursors = dict.fromkeys(behind, "0-0")
+        cursors = {name: live.saved.base.cursor if live.saved.base else "0-0" for name, live in behind.items()}
         while cursors:
             pages = await self._store.read(cursors)
             cursors = {

@@ -7,7 +7,7 @@ Its lane is then fed in one pass, as that of any segment whose lane is gone.
 import msgspec
 from msgspec.structs import replace
 
-from protocol import SessionPhase
+from protocol import Session, SessionPhase
 from worker.core.segment import Segment
 from worker.core.state import State
 
@@ -25,6 +25,16 @@ class Written(msgspec.Struct, frozen=True, array_like=True):
     hold: int
     lags: tuple[int, ...]
     text: str
+
+
+class Base(msgspec.Struct, frozen=True, array_like=True):
+    """A session between two segments: where its log need not be read again from the beginning."""
+
+    cursor: str  # last source entry before it
+    session: Session
+    source_seq: int | None
+    num_segments: int
+    source_words: int
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +60,27 @@ def progress(state: State) -> Progress:
         target_words=state.target_words,
         refused=state.refused,
         created_ms=state.created_ms,
+    )
+
+
+def base(state: State, cursor: str) -> Base | None:
+    """Where a replay may begin that comes after `cursor`; None: not there."""
+    if state.phase is not SessionPhase.OPEN or state.segments:
+        return None
+    return Base(cursor, state.session, state.source_seq, state.num_segments, state.source_words)
+
+
+def begin(state: State, base: Base | None) -> State:
+    """The fresh session as it was at its base, ready to step through the log behind that."""
+    if base is None:
+        return state
+    return replace(
+        state,
+        phase=SessionPhase.OPEN,
+        session=base.session,
+        source_seq=base.source_seq,
+        num_segments=base.num_segments,
+        source_words=base.source_words,
     )
 
 

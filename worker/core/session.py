@@ -121,9 +121,13 @@ def expire(state: State, now_ms: int) -> Outcome:
     deadline = deadline_ms(state)
     if deadline is None or now_ms < deadline:
         return state, ()
-    return _advance(
-        intake.end_last(replace(state, phase=SessionPhase.CLOSING, close_reason="idle"), now_ms), [], now_ms
-    )
+    return close_idle(state, now_ms)
+
+
+def close_idle(state: State, now_ms: int) -> Outcome:
+    """The session on its way to closed, though no event of its log says so."""
+    closing = replace(state, phase=SessionPhase.CLOSING, close_reason="idle")
+    return _advance(intake.end_last(closing, now_ms), [], now_ms)
 
 
 _Numbered = Callable[[int], ServerEvent]  # an event that waits for its number

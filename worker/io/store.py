@@ -22,7 +22,7 @@ from protocol import (
     target_key,
 )
 from protocol.keys import ABANDONED_TTL_S, CLOSED_TTL_S, EVENT_FIELD
-from worker.core.replay import Progress, Written
+from worker.core.replay import Base, Progress, Written
 from worker.core.session import NO_ROOM
 from worker.io.connection import is_cluster
 from worker.io.scripts import script
@@ -39,6 +39,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     cursor: str = "0-0"  # last source entry whose events have been applied
     source_seq: int | None = None  # the producer's last number
     progress: Progress = Progress()
+    base: Base | None = None  # where a replay begins; None: at the log's beginning, in a commit: where it did before
 
 
 class Commit(msgspec.Struct, frozen=True):
@@ -162,7 +163,7 @@ def _opened(answer: Any) -> tuple[int, Checkpoint] | Exception:
 def _checkpoint(answer: list[Any]) -> tuple[int, Checkpoint]:
     epoch, *saved = answer
     status, cursor, source_seq = (value.decode() if value is not None else "" for value in saved[:3])
-    seq, segment, source_words, target_words, refused, created_ms = (int(number or 0) for number in saved[4:])
+    seq, segment, source_words, target_words, refused, created_ms = (int(number or 0) for number in saved[5:])
     return int(epoch), Checkpoint(
         status=SessionPhase(status or "absent").value,
         cursor=cursor or "0-0",
@@ -176,6 +177,7 @@ def _checkpoint(answer: list[Any]) -> tuple[int, Checkpoint]:
             refused=refused,
             created_ms=created_ms,
         ),
+        base=msgspec.msgpack.decode(saved[4], type=Base) if saved[4] else None,
     )
 
 
@@ -193,6 +195,7 @@ def _commit_call(commit: Commit) -> tuple[list[str], list[Any]]:
             *(point.status, point.cursor, source_seq),
             *(done.segment, b"" if done.written is None else msgspec.msgpack.encode(done.written)),
             *(done.source_words, done.target_words, done.refused, done.created_ms),
+            b"" if point.base is None else msgspec.msgpack.encode(point.base),
             *(first, *(encode(event) for event in commit.events)),
         ],
     )

@@ -43,3 +43,24 @@ async def test_takeover_at_any_event_changes_nothing(raw: Raw, running: Running,
     for cut in cuts:
         assert untimed(await raw.hear(f"s{cut}", "session.closed")) == whole, cut
     assert replayed > 0
+
+
+async def test_what_lies_before_the_last_pause_is_not_needed(raw: Raw, running: Running) -> None:
+    """A takeover reads the log from the last moment when all that had been said was translated: what came before may be
+    trimmed.
+    """
+    source = "decalage:{talk}:source"
+    async with running():
+        await raw.say("whole", create(), *LOG)
+        whole = untimed(await raw.hear("whole", "session.closed"))
+        await raw.say("talk", create(), *LOG[:11])
+        await raw.hear("talk")
+    newest: Any = await raw.client.xrevrange(source, count=1)
+    async with running():
+        await raw.say("talk", *LOG[11:16])
+        await raw.hear("talk", "output_text.delta", count=len(WORDS[:10]) + 1)
+    await raw.client.xtrim(source, minid=newest[0][0], approximate=False)
+    async with running():
+        await raw.say("talk", *LOG[16:])
+        heard = await raw.hear("talk", "session.closed")
+    assert untimed(heard) == whole

@@ -12,6 +12,7 @@ from protocol import (
     SessionClose,
     SessionClosed,
     SessionCreate,
+    SessionPhase,
 )
 from tests.worker.core.conftest import MODELS, SESSIONS, VOCABULARIES, WORDS
 from tests.worker.core.drive import Driver, timeless
@@ -22,14 +23,16 @@ from worker.core.scheduler import Budget
 from worker.core.state import State
 
 
-def rebuilt(driver: Driver, log: list[ClientEvent]) -> Driver:
-    """A new worker with the session as its log and its checkpoint tell it."""
+def rebuilt(driver: Driver, log: list[ClientEvent], base: replay.Base | None = None) -> Driver:
+    """A new worker with the session as its log behind the base and its checkpoint tell it."""
     saved = msgspec.msgpack.encode(replay.progress(driver.state))
     done = msgspec.msgpack.decode(saved, type=replay.Progress)
     other = Driver(driver.runner.model, driver.vocabulary, budget=driver.budget)
-    state = State(number=0)
+    state = replay.begin(State(number=0), base)
     for event in log:
         state, _ = sessions.step(state, event, now_ms=9, vocabulary=driver.vocabulary, model="fake", is_replay=True)
+    if driver.state.phase is SessionPhase.CLOSING and state.phase is SessionPhase.OPEN:
+        state, _ = sessions.close_idle(state, 9)
     assert replay.is_whole(state, done)
     other.states["s"] = replay.resume(state, done, now_ms=9)
     return other
@@ -68,6 +71,53 @@ def test_takeover_at_any_tick_changes_nothing(
         assert len(other.rows) == len(driver.rows) - before  # what was written is not written again
     fresh = [event for event in other.events["s"] if event.seq > len(published)]
     assert timeless([*published, *fresh]) == timeless(driver.events["s"])
+
+
+@given(
+    model=MODELS,
+    vocabulary=VOCABULARIES,
+    session=SESSIONS,
+    texts=st.lists(WORDS, min_size=1, max_size=3),
+    ticks=st.lists(st.sampled_from([0, 1, 20]), min_size=30, max_size=30),
+    cut=st.integers(0, 30),
+    is_idle=st.booleans(),
+)
+def test_a_log_need_not_be_read_from_its_beginning(
+    model: FakeModel,
+    vocabulary: FakeVocabulary,
+    session: Session,
+    texts: list[list[str]],
+    ticks: list[int],
+    cut: int,
+    is_idle: bool,
+) -> None:
+    """Whatever lies before the session's last pause, between two segments, makes no difference; nor does it that a
+    session was on its way to closed for idleness, which its log does not tell.
+    """
+    log: list[ClientEvent] = [SessionCreate(session=session)]
+    for text in texts:
+        log += [*(InputTextAppend(text=word) for word in text), InputTextFinalize()]
+    driver, pause = Driver(model, vocabulary), None
+    for i, event in enumerate(log[: cut + 1]):
+        driver.step(event)
+        for _ in range(ticks[i]):
+            driver.tick()
+        pause = replay.base(driver.state, str(i + 1)) or pause
+    if is_idle:
+        driver.keep("s", sessions.close_idle(driver.state, 9))
+        if driver.state.phase is SessionPhase.CLOSED:
+            return
+        driver.tick()
+    if driver.state.phase is SessionPhase.CLOSED:
+        return
+    behind = log[int(pause.cursor) if pause else 0 : cut + 1]
+    published = len(driver.events["s"])
+    other = rebuilt(driver, behind, pause)
+    for each in (driver, other):
+        each.step(*log[cut + 1 :], SessionClose())
+        each.run()
+    fresh = [event for event in other.events["s"] if event.seq > published]
+    assert timeless(fresh) == timeless(driver.events["s"][published:])
 
 
 @given(session=SESSIONS, num_lost=st.integers(1, 3))

@@ -3,22 +3,23 @@
 -- KEYS[1] state hash  KEYS[2] target stream  KEYS[3] source stream
 -- ARGV[1] epoch  [2] TTL in seconds  [3] longest target stream  [4] status  [5] cursor
 --     [6] the producer's last seq, or ''  [7] segment  [8] what is written of it, or ''  [9] source_words
---     [10] target_words  [11] refused  [12] created_ms  [13] seq of the first event  [14…] events
+--     [10] target_words  [11] refused  [12] created_ms  [13] where a replay may begin, or '' for where it could before
+--     [14] seq of the first event  [15…] events
 -- Entry ids are <seq>-0: an event whose seq is there already is a repetition (a reply was lost), and a success.
 -- Retention: all three keys live on for the TTL; the target stream keeps about its longest number of entries. The source is
--- never trimmed while the session is open, since a replay reads it from its beginning; the backlog bounds it.
+-- never trimmed while the session is open, nor by anybody else behind the base, from where a replay reads it.
 -- Returns how many of the events were there already; 'FENCED' for a worker that has lost the session; or 'BEHIND' where
 -- events before these are missing (a server that came back with older data).
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then
   return 'FENCED'
 end
 local last = tonumber(redis.call('HGET', KEYS[1], 'seq') or '0')
-local first, repeated = tonumber(ARGV[13]), 0
+local first, repeated = tonumber(ARGV[14]), 0
 if first > last + 1 then
   return 'BEHIND'
 end
-for i = 14, #ARGV do
-  local seq = first + i - 14
+for i = 15, #ARGV do
+  local seq = first + i - 15
   if seq > last then
     redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], string.format('%d-0', seq), 'event', ARGV[i])
     last = seq
@@ -29,6 +30,9 @@ end
 redis.call('HSET', KEYS[1], 'status', ARGV[4], 'cursor', ARGV[5], 'source_seq', ARGV[6], 'segment', ARGV[7],
   'written', ARGV[8], 'source_words', ARGV[9], 'target_words', ARGV[10], 'refused', ARGV[11], 'created_ms', ARGV[12],
   'seq', string.format('%d', last))
+if ARGV[13] ~= '' then
+  redis.call('HSET', KEYS[1], 'base', ARGV[13])
+end
 for _, key in ipairs(KEYS) do
   redis.call('EXPIRE', key, ARGV[2])
 end
