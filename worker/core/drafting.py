@@ -4,6 +4,8 @@ A draft never changes the output, so all of this is about speed: drafts that com
 longer for nothing. Whatever a row carries behind its own draft counts here; what ends a word is kept for free.
 """
 
+from math import log
+
 import msgspec
 from msgspec.structs import replace
 
@@ -12,55 +14,61 @@ from worker.core.segment import Segment
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 8, 256
 _WINDOW_TOKENS = 256
+_MEMORY = 10  # drafts that the rate is made of
+_LOW, _LOWEST = 0.3, 0.23  # where drafts end, and a rate from which one success leads back
+_WHOLE = 0.3  # a draft is as long as it may be to come true whole at least so often
 
 
 class Drafting(msgspec.Struct, frozen=True):
-    """How long a session's drafts may be at present: longer by one after each that came true whole, shorter after
-    others, down to none; then a single token is tried again, after pauses that double for as long as it fails.
+    """How well a session's drafts do at present, and so how long they may be; where they fail, a single one is tried
+    now and then, after pauses that double for as long as it fails.
     """
 
-    length: int = 1
+    rate: float = 0.6  # of drafted tokens that came true lately; a guess at first
+    num_judged: int = 0
     pause: int = _SHORTEST_PAUSE  # rows without drafts before the next trial
     rested: int = 0  # of these, rows that have passed
 
+    @property
+    def length(self) -> int:
+        """Tokens of the next draft, at most.
 
-def adapt(drafting: Drafting, num_proposed: int, num_kept: int, most: int) -> Drafting:
-    """The lengths to come, after a row that could have had drafts: `num_kept` of those proposed came out as text.
+        >>> [Drafting(rate=rate).length for rate in (0.9, 0.8, 0.6, 0.4, 0.2)]
+        [11, 5, 2, 1, 0]
+        """
+        if self.rate < _LOW:
+            return int(self.rested >= self.pause)
+        return max(1, int(log(_WHOLE) / log(min(self.rate, 0.99))))
 
-    >>> adapt(Drafting(length=3), num_proposed=3, num_kept=3, most=8).length
-    4
-    >>> adapt(Drafting(length=3), num_proposed=3, num_kept=1, most=8).length
-    2
+
+def adapt(drafting: Drafting, num_proposed: int, num_kept: int) -> Drafting:
+    """What is known after a row that could have had drafts: `num_kept` of those proposed came out as text.
+
+    >>> adapt(Drafting(), num_proposed=2, num_kept=2).length, adapt(Drafting(), num_proposed=1, num_kept=0).length
+    (8, 1)
     """
-    if num_proposed and num_kept >= num_proposed:
-        return Drafting(length=min(most, max(drafting.length, num_proposed + 1)))
-    if num_proposed:
-        length = (num_proposed + num_kept) // 2
-        return replace(drafting, length=length, pause=drafting.pause if length else _longer(drafting.pause), rested=0)
-    if drafting.length:  # nobody had a guess
-        return drafting
-    rested = drafting.rested + 1
-    return replace(drafting, length=1, rested=0) if rested >= drafting.pause else replace(drafting, rested=rested)
+    if not num_proposed:  # nobody had a guess, or there was a pause
+        return drafting if drafting.length else replace(drafting, rested=drafting.rested + 1)
+    rate, num_judged = drafting.rate, drafting.num_judged
+    for came_true in [1] * num_kept + [0] * (num_kept < num_proposed):  # behind a failure, nothing is known
+        num_judged += 1
+        rate += (came_true - rate) / min(_MEMORY, num_judged + 1)
+    pause = min(_LONGEST_PAUSE, 2 * drafting.pause) if drafting.rested else drafting.pause
+    return Drafting(max(_LOWEST, rate), num_judged, _SHORTEST_PAUSE if num_kept else pause)
 
 
 def learn(drafting: Drafting, before: Segment, after: Segment, row: Row, sampled: Sampled) -> Drafting:
-    """The lengths to come, after a pass that made one segment of another."""
+    """What is known after a pass that made one segment of another."""
     if not sampled.tokens:
         return drafting
     num_proposed = row.num_drafts - len(before.draft) + len(sampled.proposed)
     # One token, and those of the row's own draft, are there without any proposal; so is the end, which is no token.
     num_kept = _num_known(after) - _num_known(before) - 1 + after.is_finished
-    return adapt(
-        drafting, num_proposed, min(num_proposed, max(0, num_kept)), after.session.speculation.max_draft_tokens
-    )
+    return adapt(drafting, num_proposed, min(num_proposed, max(0, num_kept)))
 
 
 def _num_known(segment: Segment) -> int:
     return len(segment.target) + len(segment.tentative) + len(segment.draft)
-
-
-def _longer(pause: int) -> int:
-    return min(_LONGEST_PAUSE, 2 * pause)
 
 
 def extended(row: Row, segment: Segment, most: int, *, has_drafter: bool) -> Row:

@@ -35,7 +35,7 @@ class Driver:
     ) -> None:
         self.vocabulary = vocabulary or FakeVocabulary()
         self.runner = FakeRunner(model, faulty=faulty, draft_quality=draft_quality)
-        drafting = Drafting() if draft_quality is None else Drafting(length=4)
+        drafting = Drafting() if draft_quality is None else Drafting(rate=0.9)
         self.states = {name: State(number=i, drafting=drafting) for i, name in enumerate(names)}
         self.events: dict[str, list[ServerEvent]] = {name: [] for name in self.states}
         self.budget = msgspec.structs.replace(

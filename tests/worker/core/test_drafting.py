@@ -14,35 +14,47 @@ TOKENS = st.lists(st.integers(0, 3), max_size=40).map(tuple)
 STEADY = FakeModel(tokens=LATIN, eos=0.0, steadiness=1.0)
 
 
-@given(kept=st.lists(st.integers(0, 8), max_size=200), most=st.integers(1, 8))
-def test_lengths_keep_their_bound(kept: list[int], most: int) -> None:
-    """Whatever comes of the drafts, the next ones have no tokens, or up to the most that are allowed."""
+@given(kept=st.lists(st.integers(0, 8), max_size=200))
+def test_the_rate_is_one(kept: list[int]) -> None:
+    """Whatever comes of the drafts, their rate stays between 0 and 1, and their length follows it."""
     drafting = Drafting()
     for num_kept in kept:
-        drafting = adapt(drafting, drafting.length, min(num_kept, drafting.length), most)
-        assert 0 <= drafting.length <= most
+        before, num_proposed = drafting, min(8, drafting.length)
+        drafting = adapt(drafting, num_proposed, min(num_kept, num_proposed))
+        assert 0 < drafting.rate <= 1
+        assert drafting.length >= 0
+        if num_proposed:
+            assert (drafting.rate >= before.rate) or num_kept < num_proposed
 
 
-def test_drafts_that_come_true_grow() -> None:
-    """To the most that is allowed, one token at a time; one that breaks off shrinks to what it was good for."""
+def test_drafts_follow_their_success() -> None:
+    """They grow while they come true, up to whatever bounds them; eight of ten tokens make four or five; a failure
+    shortens them.
+    """
     drafting, lengths = Drafting(), []
-    for _ in range(6):
+    for _ in range(4):
         lengths.append(drafting.length)
-        drafting = adapt(drafting, drafting.length, drafting.length, 4)
-    assert lengths == [1, 2, 3, 4, 4, 4]
-    assert adapt(drafting, 4, 1, 4).length == 2
+        drafting = adapt(drafting, lengths[-1], lengths[-1])
+    assert lengths == sorted(set(lengths))
+    assert adapt(drafting, 4, 1).length < drafting.length
+    for _ in range(40):
+        drafting = adapt(drafting, 5, 4)
+    assert drafting.length in (4, 5, 6)
 
 
 def test_drafts_that_never_come_true_die_out() -> None:
-    """In 2,000 rows, fewer than twenty tokens are tried; a single success brings them back."""
-    drafting, num_tried = Drafting(length=8), 0
+    """In 2,000 rows, some fifteen tokens are tried; a single success brings them back."""
+    drafting, num_tried = Drafting(rate=0.9), 0
     for _ in range(2000):
-        num_tried += drafting.length
-        drafting = adapt(drafting, drafting.length, 0, 8)
-    assert num_tried < 30
+        num_tried += min(4, drafting.length)
+        drafting = adapt(drafting, min(4, drafting.length), 0)
+    assert num_tried < 20
     while not drafting.length:
-        drafting = adapt(drafting, 0, 0, 8)
-    assert [adapt(drafting, 1, 1, 8).length, adapt(drafting, 1, 1, 8).pause] == [2, Drafting().pause]
+        drafting = adapt(drafting, 0, 0)
+    assert (drafting.length, drafting.pause) == (1, 256)
+    assert drafting.rate < 0.3
+    drafting = adapt(drafting, 1, 1)
+    assert (drafting.length, drafting.pause) == (1, Drafting().pause)
 
 
 @given(written=TOKENS, source=TOKENS, num_tokens=st.integers(1, 8))

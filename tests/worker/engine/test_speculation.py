@@ -56,7 +56,7 @@ class Talk:
         self.states: dict[str, State] = {}
         for i, session in enumerate(asked):
             self.tokens[str(i)] = []
-            self.states[str(i)] = State(number=i, drafting=Drafting(length=3))
+            self.states[str(i)] = State(number=i, drafting=Drafting(rate=0.8))
             for event in (SessionCreate(session=session), InputTextAppend(text=TEXTS[i % 3]), SessionClose()):
                 self._keep(str(i), sessions.step(self.states[str(i)], event, now_ms=0, vocabulary=vocabulary, model=""))
 
