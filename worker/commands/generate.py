@@ -18,6 +18,9 @@ Examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The parser knows the options of `decalage generate`."""
     arguments.add_model(parser)
+    parser.add_argument(
+        "--draft-model", metavar="M", help="a smaller model with the same tokenizer: the same words, in fewer passes"
+    )
     arguments.add_prompt(parser)
     arguments.add_to(parser)
     parser.add_argument("--streaming", action="store_true", help="write k words behind the source, not after all of it")
@@ -65,12 +68,14 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0, once the text and its figures are printed."""
     from protocol import policy_name
-    from worker.commands.translation import Translation, load_model, new_task, read_prompt
+    from worker.commands.translation import Translation, load_model, new_task, read_prompt, with_drafter
 
     if args.policy and not args.streaming:
         raise CommandError("--policy tells how to write while reading; give it together with --streaming")
     prompt = read_prompt(args.prompt)
     model = load_model(args.model)
+    if args.draft_model is not None:
+        model = with_drafter(model, args.draft_model)
     translation = Translation(model, new_task(model, prompt, args.to, **_options(args)))
     if args.json:
         session = translation.task.session

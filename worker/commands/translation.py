@@ -19,11 +19,14 @@ from worker.core.languages import language_name, split_instruction
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A model that is ready, and its vocabulary; `engine` is a `worker.engine.model.StreamingModel`."""
+    """A model that is ready, and its vocabulary; `engine` is a `worker.engine.model.StreamingModel`, `drafter` a
+    `worker.engine.draft_model.DraftModel` where there is one.
+    """
 
     name: str
     engine: Any
     vocabulary: Any
+    drafter: Any = None
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -59,7 +62,9 @@ class Translation:
         from worker.library.words import generate_words
 
         model = self._model
-        events = _timed(generate_words(model.engine, model.vocabulary, self.task.session, self.task.text), self._spend)
+        session, text = self.task.session, self.task.text
+        written = generate_words(model.engine, model.vocabulary, session, text, drafter=model.drafter)
+        events = _timed(written, self._spend)
         for event in events:
             if isinstance(event, SegmentDone):
                 self._end_segment(event)
@@ -158,6 +163,16 @@ def load_model(name: str) -> Model:
         vocabulary = loading.load_vocabulary(str(path), tokenizer)
         runner_of(engine, vocabulary)  # made once for a model: here, where nobody measures the time
         return Model(name, engine, vocabulary)
+
+
+def with_drafter(model: Model, name: str) -> Model:
+    """The model, drafted for by the one of this name. Raises EngineError."""
+    from worker.engine import loading
+    from worker.engine.draft_model import DraftModel
+
+    path = loading.model_path(name)
+    with busy(f"Loading {name}"):
+        return replace(model, drafter=DraftModel.load(str(path), model.vocabulary))
 
 
 def read_prompt(prompt: str) -> str:

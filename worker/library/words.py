@@ -21,6 +21,7 @@ from worker.core.scheduler import Budget, wants
 from worker.core.state import State, lanes
 from worker.engine.errors import EngineError, UnsupportedPrompt
 from worker.engine.model import StreamingModel
+from worker.engine.speculation import Drafter, SpeculativeRunner
 from worker.engine.tokens import Vocabulary
 from worker.library.running import Engine, lane_numbers, runner_of
 from worker.library.vocabulary import unsupported
@@ -38,14 +39,16 @@ def split_prompt(vocabulary: Vocabulary, prompt: str, target_language: str | Non
 
 
 def generate_words(
-    model: StreamingModel, vocabulary: Vocabulary, session: Session, text: str
+    model: StreamingModel, vocabulary: Vocabulary, session: Session, text: str, *, drafter: Drafter | None = None
 ) -> Generator[OutputTextDelta | SegmentDone]:
     """The words of `text` translated, as the service publishes them: a delta for each, a `segment.done` a segment.
 
-    `session` holds all options, both modes included. Raises UnsupportedPrompt (a ValueError) for options that the model
-    lacks or a segment that is too long for it, EngineError.
+    `session` holds all options, both modes included; a `drafter` changes the speed only. Raises UnsupportedPrompt (a
+    ValueError) for options that the model lacks or a segment that is too long for it, EngineError.
     """
-    local = LocalSession(runner_of(model, vocabulary), vocabulary, model.name)
+    runner = runner_of(model, vocabulary)
+    engine = runner if drafter is None else SpeculativeRunner(runner, drafter)
+    local = LocalSession(engine, vocabulary, model.name, has_drafter=drafter is not None)
     events: list[ClientEvent] = [SessionCreate(session=session), InputTextAppend(text=text), SessionClose()]
     return _once(local, events)
 
@@ -63,8 +66,9 @@ class LocalSession:
     `runner` is what runs the passes: `worker.engine.runner.Runner`, or the oracle around it.
     """
 
-    def __init__(self, runner: Engine, vocabulary: ports.Vocabulary, model: str) -> None:
+    def __init__(self, runner: Engine, vocabulary: ports.Vocabulary, model: str, *, has_drafter: bool = False) -> None:
         self._runner = runner
+        self._budget = Budget(has_drafter=has_drafter)
         self._vocabulary = vocabulary
         self._model = model
         self._state = State(number=next(lane_numbers))
@@ -77,7 +81,7 @@ class LocalSession:
         """
         for event in events:
             yield from self._published(self._take(event))
-        while (row := wants(self._state, Budget())) is not None:
+        while (row := wants(self._state, self._budget)) is not None:
             sampled = self._runner.run([row])[0]
             outcome = sessions.settle(self._state, row, sampled, now_ms=self._now_ms(), vocabulary=self._vocabulary)
             yield from self._published(outcome)

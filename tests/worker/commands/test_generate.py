@@ -1,10 +1,13 @@
 """`decalage generate`."""
 
 import io
+from typing import Any
 
 import pytest
 
 from tests.worker.commands.conftest import Decalage
+from worker.core.ports import Sampled
+from worker.engine.runner import Runner
 
 PROMPT = "Translate to French: The weather is nice and we are going to the park."
 
@@ -47,6 +50,22 @@ def test_streaming_by_another_policy(decalage: Decalage, policy: str, text: str)
     assert read[0] < 11
     late = decalage("generate", "--streaming", "--policy", "adaptive-1-4-1", "--prompt", PROMPT, "--json").json
     assert late["words"][0]["source_words_read"] <= 4
+
+
+def test_a_draft_model_changes_nothing(decalage: Decalage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same words with --draft-model, which makes passes of its own."""
+    plain = decalage("generate", "--prompt", PROMPT, "--json").json
+    runners = set()
+    run = Runner.run
+
+    def watched(self: Runner, *args: Any, **options: Any) -> tuple[Sampled, ...]:
+        runners.add(id(self))
+        return run(self, *args, **options)
+
+    monkeypatch.setattr(Runner, "run", watched)
+    drafted = decalage("generate", "--prompt", PROMPT, "--draft-model", "starter", "--json").json
+    assert drafted["words"] == plain["words"]
+    assert len(runners) >= 2
 
 
 def test_a_policy_is_for_streaming(decalage: Decalage) -> None:
