@@ -25,7 +25,7 @@ demo: $(VENV)/demo.stamp ## an English talk translated live; options with ARGS, 
 	@$(BIN)/decalage demo $(ARGS)
 
 test: lint ## lint, types and all tests; options for pytest with ARGS, e.g. make test ARGS="-k broker"
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 lint: $(VENV)/test.stamp ## ruff check, ruff format --check, mypy
 	$(BIN)/ruff check $(CHECKED)

@@ -4,9 +4,8 @@ import argparse
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
 
 from worker.commands import arguments
 from worker.commands.faults import CommandError
@@ -27,7 +26,8 @@ Examples:
   decalage drain mini-3:4711:093612 --redis redis://localhost:6379/0 --json"""
 
 
-class Left(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Left:
     """What became of one worker that was asked."""
 
     worker: str
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
     outcome = asyncio.run(drain(redis_url(args.redis), args.worker, args.timeout))
     if args.json:
-        print_json({"workers": msgspec.to_builtins(outcome)})
+        print_json({"workers": [asdict(one) for one in outcome]})
     for one in [] if args.json else outcome:
         end = f"has left after {one.seconds:.1f} s" if one.has_left else "HAS NOT LEFT"
         print(f"{one.worker}  {one.sessions} sessions, {one.shards} shards  {end}")

@@ -20,23 +20,21 @@ from worker.engine.tokens import Vocabulary
 class _Follower(msgspec.Struct):
     """How far the draft model has followed a lane."""
 
-    num_source: int = 0
-    unread: list[int] = msgspec.field(default_factory=list)  # source tokens
+    source: list[int] = msgspec.field(default_factory=list)
+    num_read: int = 0  # source tokens in the draft model's own lane
     target: list[int] = msgspec.field(default_factory=list)
     fed: list[int] = msgspec.field(default_factory=list)  # target tokens in the draft model's own lane
 
     def take(self, row: Row) -> None:
         """The lane is to hold this row too; what the draft model was fed and has turned out otherwise is forgotten."""
         # Of a row that is asked for again, or feeds a lane of the model's anew, some source is known already.
-        fresh = row.source[max(0, self.num_source - row.source_start) :]
-        self.unread += fresh
-        self.num_source += len(fresh)
+        self.source += row.source[max(0, len(self.source) - row.source_start) :]
         if not row.target:
             return
         del self.target[row.target_start :]
         self.target += row.target
         same = min(row.target_start, len(self.fed))
-        if not row.source:  # else, what the model is fed again sees more now, and so it should here
+        if self.num_read == len(self.source):  # else, what the model is fed again sees more now, and so it should here
             while same < min(len(self.fed), len(self.target)) and self.fed[same] == self.target[same]:
                 same += 1
         del self.fed[same:]
@@ -47,21 +45,26 @@ class _Follower(msgspec.Struct):
         start = min(len(self.fed), len(written) - 1)
         return Row(
             lane=row.lane,
-            source=tuple(self.unread),
+            source=tuple(self.source[self.num_read :]),
             target=written[start:],
             target_start=start,
             num_drafts=0,
             draw=replace(row.draw.after(row.drafts + drafts), with_probabilities=False),
             plain=row.plain,
+            source_start=self.num_read,
         )
 
     def has_drafted(self, drafts: tuple[int, ...]) -> None:
         """These were proposed; where the next row of the lane starts tells how many of them the model has kept."""
         self.target += drafts
 
+    def forget_lane(self) -> None:
+        """The draft model's lane is gone: next time it is fed again."""
+        self.num_read, self.fed = 0, []
+
     def has_run(self, row: Row) -> None:
         """The draft model was fed this row."""
-        self.unread = []
+        self.num_read = len(self.source)
         self.fed[row.target_start :] = row.target
 
 
@@ -72,7 +75,7 @@ class DraftModel:
         self.runner = runner
         self._ends = ends
         self._followers: dict[Lane, _Follower] = {}
-        self._lost: set[Lane] = set()  # a pass of the draft model failed: the sessions go on without drafts
+        self._failed: set[Lane] = set()  # a pass of the draft model failed: the sessions go on without drafts
 
     @classmethod
     def load(cls, path_or_repo: str, vocabulary: Vocabulary) -> "DraftModel":
@@ -89,7 +92,7 @@ class DraftModel:
         """What the draft model would write behind each row that has leave for it."""
         for row in rows:
             self._followers.setdefault(row.lane, _Follower()).take(row)
-        asking = [row for row in rows if row.max_proposed and row.lane not in self._lost]
+        asking = [row for row in rows if row.max_proposed and row.lane not in self._failed]
         drafts: dict[Lane, tuple[int, ...]] = {row.lane: () for row in asking}
         while asking:
             asking = [row for row, token in zip(asking, self._next(asking, drafts), strict=True)
@@ -105,8 +108,10 @@ class DraftModel:
         for step, sampled in zip(steps, self.runner.run(steps), strict=True):
             if sampled.tokens:
                 self._followers[step.lane].has_run(step)
-            else:
-                self._lost.add(step.lane)
+            elif sampled.lost is not None:
+                self._followers[step.lane].forget_lane()
+            elif sampled.fault is not None:
+                self._failed.add(step.lane)
             tokens.append(sampled.tokens[0] if sampled.tokens else None)
         return tokens
 
@@ -119,7 +124,7 @@ class DraftModel:
     def drop(self, lanes: Iterable[Lane]) -> None:
         """These lanes are free."""
         gone = [lane for lane in lanes if self._followers.pop(lane, None) is not None]
-        self._lost.difference_update(gone)
+        self._failed.difference_update(gone)
         if gone:
             self.runner.run((), gone)
 

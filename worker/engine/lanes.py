@@ -4,7 +4,7 @@ A lane that was given up is not lost: the core feeds again what it held. Those u
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import mlx.core as mx
 import msgspec
@@ -62,8 +62,7 @@ class Lanes:
         lane is given up before it has been of use.
         """
         self._run += 1
-        building = {tenant.lane for tenant in self._tenants.values() if not tenant.has_sampled}
-        return sorted(rows, key=lambda row: row.lane not in building)
+        return sorted(rows, key=lambda row: row.lane not in self._tenants or self._tenants[row.lane].has_sampled)
 
     def admit(self, row: Row) -> Row | None:
         """What is left of the row to be fed to its lane, which has room for it and is rolled back to where it starts;
@@ -159,8 +158,7 @@ class Lanes:
     def _make_room(self, length: int) -> None:
         # There is a free row in that pool, if need be of lanes that this run has not admitted.
         pool = self.pool(length)
-        idle = sorted((tenant for tenant in self._tenants.values() if tenant.run < self._run), key=lambda one: one.run)
-        victims = iter(idle)
+        victims = self._idle()
         while not pool.has_room:
             if more := self._affordable(length, max(1, pool.num_rows)):
                 pool.grow(more)
@@ -171,6 +169,10 @@ class Lanes:
             else:
                 self.drop(victim.lane)
                 self.num_given_up += 1
+
+    def _idle(self) -> Iterator[Tenant]:
+        # Looked for only once they are asked for.
+        yield from sorted((one for one in self._tenants.values() if one.run < self._run), key=lambda one: one.run)
 
     def _affordable(self, length: int, num_rows: int) -> int:
         # How many of these rows the budget has room for.

@@ -152,6 +152,21 @@ def test_a_draft_model_follows_what_was_confirmed(starter: StreamingModel, start
     assert proposed == engine.counters.accepted_drafts - before.accepted_drafts > 15
 
 
+def test_a_draft_model_follows_lanes_that_are_built_anew(
+    starter: StreamingModel, starter_vocabulary: Vocabulary
+) -> None:
+    """With room for two of four lanes: rows are put off, asked for again, and lose nothing; drafts still come true."""
+    asked = french(*((WaitK(k=50), sampling) for sampling in (*SAMPLINGS, *SAMPLINGS)))
+    plain = Talk(runner_of(starter, starter_vocabulary), starter_vocabulary, asked).run()
+    probe = Runner(starter, starter_vocabulary)
+    probe.run([Row((0, 0), (1,), (), 0, 0, Draw())])
+    tight = Runner(starter, starter_vocabulary, max_kv_bytes=2 * probe.kv_bytes())
+    engine = SpeculativeRunner(tight, DraftModel(Runner(starter, starter_vocabulary), starter_vocabulary.eos_tokens))
+    assert Talk(engine, starter_vocabulary, asked).run() == plain
+    assert tight.counters.lost_lanes + tight.counters.deferred_rows > 0
+    assert tight.counters.accepted_drafts > 0.8 * tight.counters.proposed_drafts > 0
+
+
 def test_a_draft_model_that_fails_leaves_the_session_without_drafts(
     starter: StreamingModel, starter_vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
