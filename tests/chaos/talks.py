@@ -24,7 +24,14 @@ _TEXT: Final = (
     "the old house stands near river where children play every summer and nobody knows who built it when people came "
     "from far away with horses ships letters music bread stories about winter storms they still remember today"
 )
-_POLICIES: Final = (WaitK(k=1), WaitK(k=3), WaitK(k=5), WaitK(k=3, catchup=0.2), Adaptive(), LocalAgreement())
+_POLICIES: Final = (
+    WaitK(k=1),
+    WaitK(k=3),
+    WaitK(k=5),
+    WaitK(k=3, catchup=0.2),
+    Adaptive(),
+    LocalAgreement(max_ahead_tokens=4),
+)
 
 Manner = Literal["library", "proxied", "raw", "double"]
 MANNERS: Final[tuple[Manner, ...]] = ("library", "proxied", "raw", "double")
@@ -72,6 +79,6 @@ def _talk(dice: random.Random, session_id: str, manner: Manner, num_words: int) 
         target_language=dice.choice(("fr", "de")),
         policy=dice.choice(_POLICIES),
         sampling=Sampling(temperature=dice.choice((0.0, 1.0)), seed=dice.randrange(1000)),
-        limits=Limits(max_new_words=16, max_tokens_per_word=6),
+        limits=Limits(max_new_words=8, max_tokens_per_word=4),
     )
     return Talk(session_id, session, tuple(sentences), manner)
