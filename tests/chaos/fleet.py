@@ -65,12 +65,13 @@ class Fleet:
     async def join(self, dice: Random) -> Member:
         """One more worker serves; its clock is wrong."""
         self._number += 1
-        status = self._directory / f"worker-{self._number}.json"
+        name = f"worker-{self._number}"
+        status = self._directory / f"{name}.json"
         proxy = Proxy(self._url)
         await proxy.up()
         skew_s = dice.uniform(-_LARGEST_SKEW_S, _LARGEST_SKEW_S)
         arguments = ["--redis", proxy.url, "--status", str(status), "--skew-s", str(skew_s), *self._arguments]
-        with (self._directory / f"worker-{self._number}.log").open("wb") as log:
+        with (self._directory / f"{name}.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "tests.chaos.worker", *arguments), cwd=ROOT, stderr=log, env=_environment()
             )
