@@ -16,7 +16,7 @@ PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3 python; d
 endif
 PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint $(LOCK)
 
-.PHONY: help demo test lint chaos lock clean
+.PHONY: help demo test lint chaos soak lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,9 @@ lint: $(VENV)/test.stamp ## ruff check, ruff format --check, mypy
 
 chaos: $(VENV)/test.stamp ## hundreds of sessions while workers and Redis are killed, paused and cut off; SEED=N repeats a run
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak: $(VENV)/test.stamp ## sessions come and go for MINUTES=N while memory, keys and connections are watched
+	@$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 lock: ## make requirements.lock anew from the newest versions that pyproject.toml allows
 	@rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock

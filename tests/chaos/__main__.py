@@ -22,7 +22,7 @@ from tests.servers import real_servers
 _LARGE: Final[dict[Kind, int]] = {"kill": 4, "stop": 2, "hold": 2, "restart": 2, "leave": 2}
 _WORKERS = 3
 _LEASE_MS = 3_000
-_WORDS_PER_S = 0.75
+_WORDS_PER_S = 0.5
 
 
 def main() -> int:

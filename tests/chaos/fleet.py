@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import Process
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -53,13 +54,13 @@ class Member:
 class Fleet:
     """All workers of one run on one Redis. `members` are those that should be alive."""
 
-    def __init__(self, url: str, model: Path, directory: Path, *, lease_ms: int, broken: str = "none") -> None:
+    def __init__(self, url: str, model: Path, directory: Path, *, lease_ms: int, options: Sequence[str] = ()) -> None:
         self.members: list[Member] = []
         self.past: list[Member] = []
         self.failures: list[str] = []
         self._url = url
         self._directory = directory
-        self._arguments = ["--model", str(model), "--lease-ms", str(lease_ms), "--broken", broken]
+        self._arguments = ["--model", str(model), "--lease-ms", str(lease_ms), *options]
         self._number = 0
 
     async def join(self, dice: Random) -> Member:

@@ -55,7 +55,8 @@ async def run(setup: Setup, talks: Sequence[Talk]) -> Outcome:
     """The talks have been said and heard, or `failures` tells who waited in vain."""
     start_s, dice = time.monotonic(), Random(setup.seed)
     server = LastingRedis(setup.program, setup.directory)
-    fleet = Fleet(server.url, setup.model, setup.directory, lease_ms=setup.lease_ms, broken=setup.broken)
+    options = ["--broken", setup.broken]
+    fleet = Fleet(server.url, setup.model, setup.directory, lease_ms=setup.lease_ms, options=options)
     try:
         async with Proxy(server.url) as proxy:
             await asyncio.gather(*(fleet.join(dice) for _ in range(setup.workers)))

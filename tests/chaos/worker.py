@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("--status", type=Path, required=True)
     parser.add_argument("--skew-s", type=float, default=0.0)
     parser.add_argument("--broken", choices=BROKEN, default="none")
+    parser.add_argument("--closed-ttl-s", type=int, help="how long the keys of a closed session stay")
     args = parser.parse_args()
     skew_clock(args.skew_s)
     from worker.app.config import Settings
@@ -101,6 +102,8 @@ def main() -> None:
 
     logs.configure("info", json=True)
     vars(store)["script"] = audited(scripts.script, args.broken)
+    if args.closed_ttl_s is not None:
+        vars(store)["CLOSED_TTL_S"] = args.closed_ttl_s
     told: list[asyncio.Task[None]] = []
 
     def ready(service: "Service", _: str) -> None:
