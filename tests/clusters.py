@@ -3,10 +3,10 @@
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import redis
 
@@ -22,17 +22,23 @@ def running_cluster(path: Path) -> Iterator[str]:
     """The URL of a cluster of three nodes, each an own process of this redis-server, each with a third of the slots."""
     with ExitStack() as stack:
         nodes = [stack.enter_context(_node(path)) for _ in range(_NUM_NODES)]
+        form(nodes)
+        yield f"redis+cluster://{HOST}:{nodes[0][0]}/0"
+
+
+def form(nodes: Sequence[tuple[int, int]]) -> None:
+    """The empty servers at these ports, each with its bus port, are one cluster, and each has its part of the slots."""
+    with ExitStack() as stack:
         clients = [stack.enter_context(redis.Redis(host=HOST, port=port, decode_responses=True)) for port, _ in nodes]
         for i, client in enumerate(clients):
             _until_it_answers(client)
-            first, last = _SLOTS * i // _NUM_NODES, _SLOTS * (i + 1) // _NUM_NODES - 1
+            first, last = _SLOTS * i // len(nodes), _SLOTS * (i + 1) // len(nodes) - 1
             client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
             client.execute_command("CLUSTER SET-CONFIG-EPOCH", i + 1)
         for port, bus_port in nodes[1:]:
             clients[0].execute_command("CLUSTER MEET", HOST, port, bus_port)
         for client in clients:
-            _until(client, lambda facts: facts["cluster_state"] == "ok" and int(facts["cluster_known_nodes"]) == 3)
-        yield f"redis+cluster://{HOST}:{nodes[0][0]}/0"
+            _until_whole(client, len(nodes))
 
 
 @contextmanager
@@ -62,9 +68,9 @@ def _until_it_answers(client: redis.Redis) -> None:
                 raise
 
 
-def _until(client: redis.Redis, is_ready: Any) -> None:
+def _until_whole(client: redis.Redis, num_nodes: int) -> None:
     deadline_s = time.monotonic() + _READY_LIMIT_S
-    while not is_ready(client.cluster("INFO")):
+    while (facts := client.cluster("INFO"))["cluster_state"] != "ok" or int(facts["cluster_known_nodes"]) != num_nodes:
         if time.monotonic() > deadline_s:
-            raise TimeoutError(f"the cluster was not ready within {_READY_LIMIT_S:g} s: {client.cluster('INFO')}")
+            raise TimeoutError(f"the cluster was not ready within {_READY_LIMIT_S:g} s: {facts}")
         time.sleep(0.02)

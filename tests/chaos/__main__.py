@@ -6,20 +6,25 @@ import json
 import secrets
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Final
 
 import msgspec
 
-from tests.chaos.faults import Kind, make_plan
+from tests.chaos.faults import SMALL, Fault, Kind, make_plan
 from tests.chaos.model import write_tiny_model
 from tests.chaos.report import Report, lines, report
 from tests.chaos.run import Setup, run
 from tests.chaos.talks import make_talks
 from tests.servers import real_servers
 
+_CLUSTER: Final = "cluster"
 _LARGE: Final[dict[Kind, int]] = {"kill": 4, "stop": 2, "hold": 2, "restart": 2, "leave": 2}
+_LARGE_OF_CLUSTER: Final[dict[Kind, int]] = {"kill": 2, "stop": 1, "restart": 2, "leave": 1}
+"""No proxy stands before a cluster, whose clients go to its nodes."""
+
 _WORKERS = 3
 _LEASE_MS = 3_000
 _WORDS_PER_S = 0.5
@@ -30,7 +35,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make chaos")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--sessions", type=int, default=200)
-    parser.add_argument("--servers", nargs="+", default=list(real_servers()), choices=list(real_servers()))
+    names = [*real_servers(), _CLUSTER]
+    parser.add_argument("--servers", nargs="+", default=names, choices=names)
     parser.add_argument("--keep", type=Path, help="a folder for data and logs")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
@@ -46,28 +52,35 @@ def main() -> int:
 
 
 async def _all(seed: int, num_sessions: int, names: list[str], directory: Path) -> list[Report]:
-    plan = make_plan(Random(seed), [kind for kind, number in _LARGE.items() for _ in range(number)])
+    plan, short = _plan(seed, _LARGE), _plan(seed, _LARGE_OF_CLUSTER, small=["jump"])
     talks = make_talks(seed, num_sessions, round(0.9 * plan[-1].at_s * _WORDS_PER_S))
     model = write_tiny_model(_folder(directory / "model"))
-    programs = real_servers()
-    setup = Setup(program=programs[names[0]], model=model, directory=_folder(directory / "clean"), seed=seed)
+    newest = list(real_servers().values())[-1]
+    setup = Setup(program=newest, model=model, directory=_folder(directory / "clean"), seed=seed)
     clean = await run(setup, talks)
     print(f"without faults: {clean.seconds:.0f} s", file=sys.stderr, flush=True)
-    reports: list[Report] = []
     if clean.failures:  # then there is nothing to compare with
         raise SystemExit(f"the run without faults has failed: {'; '.join(clean.failures[:3])}")
+    reports: list[Report] = []
     for name in names:
+        is_cluster = name == _CLUSTER
+        chosen = short if is_cluster else plan
         faulty = msgspec.structs.replace(
             setup,
-            program=programs[name],
+            program=real_servers().get(name, newest),
+            is_cluster=is_cluster,
             directory=_folder(directory / name),
-            plan=plan,
-            words_per_s=_WORDS_PER_S,
+            plan=chosen,
+            words_per_s=_WORDS_PER_S * plan[-1].at_s / chosen[-1].at_s,
             workers=_WORKERS,
             lease_ms=_LEASE_MS,
         )
         reports.append(report(name, clean, await run(faulty, talks), lease_ms=_LEASE_MS))
     return reports
+
+
+def _plan(seed: int, large: dict[Kind, int], small: Sequence[Kind] = SMALL) -> list[Fault]:
+    return make_plan(Random(seed), [kind for kind, number in large.items() for _ in range(number)], small)
 
 
 def _folder(path: Path) -> Path:

@@ -12,7 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from tests.chaos.fleet import Fleet, Member
-from tests.chaos.servers import LastingRedis
+from tests.chaos.servers import LastingCluster, LastingRedis
 from tests.producers.proxy import Proxy
 
 Kind = Literal["kill", "stop", "hold", "restart", "leave", "lose", "drop", "cut", "jump"]
@@ -49,15 +49,15 @@ class Ousting(msgspec.Struct):
     sessions: set[str]
 
 
-def make_plan(dice: Random, large: Sequence[Kind], scale: float = 1.0) -> list[Fault]:
+def make_plan(dice: Random, large: Sequence[Kind], small: Sequence[Kind] = SMALL) -> list[Fault]:
     """The large faults in random order, none at the same time, and small ones all the while."""
     order, plan, now_s = dice.sample(large, len(large)), [], 1.0
     for kind in order:
         plan.append(Fault(now_s, kind))
-        now_s += LARGE[kind] * scale
+        now_s += LARGE[kind]
     at_s = 0.0
-    while (at_s := at_s + dice.expovariate(1 / (_SMALL_EVERY_S * scale))) < now_s:
-        plan.append(Fault(at_s, dice.choice(SMALL)))
+    while (at_s := at_s + dice.expovariate(1 / _SMALL_EVERY_S)) < now_s:
+        plan.append(Fault(at_s, dice.choice(small)))
     return sorted(plan, key=lambda fault: fault.at_s)
 
 
@@ -65,7 +65,7 @@ class Director:
     """Carries a plan out. `oustings` tells which sessions had to be taken over."""
 
     def __init__(
-        self, fleet: Fleet, server: LastingRedis, proxies: Sequence[Proxy], dice: Random, lease_ms: int
+        self, fleet: Fleet, server: LastingRedis | LastingCluster, proxies: Sequence[Proxy], dice: Random, lease_ms: int
     ) -> None:
         self.oustings: list[Ousting] = []
         self.done: Counter[str] = Counter()

@@ -71,7 +71,9 @@ class Fleet:
         proxy = Proxy(self._url)
         await proxy.up()
         skew_s = dice.uniform(-_LARGEST_SKEW_S, _LARGEST_SKEW_S)
-        arguments = ["--redis", proxy.url, "--status", str(status), "--skew-s", str(skew_s), *self._arguments]
+        # A cluster's clients go to the nodes that its first one names: no proxy gets between.
+        url = self._url if "+cluster" in self._url else proxy.url
+        arguments = ["--redis", url, "--status", str(status), "--skew-s", str(skew_s), *self._arguments]
         with (self._directory / f"{name}.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "tests.chaos.worker", *arguments), cwd=ROOT, stderr=log, env=_environment()

@@ -8,23 +8,24 @@ from random import Random
 from typing import Final
 
 import msgspec
-from redis.asyncio import Redis
 
 from protocol import state_key
 from tests.chaos.check import Entry
 from tests.chaos.faults import Director, Fault, Ousting
 from tests.chaos.fleet import Fleet
 from tests.chaos.listeners import Listener, read_target
-from tests.chaos.servers import LastingRedis
+from tests.chaos.servers import LastingCluster, LastingRedis
 from tests.chaos.speakers import Speaker
 from tests.chaos.talks import Talk
 from tests.producers.proxy import Proxy
+from worker.io import connection
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """What a run is made of."""
 
     program: Path  # the redis-server
+    is_cluster: bool = False  # three of them
     model: Path
     directory: Path  # for data, status files and logs; empty
     seed: int
@@ -54,7 +55,7 @@ class Outcome(msgspec.Struct, kw_only=True):
 async def run(setup: Setup, talks: Sequence[Talk]) -> Outcome:
     """The talks have been said and heard, or `failures` tells who waited in vain."""
     start_s, dice = time.monotonic(), Random(setup.seed)
-    server = LastingRedis(setup.program, setup.directory)
+    server = (LastingCluster if setup.is_cluster else LastingRedis)(setup.program, setup.directory)
     options = ["--broken", setup.broken]
     fleet = Fleet(server.url, setup.model, setup.directory, lease_ms=setup.lease_ms, options=options)
     try:
@@ -87,8 +88,8 @@ async def run(setup: Setup, talks: Sequence[Talk]) -> Outcome:
 COUNTERS: Final = ("duplicates", "replayed_words", "target_words", "fenced_commits")
 
 
-def _way(talk: Talk, server: LastingRedis, proxy: Proxy) -> str:
-    return proxy.url if talk.manner == "proxied" else server.url
+def _way(talk: Talk, server: LastingRedis | LastingCluster, proxy: Proxy) -> str:
+    return proxy.url if talk.manner == "proxied" and isinstance(server, LastingRedis) else server.url
 
 
 async def _play(
@@ -115,7 +116,7 @@ async def _play(
 
 
 async def _account(url: str, talks: Sequence[Talk]) -> tuple[dict[str, list[Entry]], int, int]:
-    async with Redis.from_url(url) as client:
+    async with connection.client(url) as client:
         streams = {talk.session_id: await read_target(client, talk.session_id) for talk in talks}
         counts = [await client.hmget(state_key(name), ["audit_fenced", "audit_stale"]) for name in streams]
     fenced, stale = (sum(int(count[i] or 0) for count in counts) for i in (0, 1))

@@ -8,9 +8,7 @@ from typing import Final
 
 import msgspec
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from producers import BrokerRefused, BrokerUnreachable, Publisher
 from protocol import (
@@ -24,6 +22,7 @@ from protocol import (
 )
 from protocol.keys import ABANDONED_TTL_S, EVENT_FIELD
 from tests.chaos.talks import Talk
+from worker.io import connection
 
 _PAUSE_S: Final = 0.1  # before something is tried again
 
@@ -72,8 +71,7 @@ class Speaker:
 
     async def _append(self, *, is_double: bool) -> None:
         # A raw producer: its own entry ids make a repetition harmless, or its numbers do.
-        retry = Retry(NoBackoff(), 0)
-        async with Redis.from_url(self._url, protocol=2, socket_timeout=5, retry=retry) as client:
+        async with connection.client(self._url) as client:
             old: list[bytes] = []
             for number, event in enumerate(self.talk.events(), 1):
                 await self._wait(event)
@@ -96,7 +94,7 @@ class Speaker:
                 if "equal or smaller" in str(error):  # it had arrived, only the answer had not
                     return
                 await asyncio.sleep(_PAUSE_S)  # a Redis that reads its file
-            except (RedisError, OSError):
+            except connection.GONE:
                 await asyncio.sleep(_PAUSE_S)
 
 
