@@ -128,6 +128,8 @@ class Service:
 
     async def _hold_leases(self) -> None:
         before: frozenset[int] | None = None
+        # Before the first look, so that what is freed after it is heard.
+        await self._doorbell.listen(sorted(self.ownership.held))
         while not self._stopping.is_set():
             self.table.forget_shards(await self.ownership.look(self._about()))
             held = self.ownership.held
@@ -159,7 +161,6 @@ class Service:
 
     async def _hear_bells(self) -> None:
         await self._leased.wait()
-        await self._doorbell.listen(sorted(self.ownership.held))
         while not self._stopping.is_set():
             rung = await self._doorbell.wait()
             for data in rung.settings:

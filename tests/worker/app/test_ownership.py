@@ -61,14 +61,19 @@ async def test_a_worker_that_stops_leaves_its_sessions_to_the_other(raw: Raw, ru
         await check_whole(raw, names)
 
 
-async def test_a_worker_that_was_asleep_stops_by_its_own_clock(raw: Raw, running: Running) -> None:
+async def asleep(*_: object) -> None:
+    """Comes back only when it is cancelled."""
+    await asyncio.Event().wait()
+
+
+async def test_a_worker_that_was_asleep_stops_by_its_own_clock(
+    raw: Raw, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Once its leases have run out unrenewed, it takes and publishes nothing until Redis says they are its own."""
     async with running(lease_ms=200) as service:
         await say_some(raw, ["talk"])
         live = service.table.get("talk")
-        for task in asyncio.all_tasks():
-            if task.get_name() == "_hold_leases":
-                task.cancel()
+        monkeypatch.setattr(service.ownership, "look", asleep)
         await until(lambda: not service.ownership.held)
         assert service.ownership.epoch_of("talk") is None
         assert not service.ownership.may_publish("talk")
