@@ -5,13 +5,15 @@ import contextlib
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Final, Literal
 
 import msgspec
 
 from tests.chaos.fleet import Fleet, Member
+from tests.chaos.pace import Pace
 from tests.chaos.servers import LastingCluster, LastingRedis
 from tests.producers.proxy import Proxy
 
@@ -24,13 +26,16 @@ with a commit in it, for longer than the lease, then all that it sent arrives. `
 `leave`: SIGTERM.
 """
 SMALL: Final[tuple[Kind, ...]] = ("lose", "drop", "cut", "jump")
-"""`lose`: the reply to a commit gets lost. `drop`: any replies do. `cut`: connections end. `jump`: a clock is set."""
+"""`lose`: the reply to a commit with a word gets lost. `drop`: any replies do. `cut`: connections end.
+`jump`: a clock is set.
+"""
 
 _SMALL_EVERY_S: Final = 1.2
 _PAUSED_LEASES: Final = 1.45  # so long is a worker stopped or held up
 _DROPPED_REPLIES: Final = 3
 _COMMIT: Final = b":target"  # only commits name target streams, and a replay that looks for refused events
-_LIMIT_S: Final = 5.0  # for sessions to have a worker, and for that to commit something
+_WORD: Final = b"output_text.delta"
+_LIMIT_S: Final = 20.0  # for sessions to have a worker, and for that to commit something
 _WAKE_S: Final = 0.5  # until what a worker that was paused tells of itself is true again
 
 
@@ -65,26 +70,44 @@ class Director:
     """Carries a plan out. `oustings` tells which sessions had to be taken over."""
 
     def __init__(
-        self, fleet: Fleet, server: LastingRedis | LastingCluster, proxies: Sequence[Proxy], dice: Random, lease_ms: int
+        self,
+        fleet: Fleet,
+        server: LastingRedis | LastingCluster,
+        proxies: Sequence[Proxy],
+        *,
+        pace: Pace,
+        dice: Random,
+        lease_ms: int,
     ) -> None:
         self.oustings: list[Ousting] = []
         self.done: Counter[str] = Counter()
         self._fleet = fleet
         self._server = server
         self._proxies = proxies  # those of the producers
+        self._pace = pace
         self._dice = dice
         self._pause_s = lease_ms / 1000 * _PAUSED_LEASES
         self._paused: set[Member] = set()
 
     async def run(self, plan: Sequence[Fault]) -> None:
-        """All of it has happened, and who was paused goes on."""
+        """All of it has happened, and who was paused goes on; all words may be said."""
+        self._pace.lower(1)
         start_s = time.monotonic()
         async with asyncio.TaskGroup() as group:
             for fault in plan:
                 await asyncio.sleep(max(0.0, start_s + fault.at_s - time.monotonic()))
                 group.create_task(self._cause(fault.kind))
+        self._pace.lower(0)
 
-    async def _cause(self, kind: Kind) -> None:
+    async def run_in_turn(self, plan: Sequence[Fault]) -> None:
+        """All of it has happened, one fault after the other, and each while words were said."""
+        portion = self._pace.reserve // (len(plan) + 1)
+        for number, fault in enumerate(plan, 1):
+            await self._cause(fault.kind, partial(self._pace.lower, 1 + (len(plan) - number) * portion))
+        self._pace.lower(0)
+
+    async def _cause(self, kind: Kind, begun: Callable[[], None] = lambda: None) -> None:
+        # `begun` is called when the fault is there, and words are wanted.
         self.done[kind] += 1
         match kind:
             case "kill":
@@ -94,18 +117,18 @@ class Director:
             case "stop":
                 await self._stop(await self._victim())
             case "hold":
-                await self._hold(await self._victim())
+                await self._hold(await self._victim(), begun)
             case "restart":
                 await asyncio.to_thread(self._server.restart)
             case "lose":
-                (await self._victim()).proxy.reply_to_drop = _COMMIT
+                await self._lose(await self._victim(), begun)
             case "drop":
                 self._some_proxy().num_replies_to_drop += _DROPPED_REPLIES
             case "cut":
                 self._some_proxy().cut()
             case "jump":
-                ready = [member for member in self._fleet.members if member.is_ready]
-                self._dice.choice(ready).signal(signal.SIGUSR1)
+                (await self._victim()).signal(signal.SIGUSR1)
+        begun()
 
     async def _victim(self) -> Member:
         # One that holds sessions, which may be on their way to it; if nobody does in time, anybody.
@@ -133,10 +156,18 @@ class Director:
         await asyncio.sleep(_WAKE_S)
         self._paused.discard(member)
 
-    async def _hold(self, member: Member) -> None:
+    async def _lose(self, member: Member, begun: Callable[[], None]) -> None:
+        member.proxy.reply_to_drop = _WORD
+        begun()
+        end_s = time.monotonic() + _LIMIT_S
+        while member.proxy.reply_to_drop and time.monotonic() < end_s:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+    async def _hold(self, member: Member, begun: Callable[[], None]) -> None:
         self._paused.add(member)
         proxy, before = member.proxy, member.proxy.num_held
         proxy.hold(_COMMIT)
+        begun()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LIMIT_S):
                 while proxy.num_held == before:  # noqa: ASYNC110  # the proxy knows no waiting
@@ -148,10 +179,11 @@ class Director:
         self._paused.discard(member)
 
     async def _taken_over(self, member: Member) -> None:
-        # The lease is over, and others have sessions that were the member's; or they take too long for it.
+        # The lease is over, and others have all the sessions that were the member's; or they take too long for it.
         sessions = member.sessions
         await asyncio.sleep(self._pause_s)
-        others = [one for one in self._fleet.members if one is not member]
         end_s = time.monotonic() + _LIMIT_S
-        while not any(one.sessions & sessions for one in others) and time.monotonic() < end_s:  # noqa: ASYNC110
+        while time.monotonic() < end_s:
+            if sessions <= {name for one in self._fleet.members if one is not member for name in one.sessions}:
+                return
             await asyncio.sleep(0.02)

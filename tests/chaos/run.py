@@ -14,6 +14,7 @@ from tests.chaos.check import Entry
 from tests.chaos.faults import Director, Fault, Ousting
 from tests.chaos.fleet import Fleet
 from tests.chaos.listeners import Listener, read_target
+from tests.chaos.pace import Pace
 from tests.chaos.servers import LastingCluster, LastingRedis
 from tests.chaos.speakers import Speaker
 from tests.chaos.talks import Talk
@@ -30,6 +31,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path  # for data, status files and logs; empty
     seed: int
     plan: Sequence[Fault] = ()
+    is_in_turn: bool = False  # each fault has words of its own and is waited for, whatever its time
     words_per_s: float | None = None  # of each session; None: as fast as it goes
     workers: int = 1
     lease_ms: int = 3_000
@@ -61,14 +63,15 @@ async def run(setup: Setup, talks: Sequence[Talk]) -> Outcome:
     try:
         async with Proxy(server.url) as proxy:
             await asyncio.gather(*(fleet.join(dice) for _ in range(setup.workers)))
-            director = Director(fleet, server, [proxy], dice=dice, lease_ms=setup.lease_ms)
-            speakers = {talk.session_id: Speaker(talk, _way(talk, server, proxy), setup.words_per_s) for talk in talks}
+            pace = Pace(setup.words_per_s, min(talk.num_words for talk in talks) - 1 if setup.plan else 0)
+            director = Director(fleet, server, [proxy], pace=pace, dice=dice, lease_ms=setup.lease_ms)
+            speakers = {talk.session_id: Speaker(talk, _way(talk, server, proxy), pace) for talk in talks}
             listeners = {talk.session_id: Listener(_way(talk, server, proxy), talk.session_id) for talk in talks}
             failures = await _play(setup, director, [*speakers.values()], [*listeners.values()])
             await fleet.stop()
         streams, fenced, stale = await _account(server.url, talks)
     finally:
-        for member in fleet.members:
+        for member in list(fleet.members):
             await fleet.kill(member)
         server.stop()
     return Outcome(
@@ -99,7 +102,8 @@ async def _play(
     speaking = [asyncio.create_task(speaker.run()) for speaker in speakers]
     listening = [asyncio.create_task(listener.run()) for listener in listeners]
     try:
-        await director.run(setup.plan)
+        await _all_heard(listeners)
+        await (director.run_in_turn if setup.is_in_turn else director.run)(setup.plan)
         await asyncio.wait([*speaking, *listening], timeout=setup.limit_s)
         waiting = [listener for listener, task in zip(listeners, listening, strict=True) if not task.done()]
         lost = [
@@ -113,6 +117,12 @@ async def _play(
         for task in (*speaking, *listening):
             task.cancel()
         await asyncio.gather(*speaking, *listening, return_exceptions=True)
+
+
+async def _all_heard(listeners: Sequence[Listener]) -> None:
+    # Every session is open, so that a plan's time begins at the same place on every machine.
+    while any(not listener.heard and not listener.failure for listener in listeners):  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
 
 
 async def _account(url: str, talks: Sequence[Talk]) -> tuple[dict[str, list[Entry]], int, int]:

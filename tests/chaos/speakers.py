@@ -21,6 +21,7 @@ from protocol import (
     source_key,
 )
 from protocol.keys import ABANDONED_TTL_S, EVENT_FIELD
+from tests.chaos.pace import Pace
 from tests.chaos.talks import Talk
 from worker.io import connection
 
@@ -30,11 +31,11 @@ _PAUSE_S: Final = 0.1  # before something is tried again
 class Speaker:
     """Says one talk. `said_s` tells when each word was in Redis."""
 
-    def __init__(self, talk: Talk, url: str, words_per_s: float | None) -> None:
+    def __init__(self, talk: Talk, url: str, pace: Pace) -> None:
         self.talk = talk
         self.said_s: list[float] = []
         self._url = url
-        self._words_per_s = words_per_s
+        self._pace = pace
         self._dice = random.Random(talk.session_id)
 
     async def run(self) -> None:
@@ -45,8 +46,8 @@ class Speaker:
             await self._append(is_double=self.talk.manner == "double")
 
     async def _wait(self, event: ClientEvent) -> None:
-        if self._words_per_s is not None and isinstance(event, InputTextAppend):
-            await asyncio.sleep(self._dice.uniform(0.0, 2.0) / self._words_per_s)
+        if isinstance(event, InputTextAppend):
+            await self._pace.wait(self._dice, self.talk.num_words - len(self.said_s))
 
     def _note(self, event: ClientEvent) -> None:
         if isinstance(event, InputTextAppend):

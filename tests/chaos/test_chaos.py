@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.faults import Fault
+from tests.chaos.faults import Fault, Kind
 from tests.chaos.model import write_tiny_model
 from tests.chaos.report import Report, lines, report
 from tests.chaos.run import Outcome, Setup, run
@@ -14,7 +14,7 @@ from tests.chaos.talks import Talk, make_talks
 from tests.servers import real_servers
 
 LEASE_MS = 600
-TALKS = make_talks(3, 8, 16)
+TALKS = make_talks(3, 8, 36)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def play(model: Path, directory: Path, talks: Sequence[Talk], **changes: object)
     """A run on the first real Redis of this machine."""
     directory.mkdir()
     program = next(iter(real_servers().values()))
-    setup = Setup(program=program, model=model, directory=directory, seed=3, limit_s=60, **changes)  # type: ignore[arg-type]
+    setup = Setup(program=program, model=model, directory=directory, seed=3, **changes)  # type: ignore[arg-type]
     return asyncio.run(run(setup, talks))
 
 
@@ -38,16 +38,21 @@ def clean(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 
 def under_faults(model: Path, tmp_path: Path, clean: Outcome, plan: Sequence[Fault], **changes: object) -> Report:
-    """The same talks under these faults."""
-    faulty = play(model, tmp_path / "faulty", TALKS, plan=plan, lease_ms=LEASE_MS, words_per_s=3.0, **changes)
-    return report("redis", clean, faulty, lease_ms=LEASE_MS)
+    """The same talks under these faults, one after the other."""
+    setup = {"plan": plan, "is_in_turn": True, "lease_ms": LEASE_MS, "words_per_s": 6.0, **changes}
+    return report("redis", clean, play(model, tmp_path / "faulty", TALKS, **setup), lease_ms=LEASE_MS)
+
+
+def faults(*kinds: Kind) -> list[Fault]:
+    """In this order."""
+    return [Fault(0, kind) for kind in kinds]
 
 
 def test_nothing_is_lost_when_a_worker_dies_and_another_sleeps(model: Path, tmp_path: Path, clean: Outcome) -> None:
     """A SIGKILL, a zombie that wakes after its lease, a zombie whose commits come late, and lost replies: every
     stream is what it is without them, and the zombie's commits were fenced.
     """
-    plan = [Fault(0.3, "lose"), Fault(0.5, "kill"), Fault(1.6, "stop"), Fault(2.0, "jump"), Fault(3.5, "hold")]
+    plan = faults("lose", "kill", "jump", "stop", "hold")
     found = under_faults(model, tmp_path, clean, plan, workers=2)
     assert found.problems == []
     assert found.fenced_commits > 0
@@ -57,14 +62,13 @@ def test_nothing_is_lost_when_a_worker_dies_and_another_sleeps(model: Path, tmp_
 
 def test_without_the_fence_it_fails(model: Path, tmp_path: Path, clean: Outcome) -> None:
     """A commit script that publishes for whoever asks: the zombie's late commit passes, and the run says so."""
-    found = under_faults(model, tmp_path, clean, [Fault(0.5, "hold")], workers=2, broken="fence")
+    found = under_faults(model, tmp_path, clean, faults("hold"), workers=2, broken="fence")
     assert found.stale_commits > 0
     assert any("stale epoch" in problem for problem in found.problems)
 
 
 def test_without_the_id_check_it_fails(model: Path, tmp_path: Path, clean: Outcome) -> None:
     """A commit script that appends whatever comes: a commit whose reply was lost is there twice."""
-    plan = [Fault(0.4 * i, "lose") for i in range(1, 12)]  # not every commit has an event in it
-    found = under_faults(model, tmp_path, clean, plan, broken="ids")
+    found = under_faults(model, tmp_path, clean, faults("lose", "lose", "lose"), broken="ids", limit_s=20)
     assert found.findings.duplicated > 0
     assert any("duplicated" in problem for problem in found.problems)

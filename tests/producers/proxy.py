@@ -74,7 +74,11 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.num_connections += 1
-        from_server, to_server = await asyncio.open_connection(*self._upstream)
+        try:
+            from_server, to_server = await asyncio.open_connection(*self._upstream)
+        except OSError:  # the server is away
+            writer.close()
+            return
         self._writers |= {writer, to_server}
         doomed = asyncio.Event()
         pumps = {

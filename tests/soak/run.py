@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from tests.chaos.fleet import Fleet
 from tests.chaos.listeners import Listener
+from tests.chaos.pace import Pace
 from tests.chaos.servers import LastingRedis
 from tests.chaos.speakers import Speaker
 from tests.chaos.talks import Talk, make_talks
@@ -77,7 +78,7 @@ async def _sit(setup: Setup, url: str, talks: Iterator[Talk], ended: list[Listen
     # One session after the other.
     for talk in talks:
         listener = Listener(url, talk.session_id)
-        await asyncio.gather(Speaker(talk, url, setup.words_per_s).run(), listener.run())
+        await asyncio.gather(Speaker(talk, url, Pace(setup.words_per_s)).run(), listener.run())
         ended.append(listener)
 
 
