@@ -1,6 +1,7 @@
 """For services up and down stream of the worker: words into a session, translated words out. Needs no mlx.
 
-`Publisher` writes a session's source stream, `Subscriber` reads its target stream.
+`Publisher` (without an event loop: `SyncPublisher`) writes a session's source stream, `Subscriber` reads its target
+stream.
 """
 
 from producers.errors import (
@@ -13,9 +14,11 @@ from producers.errors import (
     SessionNotFound,
     TargetGap,
     UnreadableSource,
+    WrongShards,
 )
 from producers.publisher import Publisher
 from producers.subscriber import Subscriber
+from producers.sync import SyncPublisher
 
 __all__ = [
     "BrokerRefused",
@@ -27,6 +30,8 @@ __all__ = [
     "SessionExists",
     "SessionNotFound",
     "Subscriber",
+    "SyncPublisher",
     "TargetGap",
     "UnreadableSource",
+    "WrongShards",
 ]

@@ -46,6 +46,15 @@ _POOL_STATE: Final = ("maint_notifications", "orig_", "himport_registry")
 """Prefixes of what a pool adds to its connections' settings for itself; not for another pool to share."""
 
 
+def backoff_s(num_failures: int) -> float:
+    """The pause after this many failures in a row: 0.05 s, doubled each time, at most 1 s.
+
+    >>> backoff_s(1), backoff_s(3), backoff_s(99)
+    (0.05, 0.2, 1.0)
+    """
+    return min(1.0, 0.05 * 2.0 ** min(num_failures - 1, 10))
+
+
 class Link(Struct, frozen=True):
     """A client, the address to name in messages, and whether the client is ours to close."""
 

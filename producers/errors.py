@@ -4,6 +4,7 @@
     ├── InvalidBrokerUrl     the URL cannot name a Redis
     ├── BrokerUnreachable    no answer from Redis, or none in time
     ├── BrokerRefused        Redis answered with an error
+    ├── WrongShards          the deployment has another number of shards
     ├── SessionExists        a new session has the id of one that is there
     ├── SessionNotFound      the session to join, or any session to watch, is not there
     ├── OutboxFull           too many events wait for the broker to come back
@@ -43,6 +44,10 @@ class BrokerRefused(ProducerError):
             "Check its user and password, its access rules, its memory, and that no other program uses the key"
         )
         self.address = address
+
+
+class WrongShards(ProducerError):
+    """The deployment has another number of shards, so that bells would ring where nobody listens."""
 
 
 class SessionExists(ProducerError):

@@ -8,12 +8,15 @@ async with Publisher("redis://127.0.0.1:6379", session=Session(target_language="
 """
 
 import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
 from secrets import token_hex
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
-from producers.connection import Broker, Link, broker_errors, interruptibly, open_writer
-from producers.errors import BrokerRefused, SessionExists
+from producers.connection import Broker, Link, backoff_s, broker_errors, interruptibly, open_writer
+from producers.errors import BrokerRefused, BrokerUnreachable, SessionExists, WrongShards
 from producers.outbox import Outbox
 from producers.tail import resume_outbox
 from protocol import (
@@ -31,7 +34,9 @@ from protocol import (
     shard_of,
     source_key,
 )
-from protocol.keys import ABANDONED_TTL_S, BELL_FIELD, EVENT_FIELD, NUM_SHARDS
+from protocol.keys import ABANDONED_TTL_S, BELL_FIELD, EVENT_FIELD, NUM_SHARDS, SHARDS_KEY
+
+_T = TypeVar("_T")
 
 MAX_BELL_ENTRIES: Final = 10_000
 """About how many rings a bell keeps; a worker that has missed more finds sessions by its sweep."""
@@ -53,29 +58,35 @@ class Publisher:
         session: Session | None = None,
         *,
         num_shards: int = NUM_SHARDS,
+        patience_s: float = 0.0,
     ) -> None:
         """Nothing is connected yet; without an id, the session gets a random one.
 
+        `patience_s`: how long a call waits for a Redis that is away (`math.inf`: for ever) before it raises
+        BrokerUnreachable; 0 raises once redis-py's own few attempts have failed. `num_shards` is the workers' number.
         Raises InvalidSessionId, InvalidBrokerUrl.
         """
         self.session_id: Final = check_session_id(f"s-{token_hex(6)}" if session_id is None else session_id)
         self.session: Final = Session() if session is None else session
         self._link: Final[Link] = open_writer(broker)
+        self._num_shards: Final = num_shards
+        self._patience_s: Final = patience_s
         self._bell: Final = bell_key(shard_of(self.session_id, num_shards))
         self._source: Final = source_key(self.session_id)
         self._outbox = Outbox()
         self._lock: Final = asyncio.Lock()
 
     @classmethod
-    async def join(cls, broker: Broker, session_id: str, *, num_shards: int = NUM_SHARDS) -> Self:
-        """A publisher that goes on in a session which is there. Raises SessionNotFound when there is none.
+    async def join(
+        cls, broker: Broker, session_id: str, *, num_shards: int = NUM_SHARDS, patience_s: float = 0.0
+    ) -> Self:
+        """A publisher that goes on in a session which is there. Raises SessionNotFound when there is none, WrongShards.
 
         A session that has been closed is joined, too; whatever is sent to it raises IllegalEvent.
         """
-        publisher = cls(broker, session_id, num_shards=num_shards)
+        publisher = cls(broker, session_id, num_shards=num_shards, patience_s=patience_s)
         try:
-            with broker_errors(publisher.address):
-                publisher._outbox = await resume_outbox(publisher._link.client, session_id)
+            publisher._outbox = await publisher._patiently(publisher._resume)
         except BaseException:
             await publisher.disconnect()
             raise
@@ -97,16 +108,13 @@ class Publisher:
         return len(self._outbox.unsent)
 
     async def create(self) -> None:
-        """The session is asked for. Raises SessionExists when its id is taken."""
+        """The session is asked for. Raises SessionExists when its id is taken, WrongShards."""
         async with self._lock:
-            if self._outbox.phase is SessionPhase.ABSENT:
-                with broker_errors(self.address):
-                    is_taken = await interruptibly(self._link.client.exists(self._source))
-                if is_taken:
-                    raise SessionExists(
-                        f"expected a new session, got the id of one that is there: {self.session_id}. "
-                        "Join it with Publisher.join, or use another id"
-                    )
+            if self._outbox.phase is SessionPhase.ABSENT and await self._patiently(self._look):
+                raise SessionExists(
+                    f"expected a new session, got the id of one that is there: {self.session_id}. "
+                    "Join it with Publisher.join, or use another id"
+                )
             self._outbox.put(SessionCreate(session=self.session))
             await self._flush()
 
@@ -148,10 +156,42 @@ class Publisher:
             self._outbox.put(event)
             await self._flush()
 
+    async def _resume(self) -> Outbox:
+        await self._look()
+        return await resume_outbox(self._link.client, self.session_id)
+
+    async def _look(self) -> bool:
+        # Whether the session is there. Raises WrongShards.
+        is_taken, num_shards = await asyncio.gather(
+            interruptibly(self._link.client.exists(self._source)), interruptibly(self._link.client.get(SHARDS_KEY))
+        )
+        if num_shards is not None and int(num_shards) != self._num_shards:
+            raise WrongShards(
+                f"Redis at {self.address} has {int(num_shards)} shards ({SHARDS_KEY}), this publisher was given "
+                f"{self._num_shards}: name the workers' number, Publisher(..., num_shards={int(num_shards)})"
+            )
+        return bool(is_taken)
+
+    async def _patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        """The outcome of a call that may be repeated; while Redis is away, it is, for as long as patience lasts."""
+        end_s, num_failures = time.monotonic() + self._patience_s, 0
+        while True:
+            try:
+                with broker_errors(self.address):
+                    return await call()
+            except BrokerUnreachable:
+                num_failures += 1
+                pause_s = backoff_s(num_failures) * random.uniform(0.5, 1)
+                if time.monotonic() + pause_s > end_s:
+                    raise
+            await asyncio.sleep(pause_s)
+
     async def _flush(self) -> None:
+        if self._outbox.unsent:
+            await self._patiently(self._deliver)
+
+    async def _deliver(self) -> None:
         unsent = self._outbox.unsent
-        if not unsent:
-            return
         # Not a transaction: the bell may lie on another node than the session. The bell comes after the entries, so a
         # worker that hears it finds them: in a cluster, whose nodes hear a pipeline at one time, by a call of its own.
         # Both keys expire when nobody writes any more.
@@ -162,10 +202,9 @@ class Publisher:
         ring = self._link.client.pipeline(transaction=False) if self._link.is_cluster else pipeline
         ring.xadd(self._bell, {BELL_FIELD: self.session_id}, maxlen=MAX_BELL_ENTRIES, approximate=True)
         ring.expire(self._bell, ABANDONED_TTL_S)
-        with broker_errors(self.address):
-            replies: list[Any] = await interruptibly(pipeline.execute(raise_on_error=False))
-            if ring is not pipeline:
-                replies += await interruptibly(ring.execute(raise_on_error=False))
+        replies: list[Any] = await interruptibly(pipeline.execute(raise_on_error=False))
+        if ring is not pipeline:
+            replies += await interruptibly(ring.execute(raise_on_error=False))
         self._settle(replies, len(unsent))
 
     def _settle(self, replies: list[Any], num_events: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 from redis.exceptions import AuthenticationError, AuthorizationError, ResponseError
 
-from producers.connection import BLOCK_MS, NO_ANSWER, Broker, broker_errors, interruptibly, open_follower
+from producers.connection import BLOCK_MS, NO_ANSWER, Broker, backoff_s, broker_errors, interruptibly, open_follower
 from producers.cursor import Cursor
 from producers.errors import BrokerRefused
 from producers.tail import Entry, target_phase
@@ -25,15 +25,6 @@ FIRST_ATTEMPTS: Final = 3
 """How often a broker is tried that has never answered; one that has is tried for ever."""
 
 _LOG: Final = logging.getLogger(__name__)
-
-
-def backoff_s(num_failures: int) -> float:
-    """The pause after this many failures in a row: 0.05 s, doubled each time, at most 1 s.
-
-    >>> backoff_s(1), backoff_s(3), backoff_s(99)
-    (0.05, 0.2, 1.0)
-    """
-    return min(1.0, 0.05 * 2.0 ** min(num_failures - 1, 10))
 
 
 class Subscriber:

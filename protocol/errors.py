@@ -34,6 +34,7 @@ class ErrorCode(StrEnum):
     UNSUPPORTED_LANGUAGE = "unsupported_language"
     UNSUPPORTED_OPTION = "unsupported_option"
     WORKER_FULL = "worker_full"
+    POISON_EVENT = "poison_event"
     ENGINE_ERROR = "engine_error"
     INTERNAL_ERROR = "internal_error"
 
@@ -59,6 +60,7 @@ REMEDIES: dict[ErrorCode, str] = {
     ErrorCode.UNSUPPORTED_LANGUAGE: "Choose one of the languages that the message lists.",
     ErrorCode.UNSUPPORTED_OPTION: "Leave out the option at `param`; this worker or model does not have it.",
     ErrorCode.WORKER_FULL: "Try again later, or start another worker.",
+    ErrorCode.POISON_EVENT: "Open a new session without the event at `source_id`; the dead-letter stream holds it.",
     ErrorCode.ENGINE_ERROR: "Open a new session; if it happens again, report the message with the worker's log.",
     ErrorCode.INTERNAL_ERROR: "Open a new session; if it happens again, report the message with the worker's log.",
 }

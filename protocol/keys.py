@@ -8,6 +8,7 @@
     decalage:{workers}:live     hash     the workers there are, and what each has room for
     decalage:{workers}:freed    stream   worker -> worker   "shards have been given back"
     decalage:{workers}:shards   string   how many shards there are, fixed at the first start
+    decalage:{workers}:dead     stream   worker -> operator   events at which several workers failed, and why
     decalage:{workers}:configure  stream   operator -> workers
     decalage:{workers}:stats      stream   worker -> all
 
@@ -43,6 +44,7 @@ CONFIGURE_KEY: Final = "decalage:{workers}:configure"
 STATS_KEY: Final = "decalage:{workers}:stats"
 LIVE_KEY: Final = "decalage:{workers}:live"
 FREED_KEY: Final = "decalage:{workers}:freed"
+DEAD_KEY: Final = "decalage:{workers}:dead"
 SHARDS_KEY: Final = "decalage:{workers}:shards"
 SOURCE_PATTERN: Final = "decalage:{*}:source"
 """Matches every source stream in SCAN; braces are plain characters in Redis's patterns."""

@@ -1,6 +1,7 @@
 """The publisher on real servers: what it is told is what a worker reads, once and in order."""
 
 import asyncio
+import math
 import socket
 from secrets import token_hex
 from typing import Any
@@ -186,3 +187,17 @@ def test_an_impossible_id_is_refused_at_once() -> None:
     """Before any connection."""
     with pytest.raises(InvalidSessionId):
         Publisher("redis://127.0.0.1", "no spaces")
+
+
+async def test_patience_waits_for_a_redis_that_is_away(redis_url: str, redis_client: Redis) -> None:
+    """A call made while nobody answers returns once Redis is back; nothing is doubled, and the order stays."""
+    async with Proxy(redis_url) as proxy, Publisher(proxy.url, "talk", patience_s=math.inf) as publisher:
+        await publisher.create()
+        await proxy.down()
+        calls = [asyncio.create_task(publisher.append(str(number))) for number in range(3)]
+        _, waiting = await asyncio.wait(calls, timeout=0.01)
+        assert len(waiting) == 3
+        await proxy.up()
+        await asyncio.gather(*calls)
+        assert publisher.num_unsent_events == 0
+    assert [event.seq for event in await source_events(redis_client, "talk")] == [1, 2, 3, 4]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from producers import BrokerRefused, BrokerUnreachable, Subscriber, TargetGap
-from producers.subscriber import backoff_s
+from producers.connection import backoff_s
 from protocol import Error, InvalidSessionId, ServerEvent, target_key
 from tests.producers.proxy import Proxy
 from tests.producers.streams import publish, whole_stream

@@ -97,7 +97,7 @@ def test_the_layout_at_the_top_names_every_key() -> None:
     """The drawing in the docstring is the layout in use."""
     layout = keys.__doc__ or ""
     used = [source_key("ID"), target_key("ID"), state_key("ID"), keys.CONFIGURE_KEY, keys.STATS_KEY]
-    used += [keys.LIVE_KEY, keys.FREED_KEY, keys.SHARDS_KEY]
+    used += [keys.LIVE_KEY, keys.FREED_KEY, keys.SHARDS_KEY, keys.DEAD_KEY]
     used += [key_of(7).replace("7", "N") for key_of in (keys.bell_key, keys.lease_key)]
     assert all(key in layout for key in used)
     assert f"mod {NUM_SHARDS}" in layout

@@ -32,6 +32,7 @@ class Egress:
                 continue
             if isinstance(answer, int):
                 live.committed(commit)
+                self._reader.trial.committed(live)
                 self._reports.published(live, commit, num_repeated=answer)
             elif isinstance(answer, Fenced):
                 self._reports.fenced(commit.session_id)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Iterable
 from msgspec.structs import replace
 
 from protocol import (
+    Error,
     ErrorCode,
     MalformedEvent,
     ProtocolError,
@@ -17,11 +18,15 @@ from protocol import (
     peek_seq,
 )
 from protocol.keys import EVENT_FIELD
-from worker.core import replay
+from worker.core import replay, scheduler
 from worker.core import session as machine
 from worker.core.ports import Lane, Row, Sampled, Vocabulary
+from worker.core.scheduler import Budget
 from worker.core.state import State, lanes
-from worker.io.store import Checkpoint, Commit, Entry
+from worker.io.store import TRIAL_OWNERS, Checkpoint, Commit, Entry
+
+MAX_TRIALS = 3
+"""So many owners fail at a session, working on nothing else, before it is to blame."""
 
 _OLDEST_MS = 3_600_000
 
@@ -43,6 +48,8 @@ class Live:
         self.cursor = saved.cursor
         self.saved = saved
         self.rings = False
+        self.is_further = saved.failed_owners == 0  # than the owner before
+        self.has_caught_up = False  # with its log
         self.pending: list[ServerEvent] = []
         self._on_change = on_change
         self._dropped: set[Lane] = set()
@@ -63,9 +70,27 @@ class Live:
         return self.state.phase in (SessionPhase.OPEN, SessionPhase.CLOSING)
 
     @property
+    def is_on_trial(self) -> bool:
+        """Several owners have failed at it, and this one has not got further yet: it is given one entry at a time."""
+        return self.saved.failed_owners >= TRIAL_OWNERS and not self.is_further
+
+    @property
+    def is_readable(self) -> bool:
+        """It may be given more of its log: on trial, only once all that the last entry led to is in Redis."""
+        if not self.is_on_trial:
+            return True
+        return self.cursor == self.saved.cursor and not self.pending and self._is_idle()
+
+    def catch_up(self) -> None:
+        """All that is in its log has been applied."""
+        if not self.has_caught_up:
+            self.has_caught_up = True
+            self._on_change(self)
+
+    @property
     def is_quiet(self) -> bool:
         """Its producer rings no bell, and may still have something to say."""
-        return not self.rings and self.state.phase is not SessionPhase.CLOSED
+        return (not self.rings or self.is_on_trial) and self.state.phase is not SessionPhase.CLOSED
 
     @property
     def needs_replay(self) -> bool:
@@ -143,14 +168,31 @@ class Live:
         if self.is_open:
             self._set(machine.expire(self.state, now_ms))
 
+    def condemn(self, source_id: str, cause: str) -> None:
+        """The session ends with an error, as it is saved, behind that event: nothing of it is tried again."""
+        self._again, self.cursor = None, source_id
+        message = (
+            f"the event {source_id} of its source stream has failed {MAX_TRIALS} workers ({cause}); the session ends"
+        )
+        self._end(message, ErrorCode.POISON_EVENT)
+
     def _give_up(self) -> None:
-        published = self.saved.progress
-        state = replace(self.state, seq=published.seq, target_words=published.target_words)
         message = (
             "entries of the session's source stream are gone that its output was made from, so it cannot go on; create "
             "a new session, and leave its source stream alone until it is closed"
         )
-        self._set(machine.fail(state, message, code=ErrorCode.INTERNAL_ERROR.value))
+        self._end(message, ErrorCode.INTERNAL_ERROR)
+
+    def _end(self, message: str, code: ErrorCode) -> None:
+        published = self.saved.progress
+        state = replace(
+            self.state,
+            seq=published.seq,
+            source_words=published.source_words,
+            target_words=published.target_words,
+            created_ms=published.created_ms,
+        )
+        self._set(machine.fail(state, message, code=code.value))
 
     def _set(self, outcome: machine.Outcome) -> None:
         before = lanes(self.state)
@@ -164,7 +206,8 @@ class Live:
 
     def commit(self) -> Commit | None:
         """What is to be published and saved; None where nothing has happened since."""
-        if not self.pending and self.cursor == self.saved.cursor:
+        gets_further = not self.is_further and self._gets_further()
+        if not self.pending and self.cursor == self.saved.cursor and not gets_further:
             return None
         point = Checkpoint(
             status=self.state.phase.value,
@@ -172,13 +215,24 @@ class Live:
             source_seq=self.state.source_seq,
             progress=replay.progress(self.state),
             base=replay.base(self.state, self.cursor),
+            failed_owners=0 if gets_further else self.saved.failed_owners,
+            failed_trials=0 if gets_further else self.saved.failed_trials,
         )
-        return Commit(self.session_id, self.epoch, tuple(self.pending), point)
+        return Commit(self.session_id, self.epoch, tuple(self.pending), point, is_further=gets_further)
+
+    def _gets_further(self) -> bool:
+        # Errors count for nothing: a producer's next bad event says nothing about the one that workers failed at.
+        has_output = any(not isinstance(event, Error) for event in self.pending)
+        return has_output or (self.has_caught_up and self._is_idle())
+
+    def _is_idle(self) -> bool:
+        return scheduler.wants(self.state, Budget()) is None
 
     def committed(self, commit: Commit) -> None:
         """That commit is in Redis."""
         del self.pending[: len(commit.events)]
         self.saved = commit.checkpoint
+        self.is_further |= commit.is_further
 
 
 def _names(fields: dict[bytes, bytes]) -> str:

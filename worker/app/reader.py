@@ -18,8 +18,9 @@ from worker.app.live import Live, WorkerFull
 from worker.app.ownership import Ownership
 from worker.app.reports import Reports
 from worker.app.table import Table
+from worker.app.trial import Trial
 from worker.core.ports import Vocabulary
-from worker.io.store import PAGE_ENTRIES, Entry, Fenced, Store
+from worker.io.store import PAGE_ENTRIES, Entry, Fenced, Store, Suspect
 
 # A lost connection is nobody's fault: it goes up to the loop that waits for Redis.
 INTERRUPTED = (Disconnected, Unanswered, ClusterError, RedisClusterException, OSError)
@@ -40,6 +41,7 @@ class Reader:
         reports: Reports,
         vocabulary: Vocabulary,
         ownership: Ownership,
+        trial: Trial,
     ) -> None:
         self.max_sessions = settings.max_sessions
         self._settings = settings
@@ -48,6 +50,7 @@ class Reader:
         self._reports = reports
         self._vocabulary = vocabulary
         self._ownership = ownership
+        self.trial = trial
         self._fetching = asyncio.Lock()
         self._aside_until_s: dict[str, float] = {}
         self._log = structlog.get_logger()
@@ -60,13 +63,12 @@ class Reader:
             wanted = [name for name in dict.fromkeys(names) if self._is_wanted(name)]
             is_news = await self._take_new([name for name in wanted if name not in self._table])
             while wanted:
-                cursors = {name: live.cursor for name in wanted if (live := self._table.get(name))}
+                cursors = {name: live.cursor for name in wanted if (live := self._table.get(name)) and live.is_readable}
                 pages = await self._store.read(cursors)
                 for name, entries in pages.items():
                     live = self._table.get(name)
-                    if live is not None and entries and live.cursor == cursors[name]:
-                        await self._apply(live, entries)
-                        is_news = True
+                    if live is not None and live.cursor == cursors[name]:
+                        is_news |= await self._take(live, entries)
                 wanted = [name for name, entries in pages.items() if len(entries) == PAGE_ENTRIES]
             return is_news
 
@@ -85,6 +87,7 @@ class Reader:
         reason = str(error) or type(error).__name__
         self._log.error("session_lost", session=name, error=type(error).__name__, reason=reason)
         self._table.forget(name)
+        self.trial.blame(name, reason)
         self._aside_until_s[name] = time.monotonic() + _SET_ASIDE_S
 
     def _is_wanted(self, name: str) -> bool:
@@ -104,7 +107,9 @@ class Reader:
         if not leases:
             return False
         lives: list[Live] = []
-        for name, opened in zip(leases, await self._store.open(leases), strict=True):
+        for name, opened in zip(leases, await self.trial.open(leases), strict=True):
+            if isinstance(opened, Suspect):
+                continue
             if isinstance(opened, Fenced):
                 self._reports.fenced(name)
                 self._ownership.doubt(self._ownership.shard_of(name))
@@ -112,14 +117,15 @@ class Reader:
                 self.lose(name, opened)
             else:
                 lives.append(self._table.add(name, *opened))
-        left = [live for live in lives if live.needs_replay]
         try:
+            condemned = [live for live in lives if await self.trial.judge(live)]
+            left = [live for live in lives if live.needs_replay]
             await self._replay(left)
         except BaseException:
-            for live in left:
+            for live in lives:
                 self._table.forget(live.session_id)
             raise
-        return bool(left)
+        return bool(condemned or left)
 
     async def _replay(self, lives: list[Live]) -> None:
         # The logs are read again up to the checkpoints, a page of each at a time.
@@ -150,6 +156,15 @@ class Reader:
                 return entries[-1][0]
             live.resume(now_ms())
         return None
+
+    async def _take(self, live: Live, page: list[Entry]) -> bool:
+        # What the page holds is applied; of a session on trial only one entry, so that it is known which one it was.
+        entries = page[:1] if live.is_on_trial else page
+        if entries:
+            await self._apply(live, entries)
+        if entries == page and len(page) < PAGE_ENTRIES:
+            live.catch_up()
+        return bool(entries) or not live.is_further
 
     async def _apply(self, live: Live, entries: list[Entry]) -> None:
         before = live.state

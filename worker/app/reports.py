@@ -110,6 +110,11 @@ class Reports:
         self._metrics.fenced.inc()
         self._log.warning("fenced", session=session_id)
 
+    def buried(self, session_id: str, cause: str) -> None:
+        """Counts a dead letter."""
+        self._metrics.dead_letters.inc()
+        self._log.error("poison_event", session=session_id, cause=cause)
+
     def published(self, live: Live, commit: Commit, *, num_repeated: int) -> None:
         """Counts what has been published, `num_repeated` of it before; a closed session gets its log line."""
         self._metrics.suppressed.inc(num_repeated)

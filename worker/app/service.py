@@ -27,6 +27,7 @@ from worker.app.pulse import Pulse
 from worker.app.reader import Reader, now_ms
 from worker.app.reports import Reports
 from worker.app.table import Table
+from worker.app.trial import Trial
 from worker.core import leases as rules
 from worker.core.leases import Peer
 from worker.core.scheduler import Budget, Plan
@@ -59,6 +60,9 @@ class Service:
         metrics.engine_up.set_function(lambda: engine.is_alive)
         self.reports = Reports(self.worker, settings.model, metrics)
         self.budget = _budget(settings, engine)
+        self._gained = asyncio.Event()  # sessions may be there to take that nobody has looked for
+        about = {"worker": self.worker, "model": settings.model}
+        trial = Trial(self._store, self.table, self.reports, about=about, on_over=self._gained.set)
         self.reader = Reader(
             settings,
             self._store,
@@ -66,13 +70,13 @@ class Service:
             reports=self.reports,
             vocabulary=engine.vocabulary,
             ownership=self.ownership,
+            trial=trial,
         )
         self._egress = Egress(self.table, self._store, self.ownership, reader=self.reader, reports=self.reports)
         self.pulse = Pulse(engine, self.ownership)
         self._log = structlog.get_logger(worker=self.worker)
         self._work = asyncio.Event()
         self._leased = asyncio.Event()  # the leases have been asked for: it is known which bells to hear
-        self._gained = asyncio.Event()  # a shard has come, whose sessions are not known yet
         self._stopping = asyncio.Event()
         self._drain_end_s = math.inf
 

@@ -25,6 +25,7 @@ class Metrics:
         self.duplicates = counter("decalage_duplicates", "Source events ignored because their seq was there already.")
         self.fenced = counter("decalage_fenced_commits", "Commits and takeovers refused: the session is another's.")
         self.suppressed = counter("decalage_suppressed_events", "Target events sent again that were there already.")
+        self.dead_letters = counter("decalage_dead_letters", "Events at which three owners failed, put aside.")
         self.forwards = counter("decalage_forwards", "Rows computed: a pass over n sessions counts n.")
         self.passes = counter("decalage_passes", "Forward passes, each over one row or many.")
         self.padding = counter("decalage_padding_tokens", "Cells of attention computed only to make rows even.")

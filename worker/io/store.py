@@ -3,7 +3,7 @@
 Each change is one script on the session's keys; scripts of many sessions travel in one pipeline.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,7 +21,7 @@ from protocol import (
     state_key,
     target_key,
 )
-from protocol.keys import ABANDONED_TTL_S, CLOSED_TTL_S, EVENT_FIELD
+from protocol.keys import ABANDONED_TTL_S, CLOSED_TTL_S, DEAD_KEY, EVENT_FIELD
 from worker.core.replay import Base, Progress, Written
 from worker.core.session import NO_ROOM
 from worker.io.connection import is_cluster
@@ -29,6 +29,10 @@ from worker.io.scripts import script
 
 MAX_TARGET_ENTRIES = 100_000
 PAGE_ENTRIES = 256
+MAX_DEAD_LETTERS = 1_000
+TRIAL_OWNERS = 2
+"""Once so many owners in a row have failed at a session, it is brought back alone, to see whether it is to blame."""
+
 Entry = tuple[str, dict[bytes, bytes]]
 
 
@@ -40,6 +44,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     source_seq: int | None = None  # the producer's last number
     progress: Progress = Progress()
     base: Base | None = None  # where a replay begins; None: at the log's beginning, in a commit: where it did before
+    failed_owners: int = 0  # so many before this one have ended without getting further
+    failed_trials: int = 0  # so many of them worked on nothing else that could have been the cause
 
 
 class Commit(msgspec.Struct, frozen=True):
@@ -49,6 +55,7 @@ class Commit(msgspec.Struct, frozen=True):
     epoch: int
     events: tuple[ServerEvent, ...]
     checkpoint: Checkpoint
+    is_further: bool = False  # than the last owner came: it has published, or done all there is to do
 
 
 class Store:
@@ -58,12 +65,18 @@ class Store:
         self._redis = redis
         self._shas: dict[str, str] = {}
 
-    async def open(self, leases: Mapping[str, int]) -> list[tuple[int, Checkpoint] | Exception]:
+    async def open(
+        self, leases: Mapping[str, int], *, is_alone: bool = False, blamed: Container[str] = ()
+    ) -> list[tuple[int, Checkpoint] | Exception]:
         """Epoch and checkpoint of each session, which is this worker's from now on; or what is wrong with its state.
 
-        `leases` has the epoch of the lease under which each is taken; a later one gives Fenced.
+        `leases` has the epoch of the lease under which each is taken; a later one gives Fenced. One at which
+        TRIAL_OWNERS have failed gives Suspect, unless it `is_alone`. At those `blamed`, this worker has failed itself.
         """
-        calls = [([state_key(name)], [ABANDONED_TTL_S, lease]) for name, lease in leases.items()]
+        calls = [
+            ([state_key(name)], [ABANDONED_TTL_S, lease, TRIAL_OWNERS, int(is_alone), int(name in blamed)])
+            for name, lease in leases.items()
+        ]
         return [_opened(answer) for answer in await self._evaluate("open", calls)]
 
     async def commit(self, commits: Sequence[Commit]) -> list[int | Exception]:
@@ -87,6 +100,16 @@ class Store:
                 raise answer
             pages[session_id] = [(entry_id.decode(), fields or {}) for entry_id, fields in answer]
         return pages
+
+    async def entry(self, session_id: str, entry_id: str) -> list[Entry]:
+        """The source entry with this id; none if it is gone."""
+        found: Any = await self._redis.xrange(source_key(session_id), min=entry_id, max=entry_id)
+        return [(found_id.decode(), fields or {}) for found_id, fields in found]
+
+    async def bury(self, letter: Mapping[str, str | bytes]) -> None:
+        """The dead-letter stream has these fields as its newest entry; it keeps about the last thousand."""
+        fields: Any = dict(letter)
+        await self._redis.xadd(DEAD_KEY, fields, maxlen=MAX_DEAD_LETTERS)
 
     async def refused(self, session_id: str, number: int) -> frozenset[str]:
         """Ids of the `number` source entries that the session's worker has turned away for lack of room; fewer where
@@ -138,6 +161,10 @@ class Fenced(Exception):
     """Another worker has taken the session; this one may not publish for it any more."""
 
 
+class Suspect(Exception):
+    """Several owners in a row have failed at the session; it has not been taken."""
+
+
 class Behind(Exception):
     """Redis has lost events that were published (a restart from older data); the session is to be replayed."""
 
@@ -154,6 +181,8 @@ def _opened(answer: Any) -> tuple[int, Checkpoint] | Exception:
         return answer
     if answer == b"STALE":
         return Fenced("another worker has taken it under a later lease")
+    if answer == b"SUSPECT":
+        return Suspect("several workers in a row have failed at it")
     try:
         return _checkpoint(answer)
     except (ValueError, msgspec.DecodeError) as error:
@@ -161,13 +190,15 @@ def _opened(answer: Any) -> tuple[int, Checkpoint] | Exception:
 
 
 def _checkpoint(answer: list[Any]) -> tuple[int, Checkpoint]:
-    epoch, *saved = answer
+    epoch, failed_owners, failed_trials, *saved = answer
     status, cursor, source_seq = (value.decode() if value is not None else "" for value in saved[:3])
     seq, segment, source_words, target_words, refused, created_ms = (int(number or 0) for number in saved[5:])
     return int(epoch), Checkpoint(
         status=SessionPhase(status or "absent").value,
         cursor=cursor or "0-0",
         source_seq=int(source_seq) if source_seq else None,
+        failed_owners=int(failed_owners),
+        failed_trials=int(failed_trials),
         progress=Progress(
             seq=seq,
             segment=segment,
@@ -196,7 +227,7 @@ def _commit_call(commit: Commit) -> tuple[list[str], list[Any]]:
             *(done.segment, b"" if done.written is None else msgspec.msgpack.encode(done.written)),
             *(done.source_words, done.target_words, done.refused, done.created_ms),
             b"" if point.base is None else msgspec.msgpack.encode(point.base),
-            *(first, *(encode(event) for event in commit.events)),
+            *("1" if commit.is_further else "", first, *(encode(event) for event in commit.events)),
         ],
     )
 

@@ -4,7 +4,7 @@
 -- ARGV[1] epoch  [2] TTL in seconds  [3] longest target stream  [4] status  [5] cursor
 --     [6] the producer's last seq, or ''  [7] segment  [8] what is written of it, or ''  [9] source_words
 --     [10] target_words  [11] refused  [12] created_ms  [13] where a replay may begin, or '' for where it could before
---     [14] seq of the first event  [15…] events
+--     [14] '1' if the session has got further under this owner, else ''  [15] seq of the first event  [16…] events
 -- Entry ids are <seq>-0: an event whose seq is there already is a repetition (a reply was lost), and a success.
 -- Retention: all three keys live on for the TTL; the target stream keeps about its longest number of entries. The source is
 -- never trimmed while the session is open, nor by anybody else behind the base, from where a replay reads it.
@@ -14,12 +14,12 @@ if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then
   return 'FENCED'
 end
 local last = tonumber(redis.call('HGET', KEYS[1], 'seq') or '0')
-local first, repeated = tonumber(ARGV[14]), 0
+local first, repeated = tonumber(ARGV[15]), 0
 if first > last + 1 then
   return 'BEHIND'
 end
-for i = 15, #ARGV do
-  local seq = first + i - 15
+for i = 16, #ARGV do
+  local seq = first + i - 16
   if seq > last then
     redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], string.format('%d-0', seq), 'event', ARGV[i])
     last = seq
@@ -32,6 +32,9 @@ redis.call('HSET', KEYS[1], 'status', ARGV[4], 'cursor', ARGV[5], 'source_seq', 
   'seq', string.format('%d', last))
 if ARGV[13] ~= '' then
   redis.call('HSET', KEYS[1], 'base', ARGV[13])
+end
+if ARGV[14] == '1' then
+  redis.call('HSET', KEYS[1], 'owners', '1', 'trials', '0')
 end
 for _, key in ipairs(KEYS) do
   redis.call('EXPIRE', key, ARGV[2])

@@ -1,0 +1,98 @@
+"""`Publisher` for programs without an event loop: each call returns when Redis has the event.
+
+with SyncPublisher("redis://127.0.0.1:6379", session=Session(target_language="fr")) as publisher:
+    publisher.create()
+    publisher.append("Good morning")
+    publisher.finalize()
+    publisher.close()
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from producers.publisher import Publisher
+from protocol import Session, SessionPatch, SessionPhase
+
+_T = TypeVar("_T")
+
+
+class SyncPublisher:
+    """The one writer of one session, as `Publisher` is one, with the same options, errors and promises.
+
+    For one thread, and not inside an event loop: there, use `Publisher`.
+    """
+
+    def __init__(
+        self, broker: str, session_id: str | None = None, session: Session | None = None, **options: Any
+    ) -> None:
+        """Nothing is connected yet. Raises what `Publisher` raises."""
+        self._publisher = Publisher(broker, session_id, session, **options)
+        self._runner = asyncio.Runner()
+
+    @classmethod
+    def join(cls, broker: str, session_id: str, **options: Any) -> Self:
+        """A publisher that goes on in a session which is there. Raises what `Publisher.join` raises."""
+        publisher = cls(broker, session_id, **options)
+        try:
+            publisher._publisher = publisher._run(Publisher.join(broker, session_id, **options))
+        except BaseException:
+            publisher.disconnect()
+            raise
+        return publisher
+
+    def _run(self, call: Coroutine[Any, Any, _T]) -> _T:
+        return self._runner.run(call)
+
+    @property
+    def session_id(self) -> str:
+        """The session's id."""
+        return self._publisher.session_id
+
+    @property
+    def phase(self) -> SessionPhase:
+        """Where the session stands by what this publisher knows of it."""
+        return self._publisher.phase
+
+    @property
+    def num_unsent_events(self) -> int:
+        """How many events are kept that Redis has not confirmed."""
+        return self._publisher.num_unsent_events
+
+    def create(self) -> None:
+        """The session is asked for."""
+        self._run(self._publisher.create())
+
+    def append(self, text: str) -> None:
+        """The words of `text` have joined the open segment."""
+        self._run(self._publisher.append(text))
+
+    def finalize(self) -> None:
+        """The segment's source is complete."""
+        self._run(self._publisher.finalize())
+
+    def update(self, patch: SessionPatch) -> None:
+        """The session is asked to go on with these options."""
+        self._run(self._publisher.update(patch))
+
+    def close(self) -> None:
+        """The session is asked to close after what it has read; this publisher stays connected."""
+        self._run(self._publisher.close())
+
+    def flush(self) -> None:
+        """Redis has everything that earlier calls had to keep."""
+        self._run(self._publisher.flush())
+
+    def disconnect(self) -> None:
+        """No connection of this publisher is open; the session is untouched."""
+        self._run(self._publisher.disconnect())
+        self._runner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.disconnect()
