@@ -3,6 +3,7 @@ published.
 """
 
 from collections.abc import Callable, Container, Iterable
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -50,6 +51,7 @@ class Live:
         self.rings = False
         self.is_further = saved.failed_owners == 0  # than the owner before
         self.has_caught_up = False  # with its log
+        self.num_passes = 0
         self.pending: list[ServerEvent] = []
         self._on_change = on_change
         self._dropped: set[Lane] = set()
@@ -71,7 +73,7 @@ class Live:
 
     @property
     def is_on_trial(self) -> bool:
-        """Several owners have failed at it, and this one has not got further yet: it is given one entry at a time."""
+        """Several owners have failed at it, and this one has not done all yet: it is given one entry at a time."""
         return self.saved.failed_owners >= TRIAL_OWNERS and not self.is_further
 
     @property
@@ -161,6 +163,7 @@ class Live:
 
     def settle(self, row: Row, sampled: Sampled, now_ms: int, vocabulary: Vocabulary) -> None:
         """The session after a pass."""
+        self.num_passes += 1
         self._set(machine.settle(self.state, row, sampled, now_ms=now_ms, vocabulary=vocabulary))
 
     def check(self, now_ms: int) -> None:
@@ -206,8 +209,8 @@ class Live:
 
     def commit(self) -> Commit | None:
         """What is to be published and saved; None where nothing has happened since."""
-        gets_further = not self.is_further and self._gets_further()
-        if not self.pending and self.cursor == self.saved.cursor and not gets_further:
+        advance = self._advance()
+        if not self.pending and self.cursor == self.saved.cursor and not advance:
             return None
         point = Checkpoint(
             status=self.state.phase.value,
@@ -215,15 +218,22 @@ class Live:
             source_seq=self.state.source_seq,
             progress=replay.progress(self.state),
             base=replay.base(self.state, self.cursor),
-            failed_owners=0 if gets_further else self.saved.failed_owners,
-            failed_trials=0 if gets_further else self.saved.failed_trials,
+            failed_owners=0 if advance == "further" else self.saved.failed_owners,
+            failed_trials=0 if advance else self.saved.failed_trials,
         )
-        return Commit(self.session_id, self.epoch, tuple(self.pending), point, is_further=gets_further)
+        return Commit(self.session_id, self.epoch, tuple(self.pending), point, advance)
 
-    def _gets_further(self) -> bool:
-        # Errors count for nothing: a producer's next bad event says nothing about the one that workers failed at.
+    def _advance(self) -> Literal["", "event", "further"]:
+        # Something was said (errors count for nothing: a producer's bad event leads to no work), or all that an event
+        # led to has been done. On trial, that clears one event; the session, only once there is nothing to do.
+        if self.is_further:
+            return ""
+        if self.has_caught_up and self._is_idle():
+            return "further"
         has_output = any(not isinstance(event, Error) for event in self.pending)
-        return has_output or (self.has_caught_up and self._is_idle())
+        if has_output or (self._is_idle() and self.cursor != self.saved.cursor):
+            return "event" if self.is_on_trial and self.state.phase is not SessionPhase.CLOSED else "further"
+        return ""
 
     def _is_idle(self) -> bool:
         return scheduler.wants(self.state, Budget()) is None
@@ -232,7 +242,7 @@ class Live:
         """That commit is in Redis."""
         del self.pending[: len(commit.events)]
         self.saved = commit.checkpoint
-        self.is_further |= commit.is_further
+        self.is_further |= commit.advance == "further"
 
 
 def _names(fields: dict[bytes, bytes]) -> str:

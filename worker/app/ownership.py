@@ -23,6 +23,7 @@ class Ownership:
         self._leases = leases
         self._about: Peer | None = None
         self._tenures: dict[int, Tenure] = {}
+        self._dead: dict[int, str] = {}  # whom a shard was taken from, where that was not its will
         self._moved_ms = -lease_ms
         self._looked_ms = -lease_ms
 
@@ -46,6 +47,13 @@ class Ownership:
         shard = self.shard_of(session_id)
         return self._tenures[shard].epoch if shard not in self.leaving and self._is_held(shard) else None
 
+    def dead_before(self, session_id: str) -> str:
+        """The worker that held the session's shard before this one, if it let its lease run out and then was gone.
+
+        Empty where it gave the shard back, or lives.
+        """
+        return self._dead.get(self.shard_of(session_id), "")
+
     def may_publish(self, session_id: str) -> bool:
         """Whether the session's lease lasts, by this worker's clock."""
         return self._is_held(self.shard_of(session_id))
@@ -65,6 +73,7 @@ class Ownership:
         is_settled = not self.leaving and _now_ms() - self._moved_ms >= self.lease_ms
         decision = rules.decide(self.worker, seen.peers, seen.leases, self._kept(), is_settled=is_settled)
         if decision.take:
+            self._dead |= {shard: rules.dead_owner(seen.leases[shard], seen.peers) for shard in decision.take}
             seen = await self._exchange(about, {*self._kept(), *decision.take})
         self.leaving |= frozenset(decision.give)
         self.wait_s = rules.wait_ms(seen.leases, self._tenures, self.lease_ms) / 1000

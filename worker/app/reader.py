@@ -20,7 +20,7 @@ from worker.app.reports import Reports
 from worker.app.table import Table
 from worker.app.trial import Trial
 from worker.core.ports import Vocabulary
-from worker.io.store import PAGE_ENTRIES, Entry, Fenced, Store, Suspect
+from worker.io.store import PAGE_ENTRIES, Claim, Entry, Fenced, Store, Suspect
 
 # A lost connection is nobody's fault: it goes up to the loop that waits for Redis.
 INTERRUPTED = (Disconnected, Unanswered, ClusterError, RedisClusterException, OSError)
@@ -52,6 +52,7 @@ class Reader:
         self._ownership = ownership
         self.trial = trial
         self._fetching = asyncio.Lock()
+        self._put_off: dict[str, None] = {}  # sessions with news that wait until the one on trial is through
         self._aside_until_s: dict[str, float] = {}
         self._log = structlog.get_logger()
 
@@ -60,8 +61,13 @@ class Reader:
         once.
         """
         async with self._fetching:
-            wanted = [name for name in dict.fromkeys(names) if self._is_wanted(name)]
-            is_news = await self._take_new([name for name in wanted if name not in self._table])
+            wanted = [name for name in {**self._put_off, **dict.fromkeys(names)} if self._is_wanted(name)]
+            is_news = False
+            if self._table.alone is None:
+                is_news = await self._take_new([name for name in wanted if name not in self._table])
+            alone = self._table.alone
+            self._put_off = dict.fromkeys(wanted if alone else ())
+            wanted = [alone.session_id] if alone else wanted
             while wanted:
                 cursors = {name: live.cursor for name in wanted if (live := self._table.get(name)) and live.is_readable}
                 pages = await self._store.read(cursors)
@@ -103,11 +109,16 @@ class Reader:
     async def _take_new(self, names: list[str]) -> bool:
         # The sessions are in the table, those that a worker before us has left as their logs tell them; all or none:
         # half replayed, one would go on from nothing.
-        leases = {name: epoch for name in names if (epoch := self._ownership.epoch_of(name)) is not None}
-        if not leases:
+        claims = [
+            Claim(name, lease, self._ownership.dead_before(name))
+            for name in names
+            if (lease := self._ownership.epoch_of(name)) is not None
+        ]
+        if not claims:
             return False
         lives: list[Live] = []
-        for name, opened in zip(leases, await self.trial.open(leases), strict=True):
+        for claim, opened in zip(claims, await self.trial.open(claims), strict=True):
+            name = claim.session_id
             if isinstance(opened, Suspect):
                 continue
             if isinstance(opened, Fenced):

@@ -51,7 +51,7 @@ class Service:
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns() % 1_000_000:06d}"
         self._redis: Redis = client(redis_url)
         self._blocking: Redis = client(redis_url)
-        self._store = Store(self._redis)
+        self._store = Store(self._redis, self.worker)
         leases = Leases(self._redis, self.worker, settings.num_shards, settings.lease_ms)
         self.ownership = Ownership(leases, self.worker, settings.num_shards, settings.lease_ms)
         self._doorbell = Doorbell(self._blocking)
@@ -102,9 +102,10 @@ class Service:
                 tasks.pop()  # the tick ends by itself, once what it works on is published
                 for task in tasks:
                     task.cancel()
-        finally:
+            # Who ends by a failure gives nothing back: the next owners are to know that it has died.
             with contextlib.suppress(*GONE):
                 await self.ownership.leave()
+        finally:
             self.table.forget_shards(range(self.settings.num_shards))
             if self.engine.is_alive:
                 await self.engine.run((), self.table.plan(self.budget).dropped)
@@ -223,15 +224,13 @@ class Service:
         while True:
             await self._egress.publish()
             await self._egress.hand_over()
-            plan = self.table.plan(self.budget)
-            if not plan.rows and not plan.dropped:
+            if not await self._tick():
                 if self._stopping.is_set():
                     return
                 await self._work.wait()
                 self._work.clear()
                 await self._gather()
                 continue
-            await self._tick(plan)
             if time.monotonic() > self._drain_end_s:
                 await self._egress.publish()
                 return
@@ -249,7 +248,16 @@ class Service:
             if self._stopping.is_set():
                 return
 
-    async def _tick(self, plan: Plan) -> None:
+    async def _tick(self) -> bool:
+        # True if there was something to do.
+        async with self.reader.trial.calm:
+            plan = self.table.plan(self.budget)
+            if not plan.rows and not plan.dropped:
+                return False
+            await self._run(plan)
+        return True
+
+    async def _run(self, plan: Plan) -> None:
         started = time.monotonic()
         sampled, report = await self.engine.run(plan.rows, plan.dropped)
         settled_ms = now_ms()

@@ -13,6 +13,9 @@ from worker.core.ports import Lane
 from worker.core.scheduler import Budget, Plan
 from worker.io.store import Checkpoint, Commit
 
+ALONE_PASSES = 64
+"""After so many passes a session on trial shares the worker again: others wait no longer for it."""
+
 
 class Table:
     """The sessions of one worker."""
@@ -25,6 +28,7 @@ class Table:
         self._unpublished: dict[str, Live] = {}  # changed since there was last nothing to publish
         self._unplanned: dict[str, Live] = {}  # changed since they last wanted no pass
         self._dropped: set[Lane] = set()
+        self._accused: Live | None = None
 
     def __contains__(self, session_id: str) -> bool:
         return session_id in self._lives
@@ -40,7 +44,17 @@ class Table:
         """The session is this worker's, at the place where its checkpoint is."""
         self.forget(session_id)
         live = self._lives[session_id] = Live(session_id, next(self._numbers), epoch, saved, self._changed)
+        if live.is_on_trial:
+            self._accused = live
         return live
+
+    @property
+    def alone(self) -> Live | None:
+        """The session on trial, while nothing else is worked on: if the worker dies, it is known what it died at."""
+        live = self._accused
+        if live is None or self._lives.get(live.session_id) is not live:
+            return None
+        return live if live.is_on_trial and live.num_passes < ALONE_PASSES else None
 
     def _changed(self, live: Live) -> None:
         if self._lives.get(live.session_id) is live:  # else it has been forgotten while its entries were applied
@@ -88,9 +102,11 @@ class Table:
         for live in self._unplanned.values():
             self._dropped |= live.take_dropped()
         dropped, self._dropped = self._dropped, set()
-        states = {name: live.state for name, live in self._unplanned.items()}
+        alone = self.alone
+        waiting = {name: live for name, live in self._unplanned.items() if alone is not None and live is not alone}
+        states = {name: live.state for name, live in self._unplanned.items() if name not in waiting}
         plan = scheduler.plan(states, budget, dropped=sorted(dropped))
-        self._unplanned = {name: self._unplanned[name] for name in (*plan.sessions, *plan.deferred)}
+        self._unplanned = {name: self._unplanned[name] for name in (*plan.sessions, *plan.deferred)} | waiting
         return plan
 
     def oldest_waiting_ms(self) -> int | None:

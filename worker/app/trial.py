@@ -1,21 +1,24 @@
 """Sessions at which owners have failed, one after another: brought back alone, and ended where it is their fault.
 
-Whoever takes a session and dies without getting further with it is counted in its state. But many sessions have such
-owners when a worker is killed, or its network stands still: so one with several is brought back alone, and only who
-fails at it then counts as a trial that failed. An exception is one at once: the worker lives, and knows whose it was.
+Whoever takes a session and dies without getting further with it is counted in its state; who lives, or gave it back,
+is not. But many sessions have such owners when a worker is killed, or its network stands still: so one with several is
+brought back alone, and only who fails at it then counts as a trial that failed. An exception is one at once: the worker
+lives, and knows whose it was.
 """
 
+import asyncio
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from protocol import WIRE_VERSION
 from protocol.keys import EVENT_FIELD
 from worker.app.live import MAX_TRIALS, Live
 from worker.app.reports import Reports
 from worker.app.table import Table
-from worker.io.store import Checkpoint, Entry, Store, Suspect
+from worker.io.store import Checkpoint, Claim, Entry, Store, Suspect
 
 Opened = tuple[int, Checkpoint] | Exception
 
@@ -32,25 +35,30 @@ class Trial:
         self._table = table
         self._reports = reports
         self._about = {**about, "wire_version": WIRE_VERSION, "python": platform.python_version()}
+        self.calm = asyncio.Lock()
+        """Held by each pass, and while a trial begins: so nothing else is in work during one."""
         self._accused = ""
         self._causes: dict[str, str] = {}  # the last exception at each session that has not got further since
         self._blamed: set[str] = set()  # sessions whose next owner is to count it
 
-    async def open(self, leases: Mapping[str, int]) -> list[Opened]:
+    async def open(self, claims: Sequence[Claim]) -> list[Opened]:
         """Epoch and checkpoint of each session, or what is wrong with its state; Suspect for one that has to wait."""
-        answers: list[Opened] = await self._store.open(leases, blamed=self._blamed)
+        blamed, self._blamed = self._blamed, self._blamed - {claim.session_id for claim in claims}
+        answers: list[Opened] = await self._store.open(
+            [replace(claim, has_failed=True) if claim.session_id in blamed else claim for claim in claims]
+        )
         suspects = [i for i, answer in enumerate(answers) if isinstance(answer, Suspect)]
-        self._blamed -= {name for i, name in enumerate(leases) if i not in suspects}
-        if suspects and self._is_free():
-            self._accused = list(leases)[suspects[0]]
-            alone = {self._accused: leases[self._accused]}
-            [answers[suspects[0]]] = await self._store.open(alone, is_alone=True, blamed=self._blamed)
-            self._blamed.discard(self._accused)
+        if suspects and self._table.alone is None:
+            await self._try_alone(claims, answers, suspects[0])
         return answers
 
-    def _is_free(self) -> bool:
-        live = self._table.get(self._accused)
-        return live is None or not live.is_on_trial
+    async def _try_alone(self, claims: Sequence[Claim], answers: list[Opened], i: int) -> None:
+        if any(not isinstance(answer, Suspect) for answer in answers):
+            self._on_over()  # first those that have come with it
+            return
+        async with self.calm:
+            [answers[i]] = await self._store.open([replace(claims[i], is_alone=True)])
+            self._accused = claims[i].session_id
 
     def blame(self, name: str, cause: str) -> None:
         """This worker has failed at the session, and knows why."""
@@ -60,12 +68,14 @@ class Trial:
 
     def committed(self, live: Live) -> None:
         """Something of the session is in Redis; once it gets further, nothing is held against it."""
-        if live.is_further and (self._accused or self._causes):
+        if live.is_on_trial:
+            self._on_over()  # for its next entry
+        elif live.is_further and (self._accused or self._causes):
             self._causes.pop(live.session_id, None)
             self._end(live.session_id)
 
     def _end(self, name: str) -> None:
-        if name == self._accused and self._is_free():
+        if name == self._accused and self._table.alone is None:
             self._accused = ""
             self._on_over()
 

@@ -53,6 +53,15 @@ class Decision(msgspec.Struct, frozen=True):
     give: tuple[int, ...] = ()
 
 
+def dead_owner(lease: Lease, peers: Collection[str]) -> str:
+    """Who let that lease run out and does not live; empty where nobody did.
+
+    >>> dead_owner(Lease("a"), ["b"]), dead_owner(Lease("a"), ["a", "b"]), dead_owner(Lease(""), ["b"])
+    ('a', '', '')
+    """
+    return "" if lease.owner in peers else lease.owner
+
+
 def weight(*, free_kv_bytes: int, max_kv_bytes: int, sessions: int, max_sessions: int) -> int:
     """How many shards a worker can take in comparison to others, in bytes: free ones, less where sessions run short.
 

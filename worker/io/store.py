@@ -3,8 +3,8 @@
 Each change is one script on the session's keys; scripts of many sessions travel in one pipeline.
 """
 
-from collections.abc import Container, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 from redis.asyncio import Redis
@@ -48,6 +48,16 @@ class Checkpoint(msgspec.Struct, frozen=True):
     failed_trials: int = 0  # so many of them worked on nothing else that could have been the cause
 
 
+class Claim(msgspec.Struct, frozen=True):
+    """What a worker takes a session with."""
+
+    session_id: str
+    lease: int  # the epoch of its shard's lease
+    dead: str = ""  # the worker that held the shard before, if it has died
+    has_failed: bool = False  # this worker itself at this session, since it took it last
+    is_alone: bool = False  # no other suspect is in this worker's hands
+
+
 class Commit(msgspec.Struct, frozen=True):
     """Events to publish, in order, and the checkpoint that holds once they are."""
 
@@ -55,27 +65,32 @@ class Commit(msgspec.Struct, frozen=True):
     epoch: int
     events: tuple[ServerEvent, ...]
     checkpoint: Checkpoint
-    is_further: bool = False  # than the last owner came: it has published, or done all there is to do
+    advance: Literal["", "event", "further"] = ""  # than the last owner; `event`: on trial, one has been done
 
 
 class Store:
     """The sessions in one Redis."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, worker: str) -> None:
         self._redis = redis
+        self._worker = worker
         self._shas: dict[str, str] = {}
 
-    async def open(
-        self, leases: Mapping[str, int], *, is_alone: bool = False, blamed: Container[str] = ()
-    ) -> list[tuple[int, Checkpoint] | Exception]:
+    async def open(self, claims: Sequence[Claim]) -> list[tuple[int, Checkpoint] | Exception]:
         """Epoch and checkpoint of each session, which is this worker's from now on; or what is wrong with its state.
 
-        `leases` has the epoch of the lease under which each is taken; a later one gives Fenced. One at which
-        TRIAL_OWNERS have failed gives Suspect, unless it `is_alone`. At those `blamed`, this worker has failed itself.
+        Fenced where it has been taken under a later lease; Suspect where TRIAL_OWNERS have failed at it and the claim
+        is not for it alone. It may be called again when the reply was lost.
         """
         calls = [
-            ([state_key(name)], [ABANDONED_TTL_S, lease, TRIAL_OWNERS, int(is_alone), int(name in blamed)])
-            for name, lease in leases.items()
+            (
+                [state_key(claim.session_id)],
+                [
+                    *(ABANDONED_TTL_S, claim.lease, self._worker, TRIAL_OWNERS),
+                    *(int(claim.is_alone), int(claim.has_failed), claim.dead),
+                ],
+            )
+            for claim in claims
         ]
         return [_opened(answer) for answer in await self._evaluate("open", calls)]
 
@@ -227,7 +242,7 @@ def _commit_call(commit: Commit) -> tuple[list[str], list[Any]]:
             *(done.segment, b"" if done.written is None else msgspec.msgpack.encode(done.written)),
             *(done.source_words, done.target_words, done.refused, done.created_ms),
             b"" if point.base is None else msgspec.msgpack.encode(point.base),
-            *("1" if commit.is_further else "", first, *(encode(event) for event in commit.events)),
+            *(commit.advance, first, *(encode(event) for event in commit.events)),
         ],
     )
 

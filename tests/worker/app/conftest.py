@@ -60,6 +60,13 @@ def engine() -> Iterator[Engine]:
     started.stop()
 
 
+def new_service(url: str, engine: Engine, **settings: Any) -> Service:
+    """A worker that has not begun yet. Those of one test share an engine, so each numbers its sessions from afar."""
+    service = Service(Settings(**{"sweep_ms": 20, **settings}), engine, Metrics(), url)
+    service.table._numbers = itertools.count(next(_workers) * 1_000)
+    return service
+
+
 Running = Callable[..., contextlib.AbstractAsyncContextManager[Service]]
 
 
@@ -69,10 +76,7 @@ def running(redis_url: str, engine: Engine) -> Running:
 
     @contextlib.asynccontextmanager
     async def run(**settings: Any) -> AsyncIterator[Service]:
-        url = settings.pop("redis", redis_url)
-        service = Service(Settings(**{"sweep_ms": 20, **settings}), engine, Metrics(), url)
-        # Workers of one test share an engine, so their sessions need numbers that no other one's have.
-        service.table._numbers = itertools.count(next(_workers) * 1_000)
+        service = new_service(settings.pop("redis", redis_url), engine, **settings)
         task = asyncio.create_task(service.run())
         try:
             yield service

@@ -11,7 +11,7 @@ from protocol import OutputTextDelta, encode, target_key
 from protocol.keys import EVENT_FIELD
 from worker.commands.bench.transport_load import connected
 from worker.core.replay import Progress, Written
-from worker.io.store import Checkpoint, Commit, Store
+from worker.io.store import Checkpoint, Claim, Commit, Store
 
 _PER_TURN: Final = 20  # ticks of ours, then as many of the baseline, and so on: noise hits both
 
@@ -28,10 +28,9 @@ class Commits(msgspec.Struct, frozen=True):
 async def commit_speed(url: str, per_tick: int, seconds: float) -> Commits:
     """Measured for so many seconds."""
     async with connected(url) as redis:
-        store, names = Store(redis), [f"commit-{i}" for i in range(per_tick)]
-        epochs = [
-            opened[0] for opened in await store.open(dict.fromkeys(names, 1)) if not isinstance(opened, Exception)
-        ]
+        store, names = Store(redis, "bench"), [f"commit-{i}" for i in range(per_tick)]
+        opened = await store.open([Claim(name, 1) for name in names])
+        epochs = [one[0] for one in opened if not isinstance(one, Exception)]
         ours_s = theirs_s = cpu_s = 0.0
         seq, end_s = 0, time.monotonic() + seconds
         while time.monotonic() < end_s:

@@ -4,7 +4,7 @@
 -- ARGV[1] epoch  [2] TTL in seconds  [3] longest target stream  [4] status  [5] cursor
 --     [6] the producer's last seq, or ''  [7] segment  [8] what is written of it, or ''  [9] source_words
 --     [10] target_words  [11] refused  [12] created_ms  [13] where a replay may begin, or '' for where it could before
---     [14] '1' if the session has got further under this owner, else ''  [15] seq of the first event  [16…] events
+--     [14] 'further' than the last owner the session has got, or on trial an 'event', else ''  [15] seq of the first event  [16…] events
 -- Entry ids are <seq>-0: an event whose seq is there already is a repetition (a reply was lost), and a success.
 -- Retention: all three keys live on for the TTL; the target stream keeps about its longest number of entries. The source is
 -- never trimmed while the session is open, nor by anybody else behind the base, from where a replay reads it.
@@ -33,8 +33,10 @@ redis.call('HSET', KEYS[1], 'status', ARGV[4], 'cursor', ARGV[5], 'source_seq', 
 if ARGV[13] ~= '' then
   redis.call('HSET', KEYS[1], 'base', ARGV[13])
 end
-if ARGV[14] == '1' then
-  redis.call('HSET', KEYS[1], 'owners', '1', 'trials', '0')
+if ARGV[14] == 'further' then
+  redis.call('HSET', KEYS[1], 'owners', '1', 'trials', '0', 'is_trial', '0')
+elseif ARGV[14] == 'event' then
+  redis.call('HSET', KEYS[1], 'trials', '1')
 end
 for _, key in ipairs(KEYS) do
   redis.call('EXPIRE', key, ARGV[2])
