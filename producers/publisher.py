@@ -11,12 +11,15 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from secrets import token_hex
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from producers.connection import Broker, Link, backoff_s, broker_errors, interruptibly, open_writer
-from producers.errors import BrokerRefused, BrokerUnreachable, SessionExists, WrongShards
+from redis.exceptions import RedisError
+
+from producers.connection import NO_ANSWER, Broker, Link, backoff_s, broker_errors, interruptibly, open_writer
+from producers.errors import BrokerUnreachable, SessionExists, WrongShards
 from producers.outbox import Outbox
 from producers.tail import resume_outbox
 from protocol import (
@@ -202,14 +205,17 @@ class Publisher:
         ring = self._link.client.pipeline(transaction=False) if self._link.is_cluster else pipeline
         ring.xadd(self._bell, {BELL_FIELD: self.session_id}, maxlen=MAX_BELL_ENTRIES, approximate=True)
         ring.expire(self._bell, ABANDONED_TTL_S)
-        replies: list[Any] = await interruptibly(pipeline.execute(raise_on_error=False))
+        self._settle(await interruptibly(pipeline.execute(raise_on_error=False)), len(unsent))
         if ring is not pipeline:
-            replies += await interruptibly(ring.execute(raise_on_error=False))
-        self._settle(replies, len(unsent))
+            with suppress(*NO_ANSWER, RedisError):
+                await interruptibly(ring.execute(raise_on_error=False))
 
     def _settle(self, replies: list[Any], num_events: int) -> None:
-        """Forget the events up to the first refused one; raise BrokerRefused when anything was refused."""
-        refused = [index for index, reply in enumerate(replies) if isinstance(reply, Exception)]
-        self._outbox.sent(min([*refused, num_events]))
-        if refused:
-            raise BrokerRefused(self.address, str(replies[refused[0]]))
+        """Forget the events up to the first that failed, whose failure is raised.
+
+        What else failed is nobody's concern: the events are there, and a worker's sweep finds them without the bell.
+        """
+        failed = [index for index, reply in enumerate(replies[:num_events]) if isinstance(reply, Exception)]
+        self._outbox.sent(min([*failed, num_events]))
+        if failed:
+            raise replies[failed[0]]

@@ -201,3 +201,13 @@ async def test_patience_waits_for_a_redis_that_is_away(redis_url: str, redis_cli
         await asyncio.gather(*calls)
         assert publisher.num_unsent_events == 0
     assert [event.seq for event in await source_events(redis_client, "talk")] == [1, 2, 3, 4]
+
+
+async def test_a_bell_that_cannot_ring_is_no_failure(redis_url: str, redis_client: Redis) -> None:
+    """The event is in its stream, where a worker's sweep finds it: who called must not think that it is not."""
+    await redis_client.set(bell_key(shard_of("talk")), "no stream")
+    async with Publisher(redis_url, "talk") as publisher:
+        await publisher.create()
+        assert publisher.num_unsent_events == 0
+    assert [event.seq for event in await source_events(redis_client, "talk")] == [1]
+    await redis_client.delete(bell_key(shard_of("talk")))

@@ -95,7 +95,7 @@ class Service:
         pulse = asyncio.create_task(self.pulse.beat())
         loops = (self._hold_leases, self._hear_bells, self._sweep_streams, self._watch_clock, self._tick_for_ever)
         try:
-            await self.ownership.agree()
+            await self._for_ever(self.ownership.agree)
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._for_ever(loop), name=loop.__name__) for loop in loops]
                 await self._stopping.wait()
@@ -248,14 +248,13 @@ class Service:
             if self._stopping.is_set():
                 return
 
-    async def _tick(self) -> bool:
-        # True if there was something to do.
+    async def _tick(self) -> bool:  # whether there was something to do
         async with self.reader.trial.calm:
             plan = self.table.plan(self.budget)
             if not plan.rows and not plan.dropped:
                 return False
             await self._run(plan)
-        return True
+            return True
 
     async def _run(self, plan: Plan) -> None:
         started = time.monotonic()

@@ -30,6 +30,16 @@ async def test_redis_that_is_gone_pauses_everything_and_nothing_is_lost(
     assert service.pulse.condition().unready[0] == "draining"
 
 
+async def test_a_worker_may_begin_before_its_redis(raw: Raw, redis_url: str, running: Running) -> None:
+    """It waits for it, and then serves."""
+    async with Proxy(redis_url) as proxy:
+        await proxy.down()
+        async with running(redis=proxy.url):
+            await proxy.up()
+            await raw.say("talk", create(), append("Thank you."), FINALIZE)
+            assert (await raw.hear("talk"))[-1]["text"] == "Merci."
+
+
 async def test_an_engine_whose_thread_has_ended_is_dead(running: Running) -> None:
     """Only a restart will help."""
     ended = await Engine.start("starter")
