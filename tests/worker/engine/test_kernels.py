@@ -16,9 +16,9 @@ SIZE = 40
 
 
 def assert_close(ours: Any, theirs: Any, scale: float = 1.0) -> None:
-    """Within 1e-4 of the value, and 1e-5 of `scale` where the value is near 0; finite all over."""
+    """Within 1e-5 of the value, and 2e-6 of `scale` where the value is near 0; finite all over."""
     assert bool(mx.isfinite(ours).all())
-    np.testing.assert_allclose(np.array(ours), np.array(theirs), rtol=1e-4, atol=1e-5 * scale)
+    np.testing.assert_allclose(np.array(ours), np.array(theirs), rtol=1e-5, atol=2e-6 * scale)
 
 
 def is_finite(array: Any, place: int) -> bool:
@@ -28,7 +28,7 @@ def is_finite(array: Any, place: int) -> bool:
 
 @pytest.mark.parametrize("factor", [1.0, -3.0, 1e-3, 1e3])
 def test_swiglu_and_its_gradients_are_those_of_mlx_lm(factor: float) -> None:
-    """Within 1e-4 for gates up to ±200, by both arguments and with any gradient behind it."""
+    """Within rounding for gates up to ±200, by both arguments and with any gradient behind it."""
     x, by = mx.full(GATES.shape, factor), mx.cos(GATES)
     mine, other = kernels.swiglu(GATES, x), activations.swiglu(GATES, x)
     assert_close(mine, other, abs(factor))
@@ -53,10 +53,12 @@ def test_attention_is_that_of_mlx(monkeypatch: pytest.MonkeyPatch, heads: tuple[
         assert_close(kernels.attention(q, k, v, mask=mask, scale=scale), theirs)
 
 
-def test_the_exponential_is_near_and_exact_at_zero() -> None:
-    """Within 5e-5 of the value wherever fp32 has room for it; below that it is next to nothing."""
-    x = np.linspace(-80, 80, 20_001).astype(np.float32)
-    np.testing.assert_allclose(np.array(kernels.exp(mx.array(x))), np.exp(x.astype(np.float64)), rtol=5e-5)
+def test_the_exponential_is_as_exact_as_its_argument() -> None:
+    """It is off by little more than rounding makes of the argument, and never below 0; what is far below is nothing."""
+    x = np.linspace(-80, 80, 200_001).astype(np.float32)
+    found, expected = np.array(kernels.exp(mx.array(x))), np.exp(x.astype(np.float64))
+    assert (np.abs(found - expected) <= 1e-6 * np.maximum(1, x) * np.maximum(1, expected)).all()
+    assert (found >= 0).all()
     assert number(kernels.exp(mx.array(0.0))) == 1.0
     assert 0 <= number(kernels.exp(mx.array(-1e30))) < 1e-34
 
