@@ -14,11 +14,11 @@ from typing import Final
 
 import msgspec
 
+from tests.chaos.choices import clear_talks
 from tests.chaos.faults import SMALL, Fault, Kind, make_plan
 from tests.chaos.model import write_tiny_model
 from tests.chaos.report import Report, lines, report
 from tests.chaos.run import Setup, run
-from tests.chaos.talks import make_talks
 from tests.servers import real_servers
 
 _CLUSTER: Final = "cluster"
@@ -60,8 +60,8 @@ def main() -> int:
 
 async def _all(seed: int, num_sessions: int, names: list[str], directory: Path) -> list[Report]:
     plan, short = _plan(seed, _LARGE), _plan(seed, _LARGE_OF_CLUSTER, small=["jump"])
-    talks = make_talks(seed, num_sessions, round(0.9 * plan[-1].at_s * _WORDS_PER_S))
     model = write_tiny_model(_folder(directory / "model"))
+    talks = clear_talks(model, seed, num_sessions, round(0.9 * plan[-1].at_s * _WORDS_PER_S))
     newest = list(real_servers().values())[-1]
     setup = Setup(program=newest, model=model, directory=_folder(directory / "clean"), seed=seed)
     clean = await run(setup, talks)

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.choices import clear_talks
 from tests.chaos.faults import Fault, Kind
 from tests.chaos.model import write_tiny_model
 from tests.chaos.report import Report, lines, report
 from tests.chaos.run import Outcome, Setup, run
-from tests.chaos.talks import Talk, make_talks
+from tests.chaos.talks import Talk
 from tests.servers import real_servers
 
 LEASE_MS = 600
-TALKS = make_talks(3, 8, 36)
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +33,15 @@ def play(model: Path, directory: Path, talks: Sequence[Talk], **changes: object)
 
 @pytest.fixture(scope="module")
 def clean(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """The talks without faults."""
-    return play(model, tmp_path_factory.mktemp("clean") / "data", TALKS)
+    """Some talks without faults."""
+    return play(model, tmp_path_factory.mktemp("clean") / "data", clear_talks(model, 3, 8, 36))
 
 
 def under_faults(model: Path, tmp_path: Path, clean: Outcome, plan: Sequence[Fault], **changes: object) -> Report:
     """The same talks under these faults, one after the other."""
     setup = {"plan": plan, "is_in_turn": True, "lease_ms": LEASE_MS, "words_per_s": 6.0, **changes}
-    return report("redis", clean, play(model, tmp_path / "faulty", TALKS, **setup), lease_ms=LEASE_MS)
+    talks = [speaker.talk for speaker in clean.speakers.values()]
+    return report("redis", clean, play(model, tmp_path / "faulty", talks, **setup), lease_ms=LEASE_MS)
 
 
 def faults(*kinds: Kind) -> list[Fault]:
