@@ -1,4 +1,4 @@
-"""The logits behind a token depend on what was said and written; all else only rounds them otherwise, and but little."""
+"""The logits behind a token depend on what was said and written; all else only rounds them otherwise, and little."""
 
 from collections.abc import Collection, Iterable, Sequence
 
