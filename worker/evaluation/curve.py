@@ -1,6 +1,8 @@
 """The latency-quality curve of any number of systems, as a picture."""
 
+import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 from matplotlib.axes import Axes
@@ -15,6 +17,15 @@ class Point(msgspec.Struct, frozen=True):
     bleu: float
     label: str
 
+    @property
+    def family(self) -> str:
+        """What is left of the label without its numbers: such points stand on one line.
+
+        >>> Point(3.0, 30.6, "wait-3").family, Point(3.4, 31.0, "adaptive-2-7-0.7").family
+        ('wait', 'adaptive')
+        """
+        return re.sub(r"[-~]?[0-9.]+", "", self.label)
+
 
 class Curve(msgspec.Struct, frozen=True):
     """A system: its streaming policies, and the BLEU that it reaches with the whole source read; None: not known."""
@@ -24,7 +35,7 @@ class Curve(msgspec.Struct, frozen=True):
 
 
 def draw_curves(curves: Mapping[str, Curve], *, title: str = "") -> bytes:
-    """A PNG with a line for each system: BLEU over average lagging, and offline BLEU as a dashed line.
+    """A PNG with a line for each system's policies of a kind: BLEU over average lagging; offline BLEU is a dashed line.
 
     Raises ValueError where there is nothing to draw.
     """
@@ -38,19 +49,22 @@ def draw_curves(curves: Mapping[str, Curve], *, title: str = "") -> bytes:
 
 
 def _draw(axes: Axes, name: str, curve: Curve, index: int) -> None:
-    colour = COLOURS[index % len(COLOURS)]
-    if curve.points:
-        points = sorted(curve.points, key=lambda point: point.lag_words)
-        lags, bleus = [point.lag_words for point in points], [point.bleu for point in points]
-        axes.plot(lags, bleus, color=colour, marker=MARKERS[index % len(MARKERS)], label=name)
-        for point in points:
-            axes.annotate(
-                point.label,
-                (point.lag_words, point.bleu),
-                xytext=(5, -11),
-                textcoords="offset points",
-                color=colour,
-                fontsize="small",
-            )
+    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+    families: dict[str, list[Point]] = {}
+    for point in sorted(curve.points, key=lambda point: (point.lag_words, point.label)):
+        families.setdefault(point.family, []).append(point)
+    for i, family in enumerate(sorted(families, key=lambda family: (-len(families[family]), family))):
+        style: dict[str, Any] = {"linestyle": ":", "markerfacecolor": "white"} if i else {}
+        lags, bleus = zip(*((point.lag_words, point.bleu) for point in families[family]), strict=True)
+        axes.plot(lags, bleus, color=colour, marker=marker, label=f"{name}, {family}" if i else name, **style)
+    for point in curve.points:
+        axes.annotate(
+            point.label,
+            (point.lag_words, point.bleu),
+            xytext=(5, -11),
+            textcoords="offset points",
+            color=colour,
+            fontsize="small",
+        )
     if curve.offline_bleu is not None:
         axes.axhline(curve.offline_bleu, color=colour, linestyle="--", linewidth=1, label=f"{name}, offline")

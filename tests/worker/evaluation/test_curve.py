@@ -41,6 +41,14 @@ def test_the_order_of_points_makes_no_difference() -> None:
     assert draw_curves({"a": Curve(POINTS)}) == draw_curves({"a": Curve(POINTS[::-1])})
 
 
+def test_each_policy_has_a_line_of_its_own() -> None:
+    """Adaptive policies between those of wait-k do not bend its line."""
+    adaptive = Point(2.3, 19.0, "adaptive-1-7-0.5")
+    assert {point.family for point in (*POINTS, adaptive)} == {"wait", "adaptive"}
+    same_place = Point(adaptive.lag_words, adaptive.bleu, "wait-2")
+    assert draw_curves({"a": Curve((*POINTS, adaptive))}) != draw_curves({"a": Curve((*POINTS, same_place))})
+
+
 def test_a_system_may_have_one_kind_of_score() -> None:
     """Points alone or offline alone."""
     assert draw_curves({"a": Curve(POINTS)}) != draw_curves({"a": Curve((), 31.8)})

@@ -10,8 +10,8 @@ from worker.commands.bench.page import finish, starting
 HELP: Final = "word latency over many turns of long sessions, and the memory that sessions take"
 EXAMPLES: Final = """\
 A turn is a sentence of a session. All sessions hear a word at the same moment, and the next one once they have written
-what they can; a word's latency is from the moment that the word it waited for was heard. The sentences at the beginning
-are those at the end, so that the one is the other's baseline.
+what they can; a word's latency is from the moment that the word it waited for was heard. The baseline of the last turns
+are the first ones of as many new sessions, with the same sentences, turn about with them.
 
 Examples:
   decalage bench turns

@@ -15,7 +15,7 @@ from worker.commands.bench.progress import tracked
 from worker.commands.bench.room import Room
 from worker.commands.talk import Words
 
-_PARTS = 10  # of all turns, one is the head and one the tail
+_PARTS = 10  # of all turns, the first and the last one are compared
 
 
 class Workload(msgspec.Struct, frozen=True):
@@ -26,7 +26,7 @@ class Workload(msgspec.Struct, frozen=True):
 
     @property
     def window(self) -> int:
-        """Turns of the head, and of the tail."""
+        """The first turns, and the last ones."""
         return max(1, self.turns // _PARTS)
 
 
@@ -46,8 +46,8 @@ class Turns(msgspec.Struct, frozen=True):
     policy: str
     workload: Workload
     machine: dict[str, Any]
-    spans: tuple[Span, ...]  # head, tail, all
-    ratio: float  # of the medians, tail to head
+    spans: tuple[Span, ...]  # first, last, those of newcomers meanwhile, all
+    ratio: float  # of the medians, last to newcomers
     memory: Memory
     medians_ms: tuple[float, ...]  # of each turn
 
@@ -56,16 +56,23 @@ def measure(rig: Rig, session: Session, sentences: Sequence[Words], workload: Wo
     """The latencies turn by turn, and what the sessions hold."""
     machine = machine_facts()
     window, room = workload.window, Room(rig)
-    names = [f"session {i}" for i in range(workload.sessions)]
-    for name in names:
+    old, new = ([f"{kind} session {i}" for i in range(workload.sessions)] for kind in ("old", "new"))
+    for name in old + new:
         room.open(name, session)
-    _turn(rig, room, dict.fromkeys(names, sentences[0]))  # it builds what the others find
-    # Sentences come again after as many turns as the head has, so that head and tail have the same.
-    each = [
-        _turn(rig, room, {name: sentences[(turn % window + i) % len(sentences)] for i, name in enumerate(names)})
-        for turn in tracked(range(workload.turns), "turns")
-    ]
-    head, tail = _span(f"first {window}", each[:window]), _span(f"last {window}", each[-window:])
+
+    def turn(names: Sequence[str], number: int) -> list[float]:
+        # Sentences come again after as many turns as are compared, so that these have the same.
+        said = {name: sentences[(number % window + i) % len(sentences)] for i, name in enumerate(names)}
+        return _turn(rig, room, said)
+
+    turn(new, 0)  # it builds what the others find
+    each: list[list[float]] = []
+    newcomers: list[list[float]] = []
+    for number in tracked(range(workload.turns), "turns"):
+        each.append(turn(old, number))
+        if number >= workload.turns - window:  # turn about, as a machine is not always equally fast
+            newcomers.append(turn(new, number))
+    last, first = _span(f"last {window}", each[-window:]), _span("newcomers meanwhile", newcomers)
     memory = memory_of(rig, room, sentences)
     room.close()
     return Turns(
@@ -73,8 +80,8 @@ def measure(rig: Rig, session: Session, sentences: Sequence[Words], workload: Wo
         policy=policy_name(session.policy),
         workload=workload,
         machine=machine,
-        spans=(head, tail, _span("all", each)),
-        ratio=round(tail.median_ms / head.median_ms, 3),
+        spans=(_span(f"first {window}", each[:window]), last, first, _span("all", each)),
+        ratio=round(last.median_ms / first.median_ms, 3),
         memory=memory,
         medians_ms=tuple(round(median(turn), 3) for turn in each if turn),
     )
@@ -108,18 +115,18 @@ def _span(name: str, turns: Sequence[Sequence[float]]) -> Span:
 def page(report: Turns) -> Page:
     """How it looks."""
     rows = [(span.name, f"{span.words:,}", f"{span.median_ms:.1f}", f"{span.p95_ms:.1f}") for span in report.spans]
-    workload, head = report.workload, report.spans[0]
+    workload, first = report.workload, report.spans[0]
     return Page(
         title=f"{workload.turns} turns of {workload.sessions} sessions with {report.model}, {report.policy}",
         sheets=(
             Sheet(("turns", "words", "median ms", "p95 ms"), tuple(rows), title="Latency of a word"),
             memory_sheet(report.memory),
         ),
-        notes=(f"Tail to head, of the medians: {report.ratio:.2f}. Both have the same sentences.",),
+        notes=(f"Last to newcomers, of the medians: {report.ratio:.2f}. They have the same sentences, turn about.",),
         plot=Plot(
             x="turn",
             y="latency of a word, median of a turn (ms)",
             lines={"all sessions": tuple(enumerate(report.medians_ms, 1))},
-            level=(f"the first {workload.window} turns", head.median_ms),
+            level=(f"the first {workload.window} turns", first.median_ms),
         ),
     )

@@ -11,14 +11,14 @@ pytestmark = pytest.mark.usefixtures("with_model")
 
 
 def test_turn_by_turn(decalage: Decalage, text: str, tmp_path: Path) -> None:
-    """Head and tail have the same words; a session between turns holds no keys and values, one within a turn does."""
+    """The last turns and their baseline have the same words; only within a turn, a session holds keys and values."""
     picture = tmp_path / "turns.png"
     options = ("bench", "turns", "--turns", "20", "--sessions", "2", "--text", text)
     report = decalage(*options, "--plot", str(picture), "--json").json
-    head, tail, whole = report["spans"]
-    assert (head["name"], tail["name"]) == ("first 2", "last 2")
-    assert head["words"] == tail["words"] == whole["words"] / 10
-    assert report["ratio"] == pytest.approx(tail["median_ms"] / head["median_ms"], abs=1e-3)
+    first, last, new, whole = report["spans"]
+    assert (first["name"], last["name"]) == ("first 2", "last 2")
+    assert first["words"] == last["words"] == new["words"] == whole["words"] / 10
+    assert report["ratio"] == pytest.approx(last["median_ms"] / new["median_ms"], abs=1e-3)
     assert len(report["medians_ms"]) == 20
     memory = report["memory"]
     assert memory["between_turns_kv_bytes"] == 0 < memory["within_turn_kv_bytes"] < memory["long_kv_bytes"]
@@ -29,5 +29,5 @@ def test_turn_by_turn(decalage: Decalage, text: str, tmp_path: Path) -> None:
 def test_the_tables(decalage: Decalage, text: str, tiny_shape: str) -> None:
     """Latencies, memory, the ratio, the machine."""
     out = decalage("bench", "turns", "--turns", "2", "--sessions", "1", "--text", text, "--shape", tiny_shape).out
-    for part in ("first 1", "1,000 source words of one segment", "Tail to head", "mlx-lm"):
+    for part in ("first 1", "1,000 source words of one segment", "Last to newcomers", "mlx-lm"):
         assert part in out
