@@ -6,7 +6,18 @@ import contextlib
 import pytest
 
 from protocol import shard_of
-from tests.worker.app.conftest import FINALIZE, Raw, Running, append, create, until, untimed
+from tests.worker.app.conftest import (
+    DEADLINE_S,
+    FINALIZE,
+    Raw,
+    Running,
+    append,
+    create,
+    new_service,
+    until,
+    untimed,
+)
+from worker.app.engine import Engine
 from worker.app.service import Service
 from worker.io.leases import WrongShards
 
@@ -102,12 +113,13 @@ async def test_an_earlier_lease_takes_no_session(raw: Raw, running: Running) -> 
         assert "talk" not in service.table
 
 
-async def test_the_number_of_shards_is_fixed_at_the_first_start(raw: Raw, running: Running) -> None:
+async def test_the_number_of_shards_is_fixed_at_the_first_start(
+    raw: Raw, running: Running, redis_url: str, engine: Engine
+) -> None:
     """A worker that counts otherwise is refused, with both numbers and the remedy; one that agrees is not."""
     async with running(num_shards=4) as service:
         await until(lambda: len(service.ownership.held) == 4)
         await raw.say("talk", create(), append(TEXT), FINALIZE)
         await raw.hear("talk")
     with pytest.raises(WrongShards, match=r"4 shards .* set to 16; set DECALAGE_NUM_SHARDS=4"):
-        async with running():
-            pass
+        await asyncio.wait_for(new_service(redis_url, engine).run(), DEADLINE_S)
