@@ -128,6 +128,11 @@ class Service:
                 self._log.warning("redis_interrupted", task=loop.__name__.strip("_"), error=str(error))
                 # Spread, so that a Redis which comes back does not meet all its workers at once.
                 await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)] * random.uniform(0.5, 1))
+            except Exception:
+                # The others are cancelled, which redis-py may swallow (on Python 3.11); then they look at this.
+                self._stopping.set()
+                self._work.set()
+                raise
 
     # Whose sessions
 
