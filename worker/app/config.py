@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import msgspec
 
 from protocol.keys import NUM_SHARDS
+from worker.core.scheduler import Budget
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +29,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sweep_ms: int = 250  # how soon words are found whose producer rings no bell
     stats_ms: int = 5_000  # how often the worker reports statistics
     drain_ms: int = 500  # how long SIGTERM works on; what is not written by then, the next worker writes
+
+    def budget(self, *, has_drafter: bool) -> Budget:
+        """How much a pass may hold; `has_drafter`: the engine makes drafts of its own."""
+        return Budget(
+            max_rows=self.max_batch_size,
+            max_pass_tokens=self.max_pass_tokens,
+            max_draft_tokens=self.max_draft_tokens if self.use_speculative else 0,
+            has_drafter=has_drafter,
+        )
 
 
 class BadSetting(ValueError):

@@ -30,7 +30,7 @@ from worker.app.table import Table
 from worker.app.trial import Trial
 from worker.core import leases as rules
 from worker.core.leases import Peer
-from worker.core.scheduler import Budget, Plan
+from worker.core.scheduler import Plan
 from worker.io.connection import GONE, client
 from worker.io.doorbell import Doorbell, Sweep
 from worker.io.leases import Leases
@@ -59,7 +59,7 @@ class Service:
         self.table = Table(settings.num_shards)
         metrics.engine_up.set_function(lambda: engine.is_alive)
         self.reports = Reports(self.worker, settings.model, metrics)
-        self.budget = _budget(settings, engine)
+        self.budget = settings.budget(has_drafter=engine.has_drafter)
         self._gained = asyncio.Event()  # sessions may be there to take that nobody has looked for
         about = {"worker": self.worker, "model": settings.model}
         trial = Trial(self._store, self.table, self.reports, about=about, on_over=self._gained.set)
@@ -193,7 +193,7 @@ class Service:
             self.stop()
         changed.pop("worker", None)
         self.settings = replace(self.settings, **changed)
-        self.budget = _budget(self.settings, self.engine)
+        self.budget = self.settings.budget(has_drafter=self.engine.has_drafter)
         self.reader.max_sessions = self.settings.max_sessions
 
     async def _sweep_streams(self) -> None:
@@ -294,12 +294,3 @@ class Service:
             self._work.set()
             await self.reports.stats(self._redis, self.table.num_open, self.settings.stats_ms)
             await asyncio.sleep(0.5)
-
-
-def _budget(settings: Settings, engine: Engine) -> Budget:
-    return Budget(
-        max_rows=settings.max_batch_size,
-        max_pass_tokens=settings.max_pass_tokens,
-        max_draft_tokens=settings.max_draft_tokens if settings.use_speculative else 0,
-        has_drafter=engine.has_drafter,
-    )
