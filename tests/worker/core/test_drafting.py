@@ -1,5 +1,7 @@
 """How long drafts may be, and what a session's own text suggests; that they change nothing is a law of the segment."""
 
+from math import log2
+
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -42,7 +44,25 @@ def test_drafts_follow_their_success() -> None:
     assert drafting.length in (4, 5, 6)
 
 
-def test_drafts_that_never_come_true_die_out() -> None:
+@given(num_rows=st.integers(1, 5000))
+def test_what_never_comes_true_costs_next_to_nothing(num_rows: int) -> None:
+    """One token is tried in the first row, one after 8 rows without, then after 16, and so on up to 256."""
+    drafting, num_tried = Drafting(), 0
+    for _ in range(num_rows):
+        num_tried += drafting.length
+        drafting = adapt(drafting, drafting.length, 0)
+    assert num_tried <= 1 + log2(1 + num_rows / 8) + num_rows / 256
+
+
+def test_what_always_comes_true_is_as_long_as_it_may_be_in_the_fourth_pass() -> None:
+    """From one token to a worker's sixteen."""
+    drafting = Drafting()
+    for _ in range(3):
+        drafting = adapt(drafting, min(16, drafting.length), min(16, drafting.length))
+    assert drafting.length >= Budget().max_draft_tokens
+
+
+def test_drafts_that_came_true_once_die_out_too_and_come_back() -> None:
     """In 2,000 rows, some fifteen tokens are tried; a single success brings them back."""
     drafting, num_tried = Drafting(rate=0.9), 0
     for _ in range(2000):
