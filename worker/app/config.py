@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -18,6 +19,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     metrics_port: int = 9464  # 0: any free port, -1: none
     max_sessions: int = 2_000  # open sessions before session.create is refused
     max_kv_bytes: int = 8 * 2**30  # keys and values; beyond it, lanes that wait are given up and fed again later
+    kv_bits: Literal[0, 4, 8] = 0  # of each number of a key or value; 0: as the model computes them
     max_batch_size: int = 64  # sessions served in one tick
     max_pass_tokens: int = 2_048  # of all sessions in one tick; longer texts are read in chunks
     batch_timeout_ms: int = 0  # how long a worker without work waits for more sessions to share its next tick

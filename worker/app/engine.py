@@ -58,25 +58,29 @@ class Engine:
         return not self._itself.done() or self._itself.result().is_alive()
 
     @classmethod
-    async def start(cls, model: str, draft_model: str = "", max_kv_bytes: int | None = None) -> "Engine":
-        """An engine with its models loaded; the keys and values of `model` take at most `max_kv_bytes`.
+    async def start(
+        cls, model: str, draft_model: str = "", max_kv_bytes: int | None = None, *, kv_bits: int = 0
+    ) -> "Engine":
+        """An engine with its models loaded; the keys and values of `model` take at most `max_kv_bytes`, in `kv_bits`.
 
         Raises what `load` raises, UnsupportedModel for a draft model with another tokenizer.
         """
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                thread, cls._load, thread, model, draft_model, max_kv_bytes
+                thread, lambda: cls._load(thread, model, draft_model, max_kv_bytes, kv_bits=kv_bits)
             )
         except BaseException:
             thread.shutdown(wait=False)
             raise
 
     @classmethod
-    def _load(cls, thread: ThreadPoolExecutor, name: str, draft_model: str, max_kv_bytes: int | None) -> "Engine":
+    def _load(
+        cls, thread: ThreadPoolExecutor, name: str, draft_model: str, max_kv_bytes: int | None, *, kv_bits: int
+    ) -> "Engine":
         model, tokenizer = load(name)
         vocabulary = load_vocabulary(name, tokenizer)
-        runner = Runner(model, vocabulary, max_kv_bytes)
+        runner = Runner(model, vocabulary, max_kv_bytes, kv_bits=kv_bits)
         drafted = SpeculativeRunner(runner, DraftModel.load(draft_model, vocabulary)) if draft_model else None
         return cls(thread, drafted or runner, vocabulary, repr(model))
 

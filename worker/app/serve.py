@@ -31,7 +31,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Service, str], None] 
     probes = Probes(metrics.registry)
     port = probes.serve(settings.metrics_host, settings.metrics_port) if settings.metrics_port >= 0 else None
     log.info("loading", model=settings.model, draft_model=settings.draft_model or None)
-    engine = await Engine.start(settings.model, settings.draft_model, settings.max_kv_bytes)
+    engine = await Engine.start(settings.model, settings.draft_model, settings.max_kv_bytes, kv_bits=settings.kv_bits)
     try:
         service = Service(settings, engine, metrics, url)
         probes.ask = service.pulse.condition
@@ -42,6 +42,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Service, str], None] 
                 redis_version=version,
                 worker=service.worker,
                 model=engine.description,
+                kv_bits=settings.kv_bits or None,
                 metrics=None if port is None else f"http://{settings.metrics_host}:{port}/metrics",
             )
             if on_ready is not None:

@@ -80,6 +80,17 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_kv_bits(parser: argparse.ArgumentParser) -> None:
+    """`--kv-bits`; None where it is not given."""
+    parser.add_argument(
+        "--kv-bits",
+        type=int,
+        choices=(8, 4),
+        help="quantise keys and values: they take less than a third or a fifth of the memory, and a pass takes longer "
+        "(default: no)",
+    )
+
+
 def add_to(parser: argparse.ArgumentParser) -> None:
     """`--to`: the target language."""
     parser.add_argument(

@@ -3,7 +3,7 @@
 import argparse
 from typing import Final
 
-from worker.commands.arguments import add_redis, whole
+from worker.commands.arguments import add_kv_bits, add_redis, whole
 
 HELP: Final = "run a worker: it translates every session on its Redis"
 EXAMPLES: Final = """\
@@ -46,6 +46,7 @@ def _add_passes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-kv-bytes", type=whole(1), metavar="N", help="keys and values of all sessions (default: 8 GiB)"
     )
+    add_kv_bits(parser)
     parser.add_argument("--max-batch-size", type=whole(1), metavar="N", help="sessions in one pass (default: 64)")
     parser.add_argument(
         "--max-pass-tokens",
@@ -89,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
         metrics_port=args.metrics_port,
         max_sessions=args.max_sessions,
         max_kv_bytes=args.max_kv_bytes,
+        kv_bits=args.kv_bits,
         max_batch_size=args.max_batch_size,
         max_pass_tokens=args.max_pass_tokens,
         batch_timeout_ms=args.batch_timeout_ms,

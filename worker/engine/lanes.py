@@ -10,6 +10,7 @@ import mlx.core as mx
 import msgspec
 
 from worker.core.ports import Lane, Row
+from worker.engine.packing import Packing
 from worker.engine.pool import LENGTHS, Pool, Tenant
 from worker.engine.slots import Slots
 
@@ -22,13 +23,14 @@ class NoRoom(Exception):
 
 
 class Lanes:
-    """All lanes, in pools by their length. `max_bytes` bounds their keys and values; None: nothing does."""
+    """All lanes, in pools by their length. `max_bytes` bounds their keys and values, as packed; None: nothing does."""
 
-    def __init__(self, num_layers: int, position_offset: int, max_bytes: int | None = None) -> None:
-        self.max_bytes = max_bytes
+    def __init__(self, num_layers: int, position_offset: int, packing: Packing) -> None:
+        self.max_bytes: int | None = None
         self.num_given_up = 0
         self._num_layers = num_layers
         self._position_offset = position_offset
+        self._packing = packing
         self._pools: dict[int, Pool] = {}
         self._tenants: dict[Lane, Tenant] = {}
         self._slot_bytes = 0  # keys and values of one token; 0: not known yet
@@ -45,7 +47,7 @@ class Lanes:
 
     def pool(self, length: int) -> Pool:
         """The lanes of that length."""
-        return self._pools.setdefault(length, Pool(self._num_layers, length))
+        return self._pools.setdefault(length, Pool(self._num_layers, length, self._packing))
 
     def nbytes(self) -> int:
         """Bytes of all keys and values held."""

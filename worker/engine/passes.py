@@ -91,14 +91,12 @@ class Part:
 
     def store(self, layer: int, keys: mx.array, values: mx.array) -> None:
         """The pool holds the part's keys and values, of the pass's (1, H, N, D)."""
-        self.pool.reserve(layer, keys, values)
         fresh = [each[0, :, self.span].transpose(1, 0, 2) for each in (keys, values)]
         self.pool.store(layer, self.at, *fresh)
 
     def held(self, layer: int) -> tuple[mx.array, mx.array]:
         """Keys and values (R, H, L, D) of the grid's rows."""
-        keys, values = self.pool.held(layer)
-        return keys[self.rows, :, : self.top], values[self.rows, :, : self.top]
+        return self.pool.held(layer, self.rows, self.top)
 
     def attend(self, layer: int, queries: mx.array, **options: Any) -> mx.array:
         """What the part's tokens read, (H, n, D), for the pass's queries (1, H, N, D)."""

@@ -1,16 +1,18 @@
-"""Keys and values of many lanes in one buffer a layer, so that one pass serves them all without copying.
+"""Keys and values of many lanes in the same buffers, layer by layer, so that one pass serves them all without copying.
 
 A pool has rows of one length. A lane takes the first free row and keeps it until so many have left that the pool
 halves.
 """
 
 import heapq
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import mlx.core as mx
 import msgspec
 
 from worker.core.ports import Lane
+from worker.engine.packing import Packing
 from worker.engine.slots import Slots
 
 LENGTHS: Final = tuple(128 * 4**n for n in range(8))
@@ -28,14 +30,14 @@ class Tenant(msgspec.Struct):
 
 
 class Pool:
-    """The lanes of one length, and for each layer the arrays (rows, H, L, D) of keys and of values."""
+    """The lanes of one length, and for each layer the arrays (rows, H, L, any) that keys and values are packed in."""
 
-    def __init__(self, num_layers: int, length: int) -> None:
+    def __init__(self, num_layers: int, length: int, packing: Packing) -> None:
         self.length = length
+        self._packing = packing
         self._tenants: dict[int, Tenant] = {}  # by row
         self._free: list[int] = []  # rows without a lane, a heap
-        self.keys: list[mx.array | None] = [None] * num_layers
-        self.values: list[mx.array | None] = [None] * num_layers
+        self._layers: list[tuple[mx.array, ...]] = [()] * num_layers  # empty: nothing was stored yet
 
     @property
     def tenants(self) -> list[Tenant]:
@@ -45,7 +47,7 @@ class Pool:
     @property
     def arrays(self) -> list[mx.array]:
         """All arrays there are, to evaluate after a pass."""
-        return [array for array in (*self.keys, *self.values) if array is not None]
+        return [array for arrays in self._layers for array in arrays]
 
     @property
     def num_rows(self) -> int:
@@ -95,8 +97,11 @@ class Pool:
 
     def _shrink(self, num_rows: int) -> None:
         kept = sorted(self._tenants)
-        rows = mx.array(kept + sorted(self._free)[: num_rows - len(kept)])
-        self._map(lambda array: array[rows] if num_rows else None)
+        rows = mx.array(kept + sorted(self._free)[: num_rows - len(kept)], mx.int32)
+        if num_rows:
+            self._map(lambda array: array[rows])
+        else:
+            self._layers = [()] * len(self._layers)
         self._tenants = {row: self._tenants[old] for row, old in enumerate(kept)}
         for row, tenant in self._tenants.items():
             tenant.row = row
@@ -114,40 +119,29 @@ class Pool:
     def copy(self, row: int, origin: tuple["Pool", int], num_slots: int) -> None:
         """The row's first slots hold what those of a row of some pool hold."""
         other, old = origin
-        for i, (keys, values) in enumerate(zip(other.keys, other.values, strict=True)):
-            if keys is not None and values is not None:
-                self.reserve(i, keys, values)
-                self._write(i, row, keys[old, :, :num_slots], values[old, :, :num_slots])
+        for layer, theirs in enumerate(other._layers):
+            for array, held in zip(self._reserved(layer, theirs), theirs, strict=True):
+                array[row, :, :num_slots] = held[old, :, :num_slots]
 
     def store(self, layer: int, at: tuple[mx.array, mx.array], keys: mx.array, values: mx.array) -> None:
         """The layer holds keys and values (N, H, D) in these rows and slots, (N,) each."""
         rows, slots = at
-        all_keys, all_values = self.held(layer)
-        all_keys[rows, :, slots] = keys
-        all_values[rows, :, slots] = values
+        fresh = self._packing.pack(keys, values)
+        for array, packed in zip(self._reserved(layer, fresh), fresh, strict=True):
+            array[rows, :, slots] = packed
 
-    def held(self, layer: int) -> tuple[mx.array, mx.array]:
-        """All keys and values (rows, H, L, D) of a layer that has some."""
-        keys, values = self.keys[layer], self.values[layer]
-        if keys is None or values is None:
-            raise AssertionError("asked for before it was reserved")
-        return keys, values
+    def held(self, layer: int, rows: Any, num_slots: int) -> tuple[mx.array, mx.array]:
+        """Keys and values (R, H, num_slots, D) that a layer holds in the first slots of `rows`, an index of R rows."""
+        return self._packing.unpack([array[rows, :, :num_slots] for array in self._layers[layer]])
 
-    def reserve(self, layer: int, keys: mx.array, values: mx.array) -> None:
-        """The layer has arrays for all lanes, of the shape (…, H, …, D) and type of those given."""
-        if self.keys[layer] is None:
-            self.keys[layer] = _empty(self.num_rows, self.length, keys)
-            self.values[layer] = _empty(self.num_rows, self.length, values)
+    def _reserved(self, layer: int, like: Sequence[mx.array]) -> tuple[mx.array, ...]:
+        # The layer's arrays for all lanes, like those given: (N, H, any) or (rows, H, L, any).
+        if not self._layers[layer]:
+            self._layers[layer] = tuple(_empty(self.num_rows, self.length, array) for array in like)
+        return self._layers[layer]
 
-    def _write(self, layer: int, row: int, keys: mx.array, values: mx.array) -> None:
-        all_keys, all_values = self.held(layer)
-        all_keys[row, :, : keys.shape[1]] = keys
-        all_values[row, :, : values.shape[1]] = values
-
-    def _map(self, change: Any) -> None:
-        for arrays in (self.keys, self.values):
-            for i, array in enumerate(arrays):
-                arrays[i] = None if array is None else change(array)
+    def _map(self, change: Callable[[mx.array], mx.array]) -> None:
+        self._layers = [tuple(map(change, arrays)) for arrays in self._layers]
 
     def check_invariants(self) -> None:
         """Raises AssertionError where rows or slots do not add up."""
@@ -161,5 +155,5 @@ class Pool:
 
 
 def _empty(rows: int, length: int, like: mx.array) -> mx.array:
-    heads, size = like.shape[-3], like.shape[-1]
+    heads, size = like.shape[1], like.shape[-1]
     return mx.zeros((rows, heads, length, size), like.dtype)

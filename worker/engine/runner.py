@@ -15,6 +15,7 @@ from worker.core.ports import Draw, Lane, Row, Sampled
 from worker.engine.errors import UnsupportedModel
 from worker.engine.lanes import Lanes, NoRoom
 from worker.engine.model import StreamingModel
+from worker.engine.packing import packing
 from worker.engine.passes import Pass, Share
 from worker.engine.sampling import Draws, Sampler
 
@@ -50,13 +51,21 @@ class Counters(msgspec.Struct):
 
 
 class Runner:
-    """The lanes of a model, and the passes over them."""
+    """The lanes of a model, and the passes over them.
 
-    def __init__(self, model: StreamingModel, vocabulary: Tokens, max_kv_bytes: int | None = None) -> None:
+    `kv_bits`: 8 or 4 for each number of a key or value; 0: as the model makes them. Raises ValueError for others,
+    UnsupportedModel where they do not go with the model.
+    """
+
+    def __init__(
+        self, model: StreamingModel, vocabulary: Tokens, max_kv_bytes: int | None = None, *, kv_bits: int = 0
+    ) -> None:
         self.model = model
-        size = int(model(mx.array([[0]])).shape[-1])
+        cache = model.make_cache()
+        size = int(model(mx.array([[0]]), cache=cache).shape[-1])
         self._sampler = Sampler(vocabulary.word_starts(size), vocabulary.forbidden(size))
-        self._lanes = Lanes(model.num_layers, model.position_offset)
+        head_sizes = [array.shape[-1] for layer in cache for array in layer.state]
+        self._lanes = Lanes(model.num_layers, model.position_offset, packing(kv_bits, head_sizes, model.name))
         self._suspects: set[Lane] = set()  # one of them was to blame for a pass that failed
         self.counters = Counters()
         self.max_rows = self._warm_up()

@@ -27,8 +27,9 @@ def test_options_win_over_variables(decalage: Decalage, monkeypatch: pytest.Monk
     monkeypatch.setattr(app, "serve", serve)
     monkeypatch.setenv("DECALAGE_LEASE_MS", "700")
     monkeypatch.setenv("DECALAGE_MAX_SESSIONS", "5")
+    monkeypatch.setenv("DECALAGE_KV_BITS", "4")
     assert decalage("serve", "--redis", "redis://h", "--max-sessions", "6", "--metrics-port", "-1").status == 0
-    assert seen == [Settings(redis="redis://h", lease_ms=700, max_sessions=6, metrics_port=-1)]
+    assert seen == [Settings(redis="redis://h", lease_ms=700, max_sessions=6, metrics_port=-1, kv_bits=4)]
 
 
 @pytest.mark.parametrize(
@@ -39,12 +40,15 @@ def test_no_knob_takes_zero(option: str, decalage: Decalage) -> None:
     assert decalage("serve", option, "0").status == 2
 
 
-def test_a_wrong_variable_is_named(decalage: Decalage, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("variable", "value"), [("DECALAGE_MAX_SESSIONS", "many"), ("DECALAGE_KV_BITS", "5")])
+def test_a_wrong_variable_is_named(
+    variable: str, value: str, decalage: Decalage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The error names the variable and what it holds."""
-    monkeypatch.setenv("DECALAGE_MAX_SESSIONS", "many")
+    monkeypatch.setenv(variable, value)
     ran = decalage("serve", "--redis", "redis://127.0.0.1:1")
     assert ran.status == 1
-    assert "DECALAGE_MAX_SESSIONS='many'" in ran.err
+    assert f"{variable}={value!r}" in ran.err
 
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "nonsense"])

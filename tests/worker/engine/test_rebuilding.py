@@ -53,9 +53,9 @@ class History:
         return rows
 
 
-def check(model: StreamingModel, steps: list[Step], chunk: int) -> None:
+def check(model: StreamingModel, steps: list[Step], chunk: int, kv_bits: int = 0) -> None:
     """A further token gets the same logits in the lane that was kept and in the one that was built at once."""
-    runner, recorder, history = Runner(model, Anything()), Recorder(), History()
+    runner, recorder, history = Runner(model, Anything(), kv_bits=kv_bits), Recorder(), History()
     runner._sampler = recorder
     rows = [history.row(KEPT, step) for step in steps]
     found = [runner.run([row])[0] for row in [*rows, *history.rebuilding(BUILT, chunk)]]

@@ -33,5 +33,7 @@ def run(args: argparse.Namespace) -> int:
     with starting(args):
         from worker.commands.bench import decode_loop as loop
         from worker.commands.bench.models import load
-    report = loop.measure(*load(args.model, args.shape), args.rows, loop.Workload(args.source, args.steps))
+    report = loop.measure(
+        *load(args.model, args.shape, args.kv_bits or 0), args.rows, loop.Workload(args.source, args.steps)
+    )
     return finish(args, report, loop.page(report))

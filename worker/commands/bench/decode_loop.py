@@ -55,20 +55,20 @@ def measure(model: StreamingModel, subject: Subject, rows: Sequence[int], worklo
     machine = machine_facts()
     points: list[Point] = []
     for number in tracked(rows, "numbers of sessions"):
-        point = _point(model, number, workload)
+        point = _point(model, number, workload, subject.kv_bits)
         first = points[0] if points else point
         best = max(first.tokens_per_s, first.mlx_lm_tokens_per_s)
         points.append(msgspec.structs.replace(point, speedup=round(point.tokens_per_s / best, 2)))
     return Decoding(subject, workload, machine, tuple(points))
 
 
-def _point(model: StreamingModel, number: int, workload: Workload) -> Point:
+def _point(model: StreamingModel, number: int, workload: Workload, kv_bits: int) -> Point:
     ours, theirs, tokens = [], [], number * workload.steps
     for _ in range(_ROUNDS):
-        ours.append(tokens / _timed(_ours(model, number, workload), workload.steps))
+        ours.append(tokens / _timed(_ours(model, number, workload, kv_bits), workload.steps))
         theirs.append(tokens / _timed(_theirs(model, number, workload), workload.steps))
     watch = Stopwatch()
-    _timed(_ours(model, number, workload), workload.steps, watch)
+    _timed(_ours(model, number, workload, kv_bits), workload.steps, watch)
     mine, other = median(ours), median(theirs)
     return Point(number, round(mine, 1), round(other, 1), round(mine / other, 3), 1.0, watch.ms_a_pass())
 
@@ -83,8 +83,8 @@ def _timed(ticks: Iterator[None], steps: int, watch: Stopwatch | None = None) ->
     return perf_counter() - start_s
 
 
-def _ours(model: StreamingModel, number: int, workload: Workload) -> Iterator[None]:
-    runner = bare_runner(model)
+def _ours(model: StreamingModel, number: int, workload: Workload, kv_bits: int) -> Iterator[None]:
+    runner = bare_runner(model, kv_bits)
     lanes = [(i, 0) for i in range(number)]
     source = (_TOKEN,) * workload.source_tokens
     sampled = runner.run([Row(lane, source, (_TOKEN,), 0, 0, Draw()) for lane in lanes])

@@ -44,6 +44,6 @@ def run(args: argparse.Namespace) -> int:
     workload = loop.Workload(
         args.seconds, args.pace, args.limit_ms, args.seed, args.max_batch_size, args.max_draft_tokens
     )
-    floor = loop.Floor(rig(args.model, args.shape), options.session(args), sentences, workload)
+    floor = loop.Floor(rig(args.model, args.shape, args.kv_bits or 0), options.session(args), sentences, workload)
     report = loop.measure(floor, args.speakers)
     return finish(args, report, loop.page(report))

@@ -46,10 +46,12 @@ class Subject(msgspec.Struct, frozen=True):
     num_parameters: int
     dtype: str
     weights: str  # trained or random
+    kv_bits: int  # of each number of a key or value; 0: as the model computes them
 
     def __str__(self) -> str:
         kind = ", random weights" if self.weights == "random" else ""
-        return f"{self.name} ({self.num_parameters / 1e6:.1f} M parameters, {self.dtype}{kind})"
+        kept = f", keys and values in {self.kv_bits} bits" if self.kv_bits else ""
+        return f"{self.name} ({self.num_parameters / 1e6:.1f} M parameters, {self.dtype}{kind}{kept})"
 
 
 class Rig(NamedTuple):
@@ -90,34 +92,34 @@ def random_model(shape: str) -> StreamingModel:
     return StreamingModel(inner, name=shape)
 
 
-def load(name: str, shape: str | None) -> tuple[StreamingModel, Subject]:
+def load(name: str, shape: str | None, kv_bits: int = 0) -> tuple[StreamingModel, Subject]:
     """The model of that name or, where a shape is given, random weights of it. Raises EngineError."""
     model = translation.load_model(name).engine if shape is None else random_model(shape)
-    return model, _subject(model, name, shape)
+    return model, _subject(model, name, shape, kv_bits)
 
 
-def bare_runner(model: StreamingModel) -> Runner:
+def bare_runner(model: StreamingModel, kv_bits: int = 0) -> Runner:
     """A runner that any token of the model will do for."""
-    return Runner(model, AnyTokens())
+    return Runner(model, AnyTokens(), kv_bits=kv_bits)
 
 
-def rig(name: str, shape: str | None) -> Rig:
+def rig(name: str, shape: str | None, kv_bits: int = 0) -> Rig:
     """A model for text. Random weights get the words, the tokens and the kept drafts of the shipped model, whose own
     time does not count. Raises EngineError.
     """
     loaded = translation.load_model(name if shape is None else DEFAULT_MODEL)
-    vocabulary, runner = loaded.vocabulary, runner_of(loaded.engine, loaded.vocabulary)
+    model, vocabulary = loaded.engine if shape is None else random_model(shape), loaded.vocabulary
+    measured, subject = Runner(model, vocabulary, kv_bits=kv_bits), _subject(model, name, shape, kv_bits)
     if shape is None:
-        return Rig(_subject(loaded.engine, name, None), runner, runner, runner, vocabulary, perf_counter)
-    model = random_model(shape)
-    measured = Runner(model, vocabulary)
-    forced = Forced(measured, teacher=runner)
-    return Rig(_subject(model, name, shape), measured, runner, forced, vocabulary, forced.clock_s)
+        return Rig(subject, measured, measured, measured, vocabulary, perf_counter)
+    author = runner_of(loaded.engine, vocabulary)
+    forced = Forced(measured, teacher=author)
+    return Rig(subject, measured, author, forced, vocabulary, forced.clock_s)
 
 
-def _subject(model: StreamingModel, name: str, shape: str | None) -> Subject:
+def _subject(model: StreamingModel, name: str, shape: str | None, kv_bits: int) -> Subject:
     dtype = str(model.dtype).removeprefix("mlx.core.")
-    return Subject(shape or name, model.num_parameters, dtype, "random" if shape else "trained")
+    return Subject(shape or name, model.num_parameters, dtype, "random" if shape else "trained", kv_bits)
 
 
 def spent(before: Counters, runner: Runner) -> Counters:

@@ -15,9 +15,10 @@ SHAPES: Final = ("qwen2.5-0.5b", "smollm2-135m")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """`--model` and `--shape`."""
+    """`--model`, `--shape` and `--kv-bits`."""
     arguments.add_model(parser)
     parser.add_argument("--shape", choices=SHAPES, help="random weights of this shape in place of --model")
+    arguments.add_kv_bits(parser)
 
 
 def add_session(parser: argparse.ArgumentParser) -> None:

@@ -38,5 +38,7 @@ def run(args: argparse.Namespace) -> int:
         from worker.commands.bench import reprompt_loop as loop
         from worker.commands.bench.models import rig
     session = options.session(args)
-    report = loop.measure(rig(args.model, args.shape), session, sentences, loop.Workload(tuple(args.at), args.words))
+    report = loop.measure(
+        rig(args.model, args.shape, args.kv_bits or 0), session, sentences, loop.Workload(tuple(args.at), args.words)
+    )
     return finish(args, report, loop.page(report))

@@ -34,5 +34,7 @@ def run(args: argparse.Namespace) -> int:
     with starting(args):
         from worker.commands.bench import stream_loop as loop
         from worker.commands.bench.models import rig
-    report = loop.measure(rig(args.model, args.shape), options.session(args), sentences, args.sessions)
+    report = loop.measure(
+        rig(args.model, args.shape, args.kv_bits or 0), options.session(args), sentences, args.sessions
+    )
     return finish(args, report, loop.page(report))

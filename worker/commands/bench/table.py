@@ -51,5 +51,5 @@ def run(args: argparse.Namespace) -> int:
     drafts = Drafts(args.draft_model, args.draft_shape, 0.8 if args.acceptance is None else args.acceptance)
     workload = loop.Workload(args.batch, args.requests, args.max_draft_tokens, drafts)
     session = Session(target_language=args.to, mode="completion")
-    report = loop.measure(rig(args.model, args.shape), session, sentences, workload)
+    report = loop.measure(rig(args.model, args.shape, args.kv_bits or 0), session, sentences, workload)
     return finish(args, report, loop.page(report))

@@ -35,5 +35,5 @@ def run(args: argparse.Namespace) -> int:
         from worker.commands.bench import turns_loop as loop
         from worker.commands.bench.models import rig
     workload = loop.Workload(args.turns, args.sessions)
-    report = loop.measure(rig(args.model, args.shape), options.session(args), sentences, workload)
+    report = loop.measure(rig(args.model, args.shape, args.kv_bits or 0), options.session(args), sentences, workload)
     return finish(args, report, loop.page(report))

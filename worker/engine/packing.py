@@ -1,0 +1,60 @@
+"""How lanes keep keys and values: as the model makes them, or quantised in groups of each head's numbers.
+
+A pass attends to what is kept, of its own tokens too: so a token's key is the same to those who are fed with it and to
+those who come later, and batches, chunks and rebuilt lanes give what they give without quantisation.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import mlx.core as mx
+import msgspec
+
+from worker.engine.errors import UnsupportedModel
+
+KV_BITS: Final = (8, 4)
+_GROUPS: Final = (64, 32)  # numbers that share a scale; the more, the smaller and the coarser
+
+
+class Packing(msgspec.Struct, frozen=True):
+    """`bits` for each number of a key or value, a scale and a bias for each `group_size` of them; 0 bits: as it is."""
+
+    bits: int = 0
+    group_size: int = 0
+
+    def pack(self, keys: mx.array, values: mx.array) -> tuple[mx.array, ...]:
+        """Keys and values (…, D) as arrays (…, any): one each, or packed numbers, scales and biases of each."""
+        if not self.bits:
+            return keys, values
+        quantised = (mx.quantize(each, group_size=self.group_size, bits=self.bits) for each in (keys, values))
+        return tuple(array for arrays in quantised for array in arrays)
+
+    def unpack(self, arrays: Sequence[mx.array]) -> tuple[mx.array, mx.array]:
+        """The keys and values that were packed, or some slice of all these arrays."""
+        half = len(arrays) // 2
+        return self._unpack(arrays[:half]), self._unpack(arrays[half:])
+
+    def _unpack(self, arrays: Sequence[mx.array]) -> mx.array:
+        if not self.bits:
+            return arrays[0]
+        numbers, scales, biases = arrays
+        return mx.dequantize(numbers, scales, biases, group_size=self.group_size, bits=self.bits)
+
+
+def packing(bits: int, head_sizes: Sequence[int], name: str) -> Packing:
+    """For the model of that name, whose keys and values have these sizes; 0 bits: nothing is quantised.
+
+    Raises ValueError for other bits than 0, 4, 8, UnsupportedModel for heads that no group fits into.
+    """
+    if not bits:
+        return Packing()
+    if bits not in KV_BITS:
+        raise ValueError(f"keys and values are kept in 8 or 4 bits, or 0: not quantised; got {bits}")
+    group = next((group for group in _GROUPS if not any(size % group for size in head_sizes)), None)
+    if group is None:
+        sizes = " and ".join(map(str, sorted(set(head_sizes))))
+        raise UnsupportedModel(
+            f"{name} cannot have its keys and values quantised: its heads have {sizes} numbers, which groups of "
+            f"{' or '.join(map(str, _GROUPS))} do not divide; leave out --kv-bits"
+        )
+    return Packing(bits, group)
