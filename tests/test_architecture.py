@@ -50,7 +50,9 @@ RINGS: Final = {
     "worker.evaluation": _ring(
         f"{_STUDY} worker.library", f"{_MODEL_PACKAGES} matplotlib sacrebleu simuleval", "protocol.keys"
     ),
-    "worker.training": _ring(f"{_STUDY} worker.library", f"{_MODEL_PACKAGES} matplotlib sacrebleu", "protocol.keys"),
+    "worker.training": _ring(
+        f"{_STUDY} worker.library", f"{_MODEL_PACKAGES} matplotlib sacrebleu torch", "protocol.keys"
+    ),
     "worker.app": _ring("protocol worker.core worker.engine worker.io worker.library", "*"),
     # The outermost shells.
     "worker.commands": _ring("*", "*"),

@@ -44,6 +44,7 @@ _EXTRAS: Final = {
     **dict.fromkeys(("fakeredis", "lupa"), "broker"),
     **dict.fromkeys(("starlette", "uvicorn"), "gateway"),
     **dict.fromkeys(("matplotlib", "sacrebleu"), "eval"),
+    "torch": "torch",
 }
 
 

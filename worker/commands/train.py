@@ -103,6 +103,13 @@ def _add_optimizer(parser: argparse.ArgumentParser) -> None:
     add("--accumulate", type=whole(1), default=1, metavar="N", help="passes for one step (default: 1)")
     add("--lr", type=number(0, is_open=True), default=2e-3, metavar="R", help="highest learning rate (default: 2e-3)")
     add("--warmup", type=whole(0), default=200, metavar="N", help="steps up to it (default: 200)")
+    add(
+        "--gradients",
+        choices=("mlx", "torch-bf16"),
+        default="mlx",
+        help="torch-bf16: by PyTorch, with products in bf16; Qwen2 architectures only (default: mlx, in fp32)",
+    )
+    add("--dropout", type=number(0, 0.99), default=0.0, metavar="P", help="of what layers add (default: 0)")
     add("--label-smoothing", type=number(0, 0.9), default=0.1, metavar="E", help="(default: 0.1)")
     add("--weight-decay", type=number(0), default=0.01, metavar="W", help="(default: 0.01)")
     add("--clip", type=number(0, is_open=True), default=1.0, metavar="N", help="norm of the gradients (default: 1)")
@@ -163,6 +170,8 @@ def recipe_of(args: argparse.Namespace) -> "Recipe":
         accumulate=args.accumulate,
         peak_rate=args.lr,
         warmup_steps=args.warmup,
+        gradients=args.gradients,
+        dropout=args.dropout,
         label_smoothing=args.label_smoothing,
         weight_decay=args.weight_decay,
         max_norm=args.clip,

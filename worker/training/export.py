@@ -105,6 +105,8 @@ def command(recipe: Recipe) -> str:
         "--accumulate": [recipe.accumulate],
         "--lr": [f"{recipe.peak_rate:g}"],
         "--warmup": [recipe.warmup_steps],
+        **({} if recipe.gradients == "mlx" else {"--gradients": [recipe.gradients]}),
+        **({} if recipe.dropout == 0 else {"--dropout": [f"{recipe.dropout:g}"]}),
         "--label-smoothing": [f"{recipe.label_smoothing:g}"],
         "--weight-decay": [f"{recipe.weight_decay:g}"],
         "--clip": [f"{recipe.max_norm:g}"],

@@ -18,13 +18,13 @@ from mlx.utils import tree_flatten, tree_map
 from msgspec.structs import replace
 
 from worker.engine.model import StreamingModel
-from worker.training import lora
+from worker.training import gradients, lora
 from worker.training.batches import MULTIPLE, Place, batches_from, epoch_batches
 from worker.training.checkpoint import Progress, State, load_checkpoint, save_checkpoint, set_weights, weights_of
 from worker.training.data import Corpus
 from worker.training.errors import LossError
 from worker.training.events import Event, Saved, Stepped, Validated
-from worker.training.objective import Batch, Ints, Objective, make_batch
+from worker.training.objective import Batch, Ints, make_batch
 from worker.training.recipe import Recipe, wait_name
 
 Batches: TypeAlias = Iterator[tuple[Ints, Place]]
@@ -42,7 +42,7 @@ class Trainer:
         self.progress = Progress()
         self._model, self._train, self._valid = model, train, valid
         self._directory, self._report = directory, report
-        self._objective = Objective(model)
+        self._objective = gradients.objective(recipe, model)
         # Without bias correction the first steps would be far too long for a short warm-up.
         optimizer = optim.AdamW(
             learning_rate=0.0, betas=[0.9, 0.98], weight_decay=recipe.weight_decay, bias_correction=True
@@ -144,8 +144,8 @@ class Trainer:
     def _passes(self, batches: Batches) -> "_Passes":
         seed = (self.recipe.seed, self.progress.step)
         random = np.random.default_rng(seed)
-        # Dropout draws from mlx's own state: set anew in each step, so that a run that resumes drops the same.
-        mx.random.seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        # Dropout draws from a state of its own: set anew in each step, so that a run that resumes drops the same.
+        self._objective.seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         self.state.model.train()
         done = _Passes(place=self.progress.place)
         for _ in range(self.recipe.accumulate):
@@ -153,11 +153,11 @@ class Trainer:
             wait_k = self.recipe.wait_k[int(random.integers(len(self.recipe.wait_k)))]
             batch = self._batch(self._train, indices, wait_k)
             loss, fresh = self._objective.loss_and_gradients(batch, self.recipe.label_smoothing)
-            gradients = fresh if done.gradients is None else tree_map(mx.add, done.gradients, fresh)
-            mx.eval(loss, gradients)
+            total = fresh if done.gradients is None else tree_map(mx.add, done.gradients, fresh)
+            mx.eval(loss, total)
             done = _Passes(
                 place=place,
-                gradients=gradients,
+                gradients=total,
                 loss=done.loss + number(loss),
                 num_labels=done.num_labels + batch.num_labels,
                 num_tokens=done.num_tokens + batch.num_tokens,

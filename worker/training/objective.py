@@ -136,6 +136,10 @@ class Objective:
     def __init__(self, model: StreamingModel) -> None:
         self.model = model
 
+    def seed(self, number: int) -> None:
+        """What the next passes drop depends on this number."""
+        mx.random.seed(number)
+
     def logits(self, batch: Batch) -> mx.array:
         """Logits (Q, V) of the tokens to predict, by the one pass that serving's reads and writes amount to."""
         mask = attention_mask(batch.num_source, batch.seen)

@@ -1,11 +1,14 @@
 """What a training run is made of: enough to run it again, and kept in its checkpoint."""
 
 import math
+from typing import Literal
 
 import msgspec
 
 from worker.training.data import Cleaning, Split
 from worker.training.files import DataFile, Keys
+
+Gradients = Literal["mlx", "torch-bf16"]
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -51,6 +54,8 @@ class Recipe(msgspec.Struct, frozen=True):
     accumulate: int = 1  # passes for one step of the optimizer
     peak_rate: float = 2e-3
     warmup_steps: int = 200
+    gradients: Gradients = "mlx"  # by whom, in fp32 or with products in bf16
+    dropout: float = 0.0  # of the embedding's output, and of what attention and MLP add
     label_smoothing: float = 0.1
     weight_decay: float = 0.01
     max_norm: float = 1.0  # of the gradients

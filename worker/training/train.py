@@ -5,6 +5,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from worker.training import gradients
 from worker.training.checkpoint import FILE, Progress, read_recipe
 from worker.training.data import Encoder, Report, load_corpus
 from worker.training.errors import CheckpointError
@@ -24,6 +25,7 @@ def train(
 
     With `resume`, the run goes on from the directory's checkpoint. Raises TrainingError and EngineError.
     """
+    gradients.check(recipe)
     keep_memory()
     if resume:
         _check_same(recipe, directory)

@@ -148,6 +148,21 @@ def test_adapters_of_nothing(adapters: list[str], code: str, said: str, options:
     assert said in ran.json["error"]["message"]
 
 
+def test_dropout_reaches_the_recipe(options: Options, tmp_path: Path, decalage: Decalage) -> None:
+    """It stands in the model's README; a share that leaves nothing is a usage error."""
+    assert decalage(*options, "--dropout", "0.1").status == 0
+    assert "--dropout 0.1" in (tmp_path / "model" / "README.md").read_text()
+    assert decalage(*options, "--dropout", "1").status == 2
+
+
+def test_gradients_need_pytorch(options: Options, decalage: Decalage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is missing, one line names the extra that installs it."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    ran = decalage(*options, "--gradients", "torch-bf16", "--json")
+    assert (ran.status, ran.json["error"]["code"]) == (1, "missing_package")
+    assert "pip install 'decalage[torch]'" in ran.json["error"]["message"]
+
+
 @pytest.mark.parametrize("value", ["0", "half", "-1"])
 def test_a_k_is_a_number_or_full(value: str, options: Options, decalage: Decalage) -> None:
     """Anything else is a usage error."""

@@ -4,15 +4,17 @@ import argparse
 from typing import Final
 
 from worker.commands import arguments
+from worker.commands.bench import options
 from worker.commands.bench.page import finish, starting
 
 HELP: Final = "tokens a second of full training steps, beside PyTorch where it is installed"
 EXAMPLES: Final = """\
-A step is forward, backward and optimizer, on random pairs of a model of random weights. Where PyTorch is installed, an
-equal loop of its own takes every batch too, in turns, from the same weights; the first losses must agree.
+A step is forward, backward and optimizer, on random pairs of a model of random weights. Where PyTorch is installed, the
+trainer by its gradients in bf16 and an equal loop of its own in fp32 take every batch too, in turns, from the same
+weights; the first losses must agree. OMP_NUM_THREADS bounds PyTorch's threads, OPENBLAS_NUM_THREADS those of mlx.
 
 Examples:
-  decalage bench train
+  decalage bench train --plot speed.png
   decalage bench train --hidden 512 --heads 8 --mlp 2048 --vocab 16000 --steps 5 --json"""
 
 
@@ -28,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tokens-per-batch", type=whole(64), default=4096, metavar="N", help="padding included (default: 4096)")
     add("--length", type=whole(8), default=20, metavar="N", help="tokens of a pair, on average (default: 20)")
     add("--steps", type=whole(1), default=10, metavar="N", help="measured, behind one that is not (default: 10)")
-    arguments.add_json(parser)
+    options.add_results(parser)
 
 
 def run(args: argparse.Namespace) -> int:

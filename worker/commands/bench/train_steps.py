@@ -1,0 +1,77 @@
+"""The trainer as `decalage bench train` drives it, a step at a time, by mlx's gradients or PyTorch's."""
+
+from importlib import metadata
+from pathlib import Path
+from time import perf_counter
+from typing import Final, Protocol
+
+import msgspec
+from msgspec.structs import replace
+
+from worker.training.batches import MULTIPLE, Place
+from worker.training.data import Corpus
+from worker.training.events import Event, Stepped
+from worker.training.loop import Batches, Trainer
+from worker.training.objective import Batch, Ints, make_batch
+from worker.training.recipe import Gradients, Recipe
+from worker.training.start import architecture, random_model
+
+WAIT_K: Final = 3
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One step of a loop."""
+
+    loss: float  # nats a label, smoothing included
+    num_tokens: int  # source and target, padding left out
+    spent_s: float
+
+
+class Loop(Protocol):
+    """Something that makes steps."""
+
+    @property
+    def library(self) -> str:
+        """What computes the gradients."""
+
+    @property
+    def tolerance(self) -> float:
+        """Nats a label by which its first loss may differ from the trainer's in fp32."""
+
+    def step(self, chosen: tuple[Ints, Place]) -> Step:
+        """A full step on this batch."""
+
+
+class Ours:
+    """The trainer, with a model of random weights that the plan's seed tells."""
+
+    def __init__(self, plan: Recipe, corpus: Corpus, gradients: Gradients = "mlx") -> None:
+        self.library = f"MLX {metadata.version('mlx')}" if gradients == "mlx" else f"{torch_name()}, bf16"
+        self.tolerance = 0.0 if gradients == "mlx" else 0.02
+        self.model = random_model(architecture(plan.shape, plan.shape.vocabulary), seed=plan.seed)
+        self._corpus = corpus
+        self._told: list[Event] = []
+        plan = replace(plan, gradients=gradients)
+        self._trainer = Trainer(plan, self.model, corpus, Corpus(), directory=Path(), report=self._told.append)
+
+    def batches(self) -> Batches:
+        """Without end."""
+        return self._trainer.batches()
+
+    def batch(self, indices: Ints) -> Batch:
+        """These pairs as the trainer puts them together."""
+        return make_batch([self._corpus[int(i)] for i in indices], WAIT_K, self.model.position_offset, MULTIPLE)
+
+    def step(self, chosen: tuple[Ints, Place]) -> Step:
+        """A full step on this batch, which is put together in it."""
+        start_s = perf_counter()
+        self._trainer.step(iter([chosen]))
+        spent_s = perf_counter() - start_s
+        (told,) = (event for event in self._told if isinstance(event, Stepped))
+        self._told.clear()
+        return Step(told.loss, told.num_tokens, spent_s)
+
+
+def torch_name() -> str:
+    """PyTorch with its version, without what it was built for."""
+    return f"PyTorch {metadata.version('torch').partition('+')[0]}"
