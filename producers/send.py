@@ -57,6 +57,8 @@ def run(args: argparse.Namespace, url: str) -> int:
         return fail("expected one of --keep-open and --close, got both", as_json=args.json)
     if args.text and args.file:
         return fail("expected TEXT or --file, got both", as_json=args.json)
+    if args.text and not "".join(args.text).strip():
+        return fail("expected words in TEXT, got none; without TEXT, standard input is read", as_json=args.json)
     if args.file:
         try:
             open(args.file, "rb").close()
@@ -73,26 +75,24 @@ async def _send(args: argparse.Namespace, url: str) -> int:
     async with publisher:
         sending = _Sending(args, publisher, is_joined=is_joined)
         if not args.watch:
-            await sending.run()
-            return 0
+            return await sending.run()
         async with Subscriber(url, publisher.session_id, after=after or 0) as events:
             if args.json:
-                await sending.run()
-                return await follow(events, JsonLines(), is_new=not is_joined)
+                code = await sending.run()
+                return await follow(events, JsonLines(), is_new=not is_joined) or code
             return await _both(
                 sending, follow(events, Transcript(), hint=worker_hint(events.address), is_new=not is_joined)
             )
 
 
 async def _both(sending: "_Sending", watching: Coroutine[Any, Any, int]) -> int:
-    """The exit code of the session, watched while it is sent; sending stops when the session ends before."""
+    """The exit code of the session, or of sending; which stops when the session ends before."""
     sender = asyncio.create_task(sending.run())
     watcher = asyncio.create_task(watching)
     try:
         await asyncio.wait({sender, watcher}, return_when=asyncio.FIRST_COMPLETED)
-        if sender.done():
-            sender.result()
-        return await watcher
+        code = sender.result() if sender.done() else 0
+        return await watcher or code
     finally:
         for task in (sender, watcher):
             task.cancel()
@@ -109,8 +109,8 @@ class _Sending:
         self._closes = bool(args.close or not (args.keep_open or is_joined))
         self._sent = Sent()
 
-    async def run(self) -> None:
-        """Everything is sent, and the session closed if that was wanted; also if sending is given up."""
+    async def run(self) -> int:
+        """Everything is sent, and the session closed if that was wanted, also if sending is given up; the exit code."""
         try:
             if not self._is_joined:
                 await self._publisher.create()
@@ -126,6 +126,14 @@ class _Sending:
             await self._give_up()
             raise
         self._report()
+        return self._exit_code()
+
+    def _exit_code(self) -> int:
+        # 1, which is told, where no words came and the command did not say that it only opens or closes.
+        if self._sent.words or self._args.keep_open or self._args.close:
+            return 0
+        origin = self._args.file or "standard input"
+        return fail(f"expected words in {origin}, got none; to send none, say --keep-open or --close")
 
     async def _send_text(self) -> None:
         """All words are sent and their last segment is finalized; an empty text makes an empty segment."""

@@ -140,6 +140,7 @@ async def test_bad_input_is_one_line_and_code_1(redis_url: str, tmp_path: Path) 
         (("x", "--file", "y"), "TEXT or --file"),
         (("x", "--keep-open", "--close"), "--keep-open and --close"),
         (("x", "--session", "no spaces"), "session id"),
+        (("", " "), "expected words in TEXT, got none"),
     ):
         outcome = await run("send", redis_url, *arguments)
         assert (outcome.code, outcome.out) == (1, "")
@@ -149,6 +150,19 @@ async def test_bad_input_is_one_line_and_code_1(redis_url: str, tmp_path: Path) 
     assert outcome.code == 1
     assert "decalage: error: expected Redis at redis://127.0.0.1:1/0" in outcome.err
     assert "secret" not in outcome.err
+
+
+async def test_no_words_at_all_is_an_error(redis_url: str, redis_client: Redis) -> None:
+    """Unless the command says what it is for: to open a session, or to close one."""
+    silent = await run("send", redis_url, "--session", "talk")
+    assert (silent.code, silent.out) == (1, "")
+    assert silent.err.endswith(
+        "error: expected words in standard input, got none; to send none, say --keep-open or --close\n"
+    )
+    assert isinstance((await source_events(redis_client, "talk"))[-1], SessionClose)
+    assert (await run("send", redis_url, "--session", "other", "--keep-open")).code == 0
+    assert (await run("send", redis_url, "--session", "other", "--close")).code == 0
+    assert isinstance((await source_events(redis_client, "other"))[-1], SessionClose)
 
 
 async def test_what_was_sent_can_be_followed_later(redis_url: str, redis_client: Redis) -> None:

@@ -70,6 +70,7 @@ async def _run(plan: Plan, settings: Settings, *, as_json: bool, console: Consol
         async with contextlib.AsyncExitStack() as stack:
             with busy(f"Starting the broker and loading the model {settings.model} …"):
                 stage = await stack.enter_async_context(open_stage(settings))
+            stage.check(plan)
             place = stage.place(plan, is_embedded=not settings.redis)
             if console:
                 await _show_live(console, stage, place, plan)

@@ -21,6 +21,7 @@ from worker.commands.demo_report import Place
 from worker.commands.demo_view import View
 from worker.commands.faults import CommandError
 from worker.commands.talk import Words
+from worker.core.ports import Vocabulary
 from worker.io import connection
 from worker.io.broker import ensure_broker
 from worker.io.connection import shown
@@ -58,6 +59,11 @@ class Stage(msgspec.Struct, frozen=True):
     service: Service
     metrics: Metrics
     url: str
+    vocabulary: Vocabulary
+
+    def check(self, plan: Plan) -> None:
+        """Raises Refused where the worker's model cannot do what the plan asks for."""
+        self.vocabulary.prompt(plan.session)
 
     def place(self, plan: Plan, *, is_embedded: bool) -> Place:
         """Where this plan's session can be seen."""
@@ -86,7 +92,7 @@ async def open_stage(settings: Settings) -> AsyncIterator[Stage]:
         async with asyncio.TaskGroup() as group:
             group.create_task(service.run())
             try:
-                yield Stage(service, metrics, url)
+                yield Stage(service, metrics, url, engine.vocabulary)
             finally:
                 service.stop()
     finally:

@@ -18,8 +18,8 @@ class DualStreamingCache:
     """Keys and values (B, H, L, D) of one layer, for one session or for B that are read and written in step.
 
     mlx-lm's layers see `offset`, `update_and_fetch` and `make_mask`; `begin` says what the next pass holds.
-    `position_offset` is φ; None puts the target right behind the source it finds, as in a model without group
-    positions.
+    `position_offset` is φ; None puts the target right behind the source that is read with its first token or before,
+    as in a model without group positions.
     """
 
     step = 256
@@ -61,12 +61,6 @@ class DualStreamingCache:
         """The arrays to evaluate after a pass."""
         return [] if self.keys is None or self.values is None else [self.keys, self.values]
 
-    def target_start(self) -> int:
-        """The position of the first target token, φ."""
-        if self.position_offset is None:
-            self.position_offset = self.source_offset
-        return self.position_offset
-
     # What the next pass brings
 
     def begin(self, num_source: int, num_target: int, mask: mx.array | None = None) -> None:
@@ -75,20 +69,24 @@ class DualStreamingCache:
         """
         self._coming = (num_source, num_target)
         self._mask = mask
+        if num_target and self.position_offset is None:
+            self.position_offset = self.source_offset + num_source
 
     def positions(self) -> list[int]:
         """The positions of the tokens that `begin` announced."""
         num_source, num_target = self._coming
         source = range(self.source_offset, self.source_offset + num_source)
-        first = self.target_start() + self.target_offset if num_target else 0
+        first = self._next_target()
         return [*source, *range(first, first + num_target)]
 
     @property
     def offset(self) -> int:
         """The position of the coming pass's first token."""
-        return (
-            self.target_start() + self.target_offset if self._coming[1] and not self._coming[0] else self.source_offset
-        )
+        num_source, num_target = self._coming
+        return self._next_target() if num_target and not num_source else self.source_offset
+
+    def _next_target(self) -> int:
+        return (self.position_offset or 0) + self.target_offset
 
     def make_mask(self, N: int, return_array: bool = False, window_size: int | None = None) -> Any:
         """Who sees whom in a pass of N tokens: None (everybody), or (T, L) bool, true where a query sees a key.
@@ -127,7 +125,7 @@ class DualStreamingCache:
 
     def update_target(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Appends target keys and values (B, H, T, D); returns those of source and target, in order of arrival."""
-        self.target_start()
+        self.begin(0, keys.shape[2])
         self._append(keys, values, 0, keys.shape[2])
         return self._slots()
 

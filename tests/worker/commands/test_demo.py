@@ -19,6 +19,7 @@ import structlog
 
 from worker.commands import demo
 from worker.commands.faults import CommandError
+from worker.core.ports import Refused
 from worker.io.broker import DIR_VARIABLE, ensure_broker
 
 K = 2
@@ -80,10 +81,11 @@ def test_json_holds_the_whole_talk(talk: str, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.usefixtures("here")
-def test_a_refused_language_is_an_error(talk: str) -> None:
-    """The worker's reason reaches the user; it does not wait for a translation that never comes."""
-    with pytest.raises(CommandError, match=r"the worker refused: .*'es'"):
+def test_a_refused_language_is_an_error(talk: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The reason reaches the user, before anything is shown of a talk that is not held."""
+    with pytest.raises(Refused, match=r"into fr \(French\) or de \(German\), got target_language 'es'"):
         demo.run(parse("--fast", "--text", talk, "--to", "es"))
+    assert capsys.readouterr().out == ""
 
 
 def start(runtime_dir: Path, talk: str, *, stdout: int, term: str = "xterm") -> "subprocess.Popen[bytes]":

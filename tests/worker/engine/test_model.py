@@ -73,6 +73,23 @@ def test_a_model_that_computes_nonsense_is_found() -> None:
         check_surface(model)
 
 
+def test_a_target_behind_its_source_may_begin_in_the_pass_that_reads_it() -> None:
+    """With φ None: read and written in one pass is read, then written; later source does not move it."""
+    model = StreamingModel(build("qwen2"))
+    once, apart, fixed = model.make_cache(None), model.make_cache(None), model.make_cache(4)
+    model.forward([3, 5, 7, 11], [17], once)
+    for cache in (apart, fixed):
+        model(SOURCE, cache=cache)
+        model(TARGET[:, :1], cache=cache, is_reading=False)
+    outcomes = []
+    for cache in (once, apart, fixed):
+        model(mx.array([[13]]), cache=cache)
+        outcomes.append(model(TARGET[:, 1:], cache=cache, is_reading=False))
+        assert {layer.position_offset for layer in cache} == {4}
+    assert float(mx.abs(outcomes[0] - outcomes[1]).max()) < 1e-4
+    assert float(mx.abs(outcomes[0] - outcomes[2]).max()) < 1e-4
+
+
 def test_one_model_can_be_wrapped_twice() -> None:
     """Two StreamingModels over the same weights, with another φ each: both keep taking positions."""
     inner = build("qwen2")
