@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The parser knows the options of `decalage evaluate`."""
     whole = arguments.whole
     arguments.add_model(parser)
+    arguments.add_kv_bits(parser)
     parser.add_argument("--test", type=Path, required=True, metavar="FILE", help="test set: TSV, gzipped or not")
     parser.add_argument(
         "--to",
@@ -177,12 +178,12 @@ def _session(args: argparse.Namespace, model: "Model", languages: tuple[str, str
 def _runs(args: argparse.Namespace, model: "Model", session: "Session", corpus: "list[Sentence]") -> "dict[str, Run]":
     from msgspec.structs import replace
 
+    from worker.engine.runner import Runner
     from worker.evaluation.oracle import Oracle
     from worker.evaluation.policies import is_oracle
     from worker.evaluation.run import translate
-    from worker.library.running import runner_of
 
-    runner = runner_of(model.engine, model.vocabulary)
+    runner = Runner(model.engine, model.vocabulary, kv_bits=args.kv_bits or 0)
     found = {}
     with _progress() as progress:
         for name, chosen in _policies(args, session).items():

@@ -21,7 +21,7 @@ def described(args: argparse.Namespace, languages: tuple[str, str], runs: Mappin
     """The report of these runs, at least one of them."""
     source, target = languages
     return Report(
-        model=args.model,
+        model=args.model if not args.kv_bits else f"{args.model} ({args.kv_bits}-bit keys and values)",
         test=args.test.name,
         source_language=source,
         target_language=target,

@@ -64,6 +64,14 @@ def test_people_get_tables(decalage: Decalage, test_set: str, tmp_path: Path) ->
     assert {path.name for path in out.iterdir()} == {"wait-2.jsonl", "offline.jsonl", "scores.json", "curve.png"}
 
 
+def test_fewer_bits_are_told(decalage: Decalage, test_set: str) -> None:
+    """Beside the model's name; eight of them change no word of these."""
+    options = ("evaluate", "--test", test_set, "--wait-k", "3", "--json")
+    exact, packed = decalage(*options).json, decalage(*options, "--kv-bits", "8").json
+    assert packed["model"] == "starter (8-bit keys and values)"
+    assert packed["policies"][0]["bleu"] == exact["policies"][0]["bleu"]
+
+
 def test_results_are_compared(decalage: Decalage, test_set: str, tmp_path: Path) -> None:
     """By paired bootstrap with an earlier file, in one curve with an earlier folder; equal results do not differ."""
     old, new = tmp_path / "old", tmp_path / "new"
