@@ -16,7 +16,8 @@ takes the time it takes, waiting for speakers is skipped. The baseline gives eve
 Examples:
   decalage bench mixed
   decalage bench mixed --seconds 60 --plot speakers.png
-  decalage bench mixed --speakers 10 50 --seed 2 --json"""
+  decalage bench mixed --speakers 10 50 --seed 2 --json
+  decalage bench mixed --speakers 10 50 100 --batch-timeout-ms 50"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pace", type=number(0, is_open=True), default=2.5, metavar="W", help="words/s of a speaker (default: 2.5)")
     add("--max-batch-size", type=whole(1), default=64, metavar="N", help="sessions in a pass (default: 64)")
     add("--max-draft-tokens", type=whole(0), default=16, metavar="N", help="as for serve; 0: none (default: 16)")
+    add("--batch-timeout-ms", type=whole(0, 10_000), default=0, metavar="MS", help="as for serve; beside none")
     add("--seed", type=whole(0), default=0, metavar="S", help="of who speaks when (default: 0)")
     options.add_results(parser)
 
@@ -42,7 +44,13 @@ def run(args: argparse.Namespace) -> int:
         from worker.commands.bench import mixed_loop as loop
         from worker.commands.bench.models import rig
     workload = loop.Workload(
-        args.seconds, args.pace, args.limit_ms, args.seed, args.max_batch_size, args.max_draft_tokens
+        args.seconds,
+        args.pace,
+        args.limit_ms,
+        args.seed,
+        args.max_batch_size,
+        args.max_draft_tokens,
+        args.batch_timeout_ms,
     )
     floor = loop.Floor(rig(args.model, args.shape, args.kv_bits or 0), options.session(args), sentences, workload)
     report = loop.measure(floor, args.speakers)

@@ -29,6 +29,7 @@ class Workload(msgspec.Struct, frozen=True):
     seed: int
     max_batch_size: int  # sessions in a pass
     max_draft_tokens: int  # of a session, from its own text
+    batch_timeout_ms: int  # that who has nothing to do waits for company of the first word; 0: not measured
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -58,6 +59,7 @@ class Mixed(msgspec.Struct, frozen=True):
     machine: dict[str, Any]
     together: Serving
     alone: Serving  # the baseline: one session a pass
+    waiting: Serving | None  # like `together`, after a wait for company; None: not asked for
 
 
 class Floor(msgspec.Struct, frozen=True):
@@ -73,6 +75,7 @@ def measure(floor: Floor, numbers: Sequence[int] | None) -> Mixed:
     """The delays for these numbers of speakers; None: for those on the way to the largest that keeps the limit."""
     machine, workload = machine_facts(), floor.workload
     budget = Budget(max_rows=workload.max_batch_size, max_draft_tokens=workload.max_draft_tokens)
+    wait_ms = workload.batch_timeout_ms
     return Mixed(
         model=floor.rig.subject,
         policy=policy_name(floor.session.policy),
@@ -80,15 +83,16 @@ def measure(floor: Floor, numbers: Sequence[int] | None) -> Mixed:
         machine=machine,
         together=_serving(floor, budget, numbers),
         alone=_serving(floor, msgspec.structs.replace(budget, max_rows=1), numbers),
+        waiting=_serving(floor, budget, numbers, wait_ms) if wait_ms else None,
     )
 
 
-def _serving(floor: Floor, budget: Budget, numbers: Sequence[int] | None) -> Serving:
+def _serving(floor: Floor, budget: Budget, numbers: Sequence[int] | None, wait_ms: int = 0) -> Serving:
     points: dict[int, Point] = {}
 
     def keeps_limit(number: int) -> bool:
         with output.busy(f"{number} speakers, up to {budget.max_rows} sessions a pass"):
-            points[number] = _point(floor, budget, number)
+            points[number] = _point(floor, budget, number, wait_ms)
         return points[number].p95_ms < floor.workload.limit_ms
 
     if numbers is None:
@@ -117,24 +121,57 @@ def largest(holds: Callable[[int], bool], maximum: int) -> int:
     return low
 
 
-def _point(floor: Floor, budget: Budget, number: int) -> Point:
+class _Audience:
+    """A room that hears what so many speakers say, as it comes."""
+
+    def __init__(self, floor: Floor, room: Room, number: int) -> None:
+        self._floor = floor
+        self._room = room
+        self.clock = SkippingClock(floor.rig.clock_s)
+        self._coming = speech(number, floor.sentences, floor.workload.pace, floor.workload.seed)
+        self._following = next(self._coming)
+
+    @property
+    def has_heard_all(self) -> bool:
+        """Nothing more is said."""
+        return self._following.at_s > self._floor.workload.seconds
+
+    def listen(self) -> None:
+        """All that has been said by now has been heard."""
+        while not self.has_heard_all and self._following.at_s <= self.clock.now_s():
+            self._hear()
+
+    def wait(self, wait_ms: int, max_rows: int) -> None:
+        """A word has been said; where others may follow, that was so long ago, or as many speak as fit into a pass."""
+        end_s, talks = self._following.at_s + wait_ms / 1000, set[str]()
+        while not self.has_heard_all and self._following.at_s <= end_s:
+            self.clock.skip_to(self._following.at_s)
+            talks.add(self._hear())
+            if len(talks) >= min(max_rows, len(self._room.states)):
+                return
+        self.clock.skip_to(end_s)
+
+    def _hear(self) -> str:
+        heard, self._following = self._following, next(self._coming)
+        _hear(self._room, self._floor.session, heard)
+        return heard.talk
+
+
+def _point(floor: Floor, budget: Budget, number: int, wait_ms: int) -> Point:
     workload, counters = floor.workload, floor.rig.runner.counters
     room, passes, forwards = Room(floor.rig, budget), counters.passes, counters.forwards
-    clock = SkippingClock(floor.rig.clock_s)
+    audience = _Audience(floor, room, number)
+    clock = audience.clock
     delays_ms: list[int] = []
-    coming = speech(number, floor.sentences, workload.pace, workload.seed)
-    following = next(coming)
     while True:  # what was said is all written, however late: the words that wait are those that count
-        while following.at_s <= min(clock.now_s(), workload.seconds):
-            _hear(room, floor.session, following)
-            following = next(coming)
+        audience.listen()
         written = room.tick(clock.now_ms)
         if written is not None:
             delays_ms += [word.delay_ms for _, word in written]
-        elif following.at_s > workload.seconds:
+        elif audience.has_heard_all:
             break
         else:
-            clock.skip_to(following.at_s)
+            audience.wait(wait_ms, budget.max_rows)
     spent_s = clock.now_s() - clock.skipped_s
     room.close()
     if not delays_ms:
@@ -169,6 +206,7 @@ def page(report: Mixed) -> Page:
         sheets=(
             _sheet(f"Up to {workload.max_batch_size} sessions in one pass", together),
             _sheet("Baseline: each session a pass", alone),
+            *([_sheet(f"Waiting {workload.batch_timeout_ms} ms for others", report.waiting)] if report.waiting else []),
         ),
         notes=(
             f"p95 below {workload.limit_ms:g} ms: up to {together.most_speakers} speakers at once; a pass for each "
