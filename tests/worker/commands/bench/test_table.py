@@ -1,5 +1,6 @@
 """`decalage bench table`."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,13 @@ import pytest
 from tests.worker.commands.conftest import Decalage
 from tests.worker.evaluation.test_curve import pixels
 from worker.commands.bench.table_drafts import Recorder
+from worker.continuous_batching import AsyncContinuousBatchingEngine, BatchConfig
 from worker.core.ports import Draw, Row, Sampled
+from worker.engine.draft_model import DraftModel
+from worker.engine.model import StreamingModel
+from worker.engine.tokens import Vocabulary
 from worker.library.running import Engine
+from worker.speculative_decoding import SpeculativeConfig, SpeculativeDecodingEngine
 
 pytestmark = pytest.mark.usefixtures("with_model")
 OPTIONS = ("bench", "table", "--requests", "4", "--batch", "2")
@@ -50,6 +56,31 @@ def test_one_kind_of_drafts(decalage: Decalage) -> None:
     """A draft model has its own acceptance."""
     ran = decalage(*OPTIONS, "--draft-model", "starter", "--acceptance", "0.5", "--json")
     assert (ran.status, ran.json["error"]["code"]) == (1, "invalid_input")
+
+
+def test_the_names_of_the_document_take_the_same_passes(
+    decalage: Decalage, text: str, starter: StreamingModel, starter_vocabulary: Vocabulary
+) -> None:
+    """The table drives rows itself, as its forced drafts and random weights have to; for real models that is what
+    `generate` and `generate_batch` do, pass for pass.
+    """
+    methods = decalage(*OPTIONS, "--draft-model", "starter", "--text", text, "--json").json["methods"]
+    lines = Path(text).read_text().splitlines()
+    prompts = [f"Translate to French: {line}" for line in lines] * 2
+    counted = []
+    for is_drafted in (False, True):
+        asked = SpeculativeConfig(draft_model_path="starter", use_speculative=is_drafted)
+        single = SpeculativeDecodingEngine(asked)
+        for prompt in prompts:
+            single.generate(prompt)
+        counted.append(single.stats()["batching_stats"])
+    for drafter in (None, DraftModel.load("starter", starter_vocabulary)):
+        config = BatchConfig(max_batch_size=2, timeout_ms=0, max_draft_tokens=5 * (drafter is not None))
+        many = AsyncContinuousBatchingEngine(starter, starter_vocabulary.tokenizer, config, drafter=drafter)
+        asyncio.run(many.generate_batch(prompts))
+        counted.append(many.stats()["batching_stats"])
+    for method, stats in zip(methods, counted, strict=True):
+        assert method["passes_per_token"] == pytest.approx(stats["total_batches"] / stats["total_tokens"], abs=1e-3)
 
 
 class Counting:
