@@ -15,12 +15,14 @@ USAGE: Final = "--train FILE ... --valid FILE ... --to LANG --steps N --out DIR 
 EXAMPLES: Final = """\
 A FILE is FILE[@LANG][:WEIGHT]: TSV (source, target), .json or .jsonl, gzipped (.gz) or not; an epoch reads each row
 WEIGHT times. Ctrl-C saves a checkpoint and the model; --resume goes on as if it had never stopped. What --lora writes
-is a whole model too: its adapters end in the weights.
+is a whole model too: its adapters end in the weights. OPENBLAS_NUM_THREADS and OMP_NUM_THREADS bound the threads of
+mlx's and of PyTorch's products.
 
 Examples:
   decalage train --train talks.tsv.gz docs.tsv.gz:0.5 --valid dev.tsv --to fr --steps 5000 --out my-model
   decalage train --train a.tsv@fr b.tsv@de --valid v.tsv@fr --steps 500 --from starter --lr 2e-4 --out tuned
   decalage train --train a.tsv@fr --valid v.tsv@fr --steps 500 --from Qwen/Qwen2.5-0.5B-Instruct --lora 8 --out adapted
+  decalage train --train a.tsv@fr --valid v.tsv@fr --steps 9000 --dropout 0.1 --gradients torch-bf16 --out quick
   decalage train --resume --out my-model"""
 
 _INTERRUPTED: Final = 130
@@ -109,7 +111,13 @@ def _add_optimizer(parser: argparse.ArgumentParser) -> None:
         default="mlx",
         help="torch-bf16: by PyTorch, with products in bf16; Qwen2 architectures only (default: mlx, in fp32)",
     )
-    add("--dropout", type=number(0, 0.99), default=0.0, metavar="P", help="of what layers add (default: 0)")
+    add(
+        "--dropout",
+        type=number(0, 0.99),
+        default=0.0,
+        metavar="P",
+        help="of the embedding and of what layers add; in training only (default: 0)",
+    )
     add("--label-smoothing", type=number(0, 0.9), default=0.1, metavar="E", help="(default: 0.1)")
     add("--weight-decay", type=number(0), default=0.01, metavar="W", help="(default: 0.01)")
     add("--clip", type=number(0, is_open=True), default=1.0, metavar="N", help="norm of the gradients (default: 1)")
