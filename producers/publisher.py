@@ -168,12 +168,21 @@ class Publisher:
         is_taken, num_shards = await asyncio.gather(
             interruptibly(self._link.client.exists(self._source)), interruptibly(self._link.client.get(SHARDS_KEY))
         )
-        if num_shards is not None and int(num_shards) != self._num_shards:
-            raise WrongShards(
-                f"Redis at {self.address} has {int(num_shards)} shards ({SHARDS_KEY}), this publisher was given "
-                f"{self._num_shards}: name the workers' number, Publisher(..., num_shards={int(num_shards)})"
-            )
+        self._check_shards(num_shards)
         return bool(is_taken)
+
+    def _check_shards(self, found: bytes | str | None) -> None:
+        text = found.decode(errors="replace") if isinstance(found, bytes) else found
+        if text is None or text == str(self._num_shards):
+            return
+        if text.isdecimal():
+            remedy = f"name the workers' number, Publisher(..., num_shards={text})"
+        else:
+            remedy = "another program has written that key: delete it, and restart the workers, which set it anew"
+        raise WrongShards(
+            f"expected {self._num_shards} shards, as this publisher was told, in {SHARDS_KEY} of Redis at {self.address}, "
+            f"got {text[:40]!r}: {remedy}"
+        )
 
     async def _patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
         """The outcome of a call that may be repeated; while Redis is away, it is, for as long as patience lasts."""

@@ -45,7 +45,7 @@ RINGS: Final = {
     # No clock, chance, log or waiting: what the core decides depends on its arguments alone.
     "worker.core": _ring("protocol", "msgspec", "asyncio datetime logging random secrets threading time uuid"),
     "worker.engine": _ring("protocol worker.core", _MODEL_PACKAGES, "protocol.keys"),
-    "worker.io": _ring("protocol worker.core", "fakeredis msgspec prometheus_client redis structlog"),
+    "worker.io": _ring("protocol worker.core", "fakeredis hiredis msgspec prometheus_client redis structlog"),
     "worker.library": _ring(_STUDY, _MODEL_PACKAGES, "protocol.keys"),
     "worker.evaluation": _ring(
         f"{_STUDY} worker.library", f"{_MODEL_PACKAGES} matplotlib sacrebleu simuleval", "protocol.keys"

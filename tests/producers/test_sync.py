@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import redis
 from redis.asyncio import Redis
 
 from producers import SessionExists, SessionNotFound, SyncPublisher, WrongShards
@@ -50,19 +51,26 @@ def test_errors_are_those_of_the_other_publisher(any_redis_url: str) -> None:
         SyncPublisher.join(any_redis_url, "nobody")
 
 
-def test_another_number_of_shards_is_refused(redis_url: str) -> None:
-    """Before anything is written; both numbers are told."""
-
-    async def fix() -> None:
-        async with Redis.from_url(redis_url) as client:
-            await client.set(SHARDS_KEY, 4)
-
-    asyncio.run(fix())
-    with (
-        SyncPublisher(redis_url, "talk") as publisher,
-        pytest.raises(WrongShards, match=r"has 4 shards .* num_shards=4"),
-    ):
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ("4", r"expected 16 shards.* in decalage:{workers}:shards .*, got '4': name .*num_shards=4"),
+        ("many", r"expected 16 shards.* in decalage:{workers}:shards .*, got 'many': .*delete it, and restart"),
+    ],
+)
+def test_another_number_of_shards_is_refused(redis_url: str, found: str, said: str) -> None:
+    """Before anything is written; the key, both numbers and the remedy are told, also where none is a number."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.set(SHARDS_KEY, found)
+    with SyncPublisher(redis_url, "talk") as publisher, pytest.raises(WrongShards, match=said):
         publisher.create()
     assert written(redis_url, "talk") == []
+
+
+def test_the_workers_number_of_shards_is_taken(redis_url: str) -> None:
+    """A publisher that was told it counts as they do."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.set(SHARDS_KEY, 4)
     with SyncPublisher(redis_url, "talk", num_shards=4) as publisher:
         publisher.create()
+    assert len(written(redis_url, "talk")) == 1

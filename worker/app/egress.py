@@ -54,6 +54,7 @@ class Egress:
     async def hand_over(self) -> None:
         """What is `leaving` can be taken by others, at the place where this worker has published last."""
         if leaving := self._ownership.leaving:
+            await self.publish()
             self._table.forget_shards(leaving)
             await self._ownership.hand_over()
             self._log.info("handed_over", shards=len(leaving))

@@ -89,10 +89,13 @@ class Engine:
         if not self.is_alive:
             raise EngineDead("the engine's thread has died; another worker goes on with the sessions: start one")
 
-    async def run(self, rows: Sequence[Row], dropped: Iterable[Lane]) -> tuple[tuple[Sampled, ...], Report]:
-        """The sampled tokens of each row; lanes in `dropped` are freed first. Raises EngineDead."""
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane]) -> "asyncio.Future[tuple[tuple[Sampled, ...], Report]]":
+        """A pass that has begun, and gives the sampled tokens of each row; lanes in `dropped` are freed first.
+
+        Raises EngineDead.
+        """
         self.check()
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, rows, tuple(dropped))
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._run, rows, tuple(dropped))
 
     def _run(self, rows: Sequence[Row], dropped: tuple[Lane, ...]) -> tuple[tuple[Sampled, ...], Report]:
         sampled = self._runner.run(rows, dropped)

@@ -49,17 +49,21 @@ class Reports:
         """Counts a tick."""
         old, new = self._counters, report.counters
         metrics = self._metrics
-        metrics.forwards.inc(new.forwards - old.forwards)
-        metrics.passes.inc(new.passes - old.passes)
-        metrics.padding.inc(new.padding_tokens - old.padding_tokens)
-        metrics.tokens.inc(new.source_tokens + new.target_tokens - old.source_tokens - old.target_tokens)
-        metrics.drafts_proposed.inc(new.proposed_drafts - old.proposed_drafts)
-        metrics.drafted_rows.inc(new.drafted_rows - old.drafted_rows)
-        metrics.drafts_accepted.inc(new.accepted_drafts - old.accepted_drafts)
-        metrics.failed_passes.inc(new.failed_passes - old.failed_passes)
-        metrics.lost_lanes.inc(new.lost_lanes - old.lost_lanes)
-        metrics.shared_tokens.inc(new.shared_tokens - old.shared_tokens)
-        metrics.deferred_rows.inc(new.deferred_rows - old.deferred_rows)
+        for counter, number in (
+            (metrics.forwards, new.forwards - old.forwards),
+            (metrics.passes, new.passes - old.passes),
+            (metrics.padding, new.padding_tokens - old.padding_tokens),
+            (metrics.tokens, new.source_tokens + new.target_tokens - old.source_tokens - old.target_tokens),
+            (metrics.drafts_proposed, new.proposed_drafts - old.proposed_drafts),
+            (metrics.drafted_rows, new.drafted_rows - old.drafted_rows),
+            (metrics.drafts_accepted, new.accepted_drafts - old.accepted_drafts),
+            (metrics.failed_passes, new.failed_passes - old.failed_passes),
+            (metrics.lost_lanes, new.lost_lanes - old.lost_lanes),
+            (metrics.shared_tokens, new.shared_tokens - old.shared_tokens),
+            (metrics.deferred_rows, new.deferred_rows - old.deferred_rows),
+        ):
+            if number:
+                counter.inc(number)
         metrics.kv_bytes.set(report.kv_bytes)
         self.is_full = new.deferred_rows > old.deferred_rows
         self._counters, self.kv_bytes = new, report.kv_bytes
@@ -76,7 +80,8 @@ class Reports:
         """Counts what a session has taken from its source."""
         self._source_words += after.source_words - before.source_words
         self._metrics.source_words.inc(after.source_words - before.source_words)
-        self._metrics.duplicates.inc(after.duplicates - before.duplicates)
+        if after.duplicates > before.duplicates:
+            self._metrics.duplicates.inc(after.duplicates - before.duplicates)
 
     def row(self, live: Live, row: Row, sampled: Sampled, now_ms: int) -> None:
         """Called before a row is settled: counts what it fed again, and tells how long the segment's first word took,
@@ -117,7 +122,8 @@ class Reports:
 
     def published(self, live: Live, commit: Commit, *, num_repeated: int) -> None:
         """Counts what has been published, `num_repeated` of it before; a closed session gets its log line."""
-        self._metrics.suppressed.inc(num_repeated)
+        if num_repeated:
+            self._metrics.suppressed.inc(num_repeated)
         for event in commit.events:
             self._metrics.observe(event)
             if isinstance(event, OutputTextDelta):

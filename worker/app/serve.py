@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -45,6 +46,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Service, str], None] 
                 kv_bits=settings.kv_bits or None,
                 metrics=None if port is None else f"http://{settings.metrics_host}:{port}/metrics",
             )
+            gc.freeze()  # libraries and models stay; else each full collection looks through them all
             if on_ready is not None:
                 on_ready(service, url)
             await service.run()

@@ -13,7 +13,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import structlog
 from msgspec.structs import asdict, replace
@@ -22,6 +22,7 @@ from redis.asyncio import Redis
 from worker.app.config import Settings
 from worker.app.egress import Egress
 from worker.app.engine import Engine, Report
+from worker.app.leasing import Leasing
 from worker.app.ownership import Ownership
 from worker.app.pulse import Pulse
 from worker.app.reader import Reader, now_ms
@@ -30,6 +31,7 @@ from worker.app.table import Table
 from worker.app.trial import Trial
 from worker.core import leases as rules
 from worker.core.leases import Peer
+from worker.core.ports import Sampled
 from worker.core.scheduler import Plan
 from worker.io.connection import GONE, client
 from worker.io.doorbell import Doorbell, Sweep
@@ -38,7 +40,7 @@ from worker.io.metrics import Metrics
 from worker.io.store import Store
 
 _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
-_SLOW_SWEEP = 20  # every so many sweeps, others are looked at too: a bell may be lost, a closed session written to
+_SLOW_SWEEP = 20  # in so many sweeps, others are looked at too: a bell may be lost, a closed session written to
 
 
 class Service:
@@ -57,12 +59,14 @@ class Service:
         self._doorbell = Doorbell(self._blocking)
         self._sweep = Sweep(self._redis)
         self.table = Table(settings.num_shards)
+        self._work = asyncio.Event()
+        # After each look, what is leaving goes, once the tick is through; and what could not be published may go now.
+        self._leasing = Leasing(self.ownership, self._doorbell, self.table, metrics=metrics, on_look=self._work.set)
         metrics.engine_up.set_function(lambda: engine.is_alive)
         self.reports = Reports(self.worker, settings.model, metrics)
         self.budget = settings.budget(has_drafter=engine.has_drafter)
-        self._gained = asyncio.Event()  # sessions may be there to take that nobody has looked for
         about = {"worker": self.worker, "model": settings.model}
-        trial = Trial(self._store, self.table, self.reports, about=about, on_over=self._gained.set)
+        trial = Trial(self._store, self.table, self.reports, about=about, on_over=self._leasing.gained.set)
         self.reader = Reader(
             settings,
             self._store,
@@ -75,8 +79,6 @@ class Service:
         self._egress = Egress(self.table, self._store, self.ownership, reader=self.reader, reports=self.reports)
         self.pulse = Pulse(engine, self.ownership)
         self._log = structlog.get_logger(worker=self.worker)
-        self._work = asyncio.Event()
-        self._leased = asyncio.Event()  # the leases have been asked for: it is known which bells to hear
         self._stopping = asyncio.Event()
         self._drain_end_s = math.inf
 
@@ -137,24 +139,7 @@ class Service:
     # Whose sessions
 
     async def _hold_leases(self) -> None:
-        before: frozenset[int] | None = None
-        # Before the first look, so that what is freed after it is heard.
-        await self._doorbell.listen(sorted(self.ownership.held))
-        while not self._stopping.is_set():
-            self.table.forget_shards(await self.ownership.look(self._about()))
-            held = self.ownership.held
-            if held != before:
-                self._log.info("shards", held=len(held), of=self.settings.num_shards)
-                await self._doorbell.listen(sorted(held))
-                if not held <= (before or frozenset()):
-                    self._gained.set()
-                before = held
-            self._leased.set()
-            self._work.set()  # what is leaving goes after the tick; what could not be published may go now
-            self.metrics.shards.set(len(held))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.ownership.woken.wait(), self.ownership.wait_s)
-            self.ownership.woken.clear()
+        await self._leasing.keep(self._about, self._stopping)
 
     def _about(self) -> Peer:
         # The sign of life that the others share the work by.
@@ -170,7 +155,7 @@ class Service:
     # What is new
 
     async def _hear_bells(self) -> None:
-        await self._leased.wait()
+        await self._leasing.known.wait()
         while not self._stopping.is_set():
             rung = await self._doorbell.wait()
             for data in rung.settings:
@@ -200,16 +185,22 @@ class Service:
         round_, is_hurried = 0, False
         while not self._stopping.is_set():
             round_ += 1
-            if self._gained.is_set():  # sessions of a shard that has just come are looked for at once, without pauses
-                self._gained.clear()
+            if (
+                self._leasing.gained.is_set()
+            ):  # sessions of a shard that has just come are looked for at once, without pauses
+                self._leasing.gained.clear()
                 self._sweep.restart()
                 is_hurried = True
             met, all_met = await self._sweep.step()
             if all_met is not None:
                 self.table.prune(all_met)
                 is_hurried = False
-            is_slow = round_ % _SLOW_SWEEP == 0
-            known = {live.session_id: live.cursor for live in self.table if is_slow or live.is_quiet}
+            part = round_ % _SLOW_SWEEP
+            known = {
+                live.session_id: live.cursor
+                for live in self.table
+                if live.is_quiet or live.state.number % _SLOW_SWEEP == part
+            }
             missed = await self._sweep.news(known)
             for name in missed:
                 if (live := self.table.get(name)) is not None:
@@ -217,7 +208,7 @@ class Service:
             await self._fetch([name for name in met if name not in self.table] + missed)
             if not is_hurried:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._gained.wait(), self.settings.sweep_ms / 1000)
+                    await asyncio.wait_for(self._leasing.gained.wait(), self.settings.sweep_ms / 1000)
 
     async def _fetch(self, names: Iterable[str]) -> None:
         if await self.reader.fetch(names):
@@ -227,9 +218,11 @@ class Service:
 
     async def _tick_for_ever(self) -> None:
         while True:
-            await self._egress.publish()
+            is_busy = await self._tick()
+            if not is_busy:
+                await self._egress.publish()
             await self._egress.hand_over()
-            if not await self._tick():
+            if not is_busy:
                 if self._stopping.is_set():
                     return
                 await self._work.wait()
@@ -253,17 +246,22 @@ class Service:
             if self._stopping.is_set():
                 return
 
-    async def _tick(self) -> bool:  # whether there was something to do
+    async def _tick(self) -> bool:  # whether there was a pass to run; then what the one before has made is published
         async with self.reader.trial.calm:
             plan = self.table.plan(self.budget)
             if not plan.rows and not plan.dropped:
                 return False
-            await self._run(plan)
+            started_s, passing = time.monotonic(), self.engine.run(plan.rows, plan.dropped)
+            try:
+                await self._egress.publish()  # meanwhile
+            except GONE:
+                self._settle(plan, *await passing)
+                raise
+            self._settle(plan, *await passing)
+            self._observe(plan, time.monotonic() - started_s)
             return True
 
-    async def _run(self, plan: Plan) -> None:
-        started = time.monotonic()
-        sampled, report = await self.engine.run(plan.rows, plan.dropped)
+    def _settle(self, plan: Plan, sampled: Sequence[Sampled], report: Report) -> None:
         settled_ms = now_ms()
         for name, row, result in zip(plan.sessions, plan.rows, sampled, strict=True):
             live = self.table.get(name)
@@ -273,13 +271,12 @@ class Service:
             with self.reader.isolated(name):
                 live.settle(row, result, settled_ms, self.engine.vocabulary)
         self.reports.lost(sampled)
-        self._observe(plan, report, time.monotonic() - started)
+        self.reports.engine(report, len(plan.rows))
 
-    def _observe(self, plan: Plan, report: Report, tick_s: float) -> None:
+    def _observe(self, plan: Plan, tick_s: float) -> None:
         if plan.rows:
             self.metrics.tick.observe(tick_s)
             self.metrics.tick_rows.observe(len(plan.rows))
-        self.reports.engine(report, len(plan.rows))
 
     async def _watch_clock(self) -> None:
         while not self._stopping.is_set():

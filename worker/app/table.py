@@ -72,7 +72,7 @@ class Table:
 
     def forget_shards(self, shards: Collection[int]) -> None:
         """Forgets the sessions of these shards."""
-        for name in [name for name in self._lives if shard_of(name, self._num_shards) in shards]:
+        for name in [name for name in self._lives if shards and shard_of(name, self._num_shards) in shards]:
             self.forget(name)
 
     def prune(self, present: set[str]) -> None:
@@ -92,9 +92,17 @@ class Table:
         return len(self._unplanned)
 
     def commits(self, may_publish: Callable[[str], bool]) -> list[Commit]:
-        """What is to be published and saved of each session that may be; the others keep theirs."""
-        commits = {name: live.commit() for name, live in self._unpublished.items()}
-        self._unpublished = {name: live for name, live in self._unpublished.items() if commits[name] is not None}
+        """What is to be published and saved of each session that may be; the others keep theirs.
+
+        A session that has nothing to say yet, and has its pass before it, is saved together with what that brings.
+        """
+        commits = {
+            name: live.commit()
+            for name, live in self._unpublished.items()
+            if live.pending or name not in self._unplanned
+        }
+        for name in [name for name, commit in commits.items() if commit is None]:
+            del self._unpublished[name]
         return [commit for name, commit in commits.items() if commit is not None and may_publish(name)]
 
     def plan(self, budget: Budget) -> Plan:

@@ -41,6 +41,11 @@ def shown(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
+def patience() -> Retry:
+    """How a call is made again whose connection was lost: three times within a second or so."""
+    return Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.02), retries=3)
+
+
 def client(url: str) -> Redis:
     """A client for `url` that answers bytes: of one server, or of a cluster, which takes the same calls.
 
@@ -48,13 +53,12 @@ def client(url: str) -> Redis:
     """
     scheme, _, rest = url.partition("://")
     settings: dict[str, Any] = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": 3, "health_check_interval": 15}
-    retry = Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.02), retries=3)
     try:
         if scheme.endswith(_CLUSTER):
             return cast(
-                Redis, RedisCluster.from_url(f"{scheme.removesuffix(_CLUSTER)}://{rest}", retry=retry, **settings)
+                Redis, RedisCluster.from_url(f"{scheme.removesuffix(_CLUSTER)}://{rest}", retry=patience(), **settings)
             )
-        return Redis.from_url(url, retry=retry, **settings)
+        return Redis.from_url(url, retry=patience(), **settings)
     except (ValueError, RedisClusterException) as error:
         raise RedisUnreachable(
             f"{shown(url)!r} is no Redis URL ({error}); expected redis://HOST:PORT/DB, or redis+cluster://HOST:PORT"

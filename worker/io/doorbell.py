@@ -9,7 +9,9 @@ from redis.asyncio import Redis
 
 from protocol import InvalidSessionId, bell_key, check_session_id, session_of, source_key
 from protocol.keys import BELL_FIELD, CONFIGURE_KEY, EVENT_FIELD, FREED_KEY, SOURCE_PATTERN
+from worker.io.channel import Channel
 
+_COUNT = 10_000  # entries of each bell
 _SCAN_COUNT = 1_000
 _BLOCK_MS = 500  # a change of shards is heard after this at the latest
 
@@ -32,6 +34,7 @@ class Doorbell:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._channel = Channel(redis)
         self._last: dict[str, str] = {}
 
     async def listen(self, shards: Iterable[int]) -> None:
@@ -49,7 +52,12 @@ class Doorbell:
 
     async def wait(self) -> Rung:
         """What there is to hear, after half a second at the latest."""
-        answer: Any = await self._redis.xread(dict(self._last), count=10_000, block=_BLOCK_MS)  # type: ignore[arg-type]
+        keys, ids = zip(*self._last.items(), strict=True)
+        [answer] = await self._channel.call(
+            [("XREAD", "COUNT", _COUNT, "BLOCK", _BLOCK_MS, "STREAMS", *keys, *ids)]
+        )
+        if isinstance(answer, Exception):
+            raise answer
         rung: dict[str, None] = {}
         settings: list[bytes] = []
         is_freed = False
@@ -73,6 +81,7 @@ class Sweep:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._channel = Channel(redis)
         self._cursors: dict[str | None, int] = {}  # of each node of a cluster; of the one server under None
         self._seen: set[str] = set()
 
@@ -105,10 +114,9 @@ class Sweep:
         """Of the sessions given with their cursors, those with entries behind them."""
         if not cursors:
             return []
-        pipe = self._redis.pipeline(transaction=False)
-        for name, cursor in cursors.items():
-            pipe.xrange(source_key(name), min=f"({cursor}", count=1)
-        answers = await pipe.execute(raise_on_error=False)
+        answers = await self._channel.call(
+            [("XRANGE", source_key(name), f"({cursor}", "+", "COUNT", 1) for name, cursor in cursors.items()]
+        )
         return [name for name, answer in zip(cursors, answers, strict=True) if answer and isinstance(answer, list)]
 
 

@@ -1,6 +1,7 @@
 """Leases and life signs in Redis: one script tells, prolongs, takes and gives back."""
 
 from collections.abc import Collection
+from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
@@ -14,7 +15,7 @@ _PEER = msgspec.json.Decoder(Peer)
 
 
 class WrongShards(Exception):
-    """The deployment has another number of shards than this worker was set to."""
+    """The deployment has another number of shards than this worker was set to, or something else in its place."""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -25,8 +26,15 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 async def num_shards(redis: Redis) -> int:
-    """How many shards this Redis has been fixed to; 0 before the first worker's start."""
-    return int(await redis.get(SHARDS_KEY) or 0)
+    """How many shards this Redis has been fixed to; 0 before the first worker's start. Raises WrongShards."""
+    answer: Any = await redis.get(SHARDS_KEY)
+    found: str = (answer or b"0").decode(errors="replace")
+    if not found.isdecimal():
+        raise WrongShards(
+            f"expected the number of shards in {SHARDS_KEY}, got {found[:40]!r}: another program has written that key; "
+            "delete it, and restart the workers, which set it anew"
+        )
+    return int(found)
 
 
 class Leases:

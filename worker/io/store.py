@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import ClusterError, NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from protocol import (
     Error,
@@ -24,6 +24,7 @@ from protocol import (
 from protocol.keys import ABANDONED_TTL_S, CLOSED_TTL_S, DEAD_KEY, EVENT_FIELD
 from worker.core.replay import Base, Progress, Written
 from worker.core.session import NO_ROOM
+from worker.io.channel import Channel
 from worker.io.connection import is_cluster
 from worker.io.scripts import script
 
@@ -34,6 +35,8 @@ TRIAL_OWNERS = 2
 """Once so many owners in a row have failed at a session, it is brought back alone, to see whether it is to blame."""
 
 Entry = tuple[str, dict[bytes, bytes]]
+Call = tuple[list[str], list[Any]]
+"""Keys and arguments of a script."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -73,6 +76,7 @@ class Store:
 
     def __init__(self, redis: Redis, worker: str) -> None:
         self._redis = redis
+        self._channel = Channel(redis)
         self._worker = worker
         self._shas: dict[str, str] = {}
 
@@ -103,16 +107,16 @@ class Store:
 
     async def read(self, cursors: dict[str, str]) -> dict[str, list[Entry]]:
         """Up to `PAGE_ENTRIES` source entries of each session behind its cursor."""
-        pipe = self._redis.pipeline(transaction=False)
-        for session_id, cursor in cursors.items():
-            pipe.xrange(source_key(session_id), min=f"({cursor}", count=PAGE_ENTRIES)
-        answers = await pipe.execute(raise_on_error=False)
+        answers = await self._channel.call(
+            [
+                ("XRANGE", source_key(session_id), f"({cursor}", "+", "COUNT", PAGE_ENTRIES)
+                for session_id, cursor in cursors.items()
+            ]
+        )
         pages: dict[str, list[Entry]] = {}
         for session_id, answer in zip(cursors, answers, strict=True):
             if isinstance(answer, ResponseError):  # someone keeps another type under that key
                 continue
-            if isinstance(answer, Exception):
-                raise answer
             pages[session_id] = [(entry_id.decode(), fields or {}) for entry_id, fields in answer]
         return pages
 
@@ -142,34 +146,22 @@ class Store:
         page: Any = await self._redis.xrange(key, min=first, count=PAGE_ENTRIES)
         return list(page)
 
-    async def _evaluate(self, name: str, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
-        # EVALSHA in a pipeline; a server that has forgotten the script (a restart) gets it again. Repeating is
-        # harmless. A cluster's pipelines refuse EVALSHA: there, each call carries the text.
+    async def _evaluate(self, name: str, calls: Sequence[Call]) -> list[Any]:
+        # EVALSHA; a server that has forgotten the script (a restart) gets it again. Repeating is harmless. A cluster's
+        # pipelines refuse EVALSHA: there, each call carries the text.
         if is_cluster(self._redis):
-            return await self._run(name, calls, sha=None)
+            return await self._run(calls, ("EVAL", script(name)))
         for _ in range(3):
             if name not in self._shas:
                 self._shas[name] = await self._redis.script_load(script(name))
-            answers = await self._run(name, calls, sha=self._shas[name])
+            answers = await self._run(calls, ("EVALSHA", self._shas[name]))
             if not any(isinstance(answer, NoScriptError) for answer in answers):
                 break
             del self._shas[name]
         return answers
 
-    async def _run(self, name: str, calls: Sequence[tuple[list[str], list[Any]]], *, sha: str | None) -> list[Any]:
-        pipe = self._redis.pipeline(transaction=False)
-        for keys, args in calls:
-            if sha is None:
-                pipe.eval(script(name), len(keys), *keys, *args)
-            else:
-                pipe.evalsha(sha, len(keys), *keys, *args)
-        answers = list(await pipe.execute(raise_on_error=False))
-        for answer in answers:
-            if isinstance(answer, ClusterError) or (
-                isinstance(answer, Exception) and not isinstance(answer, ResponseError)
-            ):
-                raise answer
-        return answers
+    async def _run(self, calls: Sequence[Call], program: tuple[str, str]) -> list[Any]:
+        return await self._channel.call([(*program, len(keys), *keys, *args) for keys, args in calls])
 
 
 class Fenced(Exception):
@@ -227,7 +219,7 @@ def _checkpoint(answer: list[Any]) -> tuple[int, Checkpoint]:
     )
 
 
-def _commit_call(commit: Commit) -> tuple[list[str], list[Any]]:
+def _commit_call(commit: Commit) -> Call:
     point = commit.checkpoint
     session_id = commit.session_id
     ttl_s = CLOSED_TTL_S if point.status == "closed" else ABANDONED_TTL_S

@@ -13,6 +13,7 @@ from worker.app.egress import Egress
 from worker.app.engine import Engine
 from worker.app.live import MAX_TRIALS, Live
 from worker.app.service import Service
+from worker.app.trial import Trial
 from worker.io.store import TRIAL_OWNERS, Entry
 
 POISON = "plutonium"
@@ -35,7 +36,8 @@ class Mortals:
         self._engine = engine
         self._life: asyncio.Task[None] | None = None
         self.service: Service | None = None
-        publish, take = Egress.publish, Live.take
+        self.is_trying = False  # a session is being taken alone: whoever dies now has died of it
+        publish, take, try_alone = Egress.publish, Live.take, Trial._try_alone
 
         async def fragile_publish(egress: Egress) -> None:
             assert self.service is not None
@@ -50,7 +52,15 @@ class Mortals:
                 raise asyncio.CancelledError
             take(live, entry, *args, **kwargs)  # type: ignore[arg-type]
 
+        async def noted_trial(trial: Trial, *args: object) -> None:
+            self.is_trying = True
+            try:
+                await try_alone(trial, *args)  # type: ignore[arg-type]
+            finally:
+                self.is_trying = False
+
         monkeypatch.setattr(Egress, "publish", fragile_publish)
+        monkeypatch.setattr(Trial, "_try_alone", noted_trial)
         monkeypatch.setattr(Live, "take", allergic_take)
 
     def _kill(self) -> None:
@@ -105,7 +115,7 @@ async def test_a_fleet_that_is_killed_at_random_puts_nothing_aside(raw: Raw, mor
     dice, commits_left = Random(seed), [0]
 
     def is_over(service: Service) -> bool:
-        if mortals.deaths >= 12 or not service.table.num_changed or service.reader.trial.calm.locked():
+        if mortals.deaths >= 12 or mortals.is_trying or not service.table.commits(lambda name: True):
             return False
         if any(live.is_on_trial and live.saved.failed_trials == MAX_TRIALS - 1 for live in service.table):
             return False

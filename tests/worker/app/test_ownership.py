@@ -123,3 +123,6 @@ async def test_the_number_of_shards_is_fixed_at_the_first_start(
         await raw.hear("talk")
     with pytest.raises(WrongShards, match=r"4 shards .* set to 16; set DECALAGE_NUM_SHARDS=4"):
         await asyncio.wait_for(new_service(redis_url, engine).run(), DEADLINE_S)
+    await raw.client.set("decalage:{workers}:shards", "many")
+    with pytest.raises(WrongShards, match=r"decalage:{workers}:shards, got 'many': .*delete it"):
+        await asyncio.wait_for(new_service(redis_url, engine).run(), DEADLINE_S)
