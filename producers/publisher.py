@@ -180,8 +180,8 @@ class Publisher:
         else:
             remedy = "another program has written that key: delete it, and restart the workers, which set it anew"
         raise WrongShards(
-            f"expected {self._num_shards} shards, as this publisher was told, in {SHARDS_KEY} of Redis at {self.address}, "
-            f"got {text[:40]!r}: {remedy}"
+            f"expected {self._num_shards} shards, as this publisher was told, in {SHARDS_KEY} of Redis at "
+            f"{self.address}, got {text[:40]!r}: {remedy}"
         )
 
     async def _patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:

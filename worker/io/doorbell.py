@@ -53,9 +53,7 @@ class Doorbell:
     async def wait(self) -> Rung:
         """What there is to hear, after half a second at the latest."""
         keys, ids = zip(*self._last.items(), strict=True)
-        [answer] = await self._channel.call(
-            [("XREAD", "COUNT", _COUNT, "BLOCK", _BLOCK_MS, "STREAMS", *keys, *ids)]
-        )
+        [answer] = await self._channel.call([("XREAD", "COUNT", _COUNT, "BLOCK", _BLOCK_MS, "STREAMS", *keys, *ids)])
         if isinstance(answer, Exception):
             raise answer
         rung: dict[str, None] = {}

@@ -4,6 +4,7 @@ import argparse
 from typing import Final
 
 from worker.commands import arguments, output
+from worker.commands.bench import options
 from worker.commands.bench.page import finish, starting
 
 HELP: Final = "delay and throughput from append to append, with an engine that answers at once"
@@ -13,7 +14,7 @@ and engine thread; only the model is missing. A load is SESSIONSxWORDS, the word
 
 Examples:
   decalage bench transport
-  decalage bench transport --load 500x2.5 2000x1 --seconds 20 --json
+  decalage bench transport --load 500x2.5 2000x1 --seconds 20 --plot transport.png
   decalage bench transport --load --commits 256"""
 LOADS: Final = ((500, 2.5), (2000, 1.0))
 
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--commits", type=arguments.whole(0), default=64, metavar="N", help="in a pipeline, 0: none (default: 64)"
     )
-    arguments.add_json(parser)
+    options.add_results(parser)
 
 
 def run(args: argparse.Namespace) -> int:

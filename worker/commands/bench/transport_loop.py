@@ -13,7 +13,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from worker.commands.bench.machine import machine_facts
-from worker.commands.bench.page import Page, Sheet
+from worker.commands.bench.page import Page, Plot, Sheet
 from worker.commands.bench.transport_commits import Commits, commit_speed
 from worker.commands.bench.transport_load import WATCHED, Load, Plain, Served, connected, delays_ms
 from worker.commands.faults import CommandError
@@ -34,6 +34,8 @@ class Point(msgspec.Struct, frozen=True):
     num_delays: int
     worker_cpu: float  # of one core
     redis_cpu: float
+    hundredths_ms: tuple[float, ...]  # so long were 1, 2, … 99 % of the words under way at most
+    plain_hundredths_ms: tuple[float, ...]
 
 
 class Transport(msgspec.Struct, frozen=True):
@@ -108,18 +110,19 @@ async def _point(url: str, load: Load, seconds: float) -> Point:
             worker_cpu, redis_cpu = worker.report()[0] - cpus[0], await _redis_cpu_s(redis) - cpus[1]
     finally:
         worker.stop()
-    p50_ms, p99_ms = _percentiles(delays)
-    plain_p50_ms, plain_p99_ms = _percentiles(plain)
+    hundredths, plain_hundredths = _hundredths(delays), _hundredths(plain)
     return Point(
         sessions=load.sessions,
         words_per_s=round(words / spent_s, 1),
-        p50_ms=p50_ms,
-        p99_ms=p99_ms,
-        plain_p50_ms=plain_p50_ms,
-        plain_p99_ms=plain_p99_ms,
+        p50_ms=hundredths[49],
+        p99_ms=hundredths[98],
+        plain_p50_ms=plain_hundredths[49],
+        plain_p99_ms=plain_hundredths[98],
         num_delays=len(delays),
         worker_cpu=round(worker_cpu / spent_s, 3),
         redis_cpu=round(redis_cpu / spent_s, 3),
+        hundredths_ms=hundredths,
+        plain_hundredths_ms=plain_hundredths,
     )
 
 
@@ -139,16 +142,27 @@ async def _redis_cpu_s(redis: Redis) -> float:
     return float(info["used_cpu_user"] + info["used_cpu_sys"])
 
 
-def _percentiles(values: Sequence[float]) -> tuple[float, float]:
-    hundredths = quantiles(values, n=100, method="inclusive")
-    return round(hundredths[49], 3), round(hundredths[98], 3)
+def _hundredths(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(value, 3) for value in quantiles(values, n=100, method="inclusive"))
 
 
 def page(report: Transport) -> Page:
     """How it looks."""
     columns = ("sessions", "words/s", "p50 ms", "p99 ms", "plain 50", "plain 99", "worker", "redis")
     sheets = (Sheet(columns, tuple(map(_cells, report.points))),) if report.points else ()
-    return Page("Words through Redis and a worker whose engine answers at once", sheets, tuple(_notes(report)))
+    title = "Words through Redis and a worker whose engine answers at once"
+    return Page(title, sheets, tuple(_notes(report)), _plot(report.points) if report.points else None)
+
+
+def _plot(points: Sequence[Point]) -> Plot:
+    lines = {f"{point.sessions:,} sessions, {point.words_per_s:,.0f} words/s": point.hundredths_ms for point in points}
+    lines |= {f"{name}, Redis alone": point.plain_hundredths_ms for name, point in zip(lines, points, strict=True)}
+    return Plot(
+        x="% of the words",
+        y="under way at most, ms",
+        lines={name: tuple(enumerate(delays, 1)) for name, delays in lines.items()},
+        has_log_y=True,
+    )
 
 
 def _cells(point: Point) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """`decalage bench transport`: words through Redis and a service without a model."""
 
+from pathlib import Path
+
 import pytest
 
 from protocol import (
@@ -18,15 +20,21 @@ from worker.core import session as machine
 from worker.core.state import State
 
 
-def test_delays_have_a_baseline(decalage: Decalage) -> None:
-    """Every load has the delays of its words beside those of Redis alone, and commits stand beside plain appends."""
-    ran = decalage("bench", "transport", "--load", "3x20", "--seconds", "1", "--commits", "4", "--json")
-    assert (ran.status, ran.err) == (0, "")
+def test_delays_have_a_baseline(decalage: Decalage, tmp_path: Path) -> None:
+    """Every load has the delays of its words beside those of Redis alone, also in the picture, and commits stand beside
+    plain appends.
+    """
+    picture = tmp_path / "transport.png"
+    options = ("--load", "3x20", "--seconds", "1", "--commits", "4")
+    ran = decalage("bench", "transport", *options, "--plot", str(picture), "--json")
+    assert (ran.status, picture.read_bytes()[:4]) == (0, b"\x89PNG")
     (point,) = ran.json["points"]
     assert point["sessions"] == 3
     assert 20 <= point["num_delays"] <= 60
     assert 0 < point["p50_ms"] <= point["p99_ms"]
     assert 0 < point["plain_p50_ms"] <= point["plain_p99_ms"]
+    assert point["hundredths_ms"] == sorted(point["hundredths_ms"])
+    assert (point["p50_ms"], point["p99_ms"]) == (point["hundredths_ms"][49], point["hundredths_ms"][98])
     assert point["words_per_s"] > 0
     commits = ran.json["commits"]
     assert commits["per_tick"] == 4
