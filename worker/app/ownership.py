@@ -72,9 +72,10 @@ class Ownership:
         seen = await self._exchange(about, self._kept())
         is_settled = not self.leaving and _now_ms() - self._moved_ms >= self.lease_ms
         decision = rules.decide(self.worker, seen.peers, seen.leases, self._kept(), is_settled=is_settled)
-        if decision.take:
+        while decision.take:  # others who came at the same time may have been faster: what they have left is taken next
             self._dead |= {shard: rules.dead_owner(seen.leases[shard], seen.peers) for shard in decision.take}
             seen = await self._exchange(about, {*self._kept(), *decision.take})
+            decision = rules.decide(self.worker, seen.peers, seen.leases, self._kept(), is_settled=is_settled)
         self.leaving |= frozenset(decision.give)
         self.wait_s = rules.wait_ms(seen.leases, self._tenures, self.lease_ms) / 1000
         return rules.lost(before, self._tenures)

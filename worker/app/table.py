@@ -28,7 +28,7 @@ class Table:
         self._unpublished: dict[str, Live] = {}  # changed since there was last nothing to publish
         self._unplanned: dict[str, Live] = {}  # changed since they last wanted no pass
         self._dropped: set[Lane] = set()
-        self._accused: Live | None = None
+        self.accused = ""  # the session that came on trial last, until the trial is over
 
     def __contains__(self, session_id: str) -> bool:
         return session_id in self._lives
@@ -45,16 +45,14 @@ class Table:
         self.forget(session_id)
         live = self._lives[session_id] = Live(session_id, next(self._numbers), epoch, saved, self._changed)
         if live.is_on_trial:
-            self._accused = live
+            self.accused = session_id
         return live
 
     @property
     def alone(self) -> Live | None:
         """The session on trial, while nothing else is worked on: if the worker dies, it is known what it died at."""
-        live = self._accused
-        if live is None or self._lives.get(live.session_id) is not live:
-            return None
-        return live if live.is_on_trial and live.num_passes < ALONE_PASSES else None
+        live = self._lives.get(self.accused)
+        return live if live is not None and live.is_on_trial and live.num_passes < ALONE_PASSES else None
 
     def _changed(self, live: Live) -> None:
         if self._lives.get(live.session_id) is live:  # else it has been forgotten while its entries were applied

@@ -37,7 +37,6 @@ class Trial:
         self._about = {**about, "wire_version": WIRE_VERSION, "python": platform.python_version()}
         self.calm = asyncio.Lock()
         """Held by each pass, and while a trial begins: so nothing else is in work during one."""
-        self._accused = ""
         self._causes: dict[str, str] = {}  # the last exception at each session that has not got further since
         self._blamed: set[str] = set()  # sessions whose next owner is to count it
 
@@ -58,7 +57,6 @@ class Trial:
             return
         async with self.calm:
             [answers[i]] = await self._store.open([replace(claims[i], is_alone=True)])
-            self._accused = claims[i].session_id
 
     def blame(self, name: str, cause: str) -> None:
         """This worker has failed at the session, and knows why."""
@@ -70,13 +68,13 @@ class Trial:
         """Something of the session is in Redis; once it gets further, nothing is held against it."""
         if live.is_on_trial:
             self._on_over()  # for its next entry
-        elif live.is_further and (self._accused or self._causes):
+        elif live.is_further and (self._table.accused or self._causes):
             self._causes.pop(live.session_id, None)
             self._end(live.session_id)
 
     def _end(self, name: str) -> None:
-        if name == self._accused and self._table.alone is None:
-            self._accused = ""
+        if name == self._table.accused and self._table.alone is None:
+            self._table.accused = ""
             self._on_over()
 
     async def judge(self, live: Live) -> bool:

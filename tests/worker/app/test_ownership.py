@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+from collections import Counter
+from collections.abc import Collection
 
 import pytest
 
@@ -18,9 +20,12 @@ from tests.worker.app.conftest import (
     untimed,
 )
 from worker.app.engine import Engine
+from worker.app.ownership import Ownership
 from worker.app.service import Service
-from worker.io.leases import WrongShards
+from worker.core.leases import Peer
+from worker.io.leases import Leases, Seen, WrongShards
 
+PEER = Peer(weight=5)
 TEXT = "Please close the window before you leave the room."
 LEASE = {"lease_ms": 400}
 
@@ -70,6 +75,33 @@ async def test_a_worker_that_stops_leaves_its_sessions_to_the_other(raw: Raw, ru
         first.stop()
         await until(lambda: len(second.ownership.held) == 16)
         await check_whole(raw, names)
+
+
+class Late(Leases):
+    """When this worker first asks for shards, a rival has just taken two of them."""
+
+    rival: Leases
+    has_lost = False
+
+    async def exchange(self, about: Peer | None, *, hold: Collection[int] = (), give: Collection[int] = ()) -> Seen:
+        """As any other, but late."""
+        if hold and not self.has_lost:
+            self.has_lost = True
+            await self.rival.exchange(PEER, hold=sorted(hold)[:2])
+        return await super().exchange(about, hold=hold, give=give)
+
+
+async def test_who_comes_too_late_for_some_shards_takes_others_at_once(raw: Raw) -> None:
+    """Workers that hear at the same moment of shards that are free leave none of them for later."""
+    hour_ms = 3_600_000
+    late = Late(raw.client, "late", 8, hour_ms)
+    late.rival = Leases(raw.client, "rival", 8, hour_ms)
+    await late.rival.exchange(PEER)
+    ownership = Ownership(late, "late", 8, hour_ms)
+    await ownership.look(PEER)
+    assert len(ownership.held) == 4
+    owners = Counter(lease.owner for lease in (await late.exchange(PEER)).leases)
+    assert owners == {"late": 4, "rival": 2, "": 2}
 
 
 async def asleep(*_: object) -> None:
