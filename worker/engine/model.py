@@ -76,6 +76,11 @@ class StreamingModel:
         """Parameters, quantised ones counted as stored."""
         return sum(array.size for array in _arrays(self.inner))
 
+    @property
+    def has_plain_head(self) -> bool:
+        """Its logits are its head applied to the last hidden states, and nothing more."""
+        return self.inner.model_type in _PLAIN_HEADS
+
     def make_cache(self, position_offset: int | None = -1) -> list[DualStreamingCache]:
         """Fresh dual caches, one a layer, with the model's φ unless another is given (None: right behind the
         source).
@@ -130,11 +135,10 @@ class StreamingModel:
         `tokens` and `position_ids` (1, N) int32, row after row; `cache` are a `Pass`'s, which tell the rows apart;
         `queries` (Q,) int32, indices into N. Q may be 0.
         """
-        has_plain_head = self.inner.model_type in _PLAIN_HEADS
         with self._positions.using(position_ids):
-            out: mx.array = (self.inner.model if has_plain_head else self.inner)(tokens, cache=cache)
+            out: mx.array = (self.inner.model if self.has_plain_head else self.inner)(tokens, cache=cache)
         chosen = out.reshape(-1, out.shape[-1])[queries]
-        return _head(self.inner, chosen) if has_plain_head else chosen
+        return _head(self.inner, chosen) if self.has_plain_head else chosen
 
     def _run(self, inputs: mx.array, cache: Sequence[Any] | None, position_ids: mx.array | None) -> mx.array:
         if position_ids is not None:

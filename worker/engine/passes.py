@@ -1,9 +1,9 @@
 """One pass over the rows of all lanes: their tokens side by side, so that no matrix product computes padding.
 
-Only attention tells rows apart. It is computed for each `Part`, the rows of one pool and of like length, as a grid.
+Only attention tells rows apart. It is computed for each part of a pass, the rows of one pool and of like length.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -34,93 +34,116 @@ class Share(msgspec.Struct, frozen=True):
         return self.tenant.slots.place(len(self.row.source), len(self.row.target), self.row.sights)
 
 
-class Part:
-    """Some shares of one pool: where their keys and values go, at which positions, and who sees whom.
+class Lone:
+    """One row's part of a pass: where its keys and values go, and what it sees.
 
-    Attention takes a grid of R rows of T tokens over L slots. Where about all of the pool's rows take part, the grid is
-    the pool's own, and nothing needs gathering; else it has a row for each share.
+    `at` are the pool's row and the slot of each token, (N,) each; `rows` an index of the pool's rows that attention
+    takes, here one; `mask` (N, L) bool, true where a token sees one of the row's first L slots; `span` are the part's
+    among the pass's tokens.
     """
 
-    def __init__(self, pool: Pool, shares: Sequence[Share], start: int) -> None:
-        self.pool = pool
-        rows = [share.tenant.row for share in shares]
-        lengths = [len(share.tokens) for share in shares]
-        self.width = max(lengths)
-        placed = [share.place() for share in shares]
-        self.positions = [position for each in placed for position in each.positions]
-        self.span = slice(start, start + len(self.positions))
-        self.at = (
-            mx.array([row for row, length in zip(rows, lengths, strict=True) for _ in range(length)]),
-            mx.array([slot for each in placed for slot in each.slots]),
-        )
-        self.top = min(pool.length, -(-max(share.tenant.slots.top for share in shares) // 16) * 16)
-        self.is_single = len(shares) == 1
-        is_whole = max(rows) < 2 * len(rows) and not self.is_single
-        lines = rows if is_whole else list(range(len(rows)))  # of the grid
-        self.num_lines = max(lines) + 1
-        # The pool's rows that are the grid's.
-        self.rows = (
-            slice(self.num_lines) if is_whole else slice(rows[0], rows[0] + 1) if self.is_single else mx.array(rows)
-        )
-        self._index(lines, lengths)
-        seen = visible(np.stack([share.tenant.slots.ranks[: self.top] for share in shares]), placed, self.width)
-        # One row's mask has no row: some attentions have another number of dimensions and could not take it.
-        self.mask = mx.array(seen[0] if self.is_single else self._grid(seen, lines))
+    num_padding = 0
+    is_single = True
 
-    def _index(self, lines: Sequence[int], lengths: Sequence[int]) -> None:
-        # From the part's tokens to the grid's cells and back; padding is a copy of some token.
-        cells = np.zeros((self.num_lines, self.width), np.int32)
-        filled: list[int] = []
-        first = 0
-        for line, length in zip(lines, lengths, strict=True):
-            cells[line] = first + np.minimum(np.arange(self.width), length - 1)
-            filled += range(line * self.width, line * self.width + length)
-            first += length
-        self.num_padding = cells.size - first
-        is_full = filled == list(range(cells.size))
-        self.cells = None if is_full else mx.array(cells.reshape(-1))
-        self.filled = None if is_full else mx.array(filled)
-
-    def _grid(self, seen: NDArray[np.bool_], lines: Sequence[int]) -> NDArray[np.bool_]:
-        # (R, 1, T, L); lines of nobody see everything, so that no softmax is over nothing.
-        if lines == list(range(self.num_lines)):
-            return seen[:, None]
-        grid = np.ones((self.num_lines, 1, *seen.shape[1:]), np.bool_)
-        grid[lines, 0] = seen
-        return grid
+    def __init__(
+        self, pool: Pool, at: tuple[mx.array, mx.array], rows: Any, mask: mx.array, span: slice = slice(None)
+    ) -> None:
+        self.pool, self.at, self.mask = pool, at, mask
+        self._rows, self._span = rows, span
 
     def store(self, layer: int, keys: mx.array, values: mx.array) -> None:
         """The pool holds the part's keys and values, of the pass's (1, H, N, D)."""
-        fresh = [each[0, :, self.span].transpose(1, 0, 2) for each in (keys, values)]
+        fresh = [each[0, :, self._span].transpose(1, 0, 2) for each in (keys, values)]
         self.pool.store(layer, self.at, *fresh)
 
     def held(self, layer: int) -> tuple[mx.array, mx.array]:
-        """Keys and values (R, H, L, D) of the grid's rows."""
-        return self.pool.held(layer, self.rows, self.top)
+        """Keys and values (R, H, L, D) of its rows."""
+        return self.pool.held(layer, self._rows, self.mask.shape[-1])
 
     def attend(self, layer: int, queries: mx.array, **options: Any) -> mx.array:
         """What the part's tokens read, (H, n, D), for the pass's queries (1, H, N, D)."""
-        mine = queries[0, :, self.span]
+        keys, values = self.held(layer)
+        return kernels.attention(queries[:, :, self._span], keys, values, mask=self.mask, **options)[0]
+
+
+class Grid(Lone):
+    """The part of several rows of one pool: `mask` (R, 1, T, L), for attention over a grid of R rows of T tokens.
+
+    `lines` are the rows' places in the grid, `lengths` their numbers of tokens.
+    """
+
+    is_single = False
+
+    def __init__(self, *where: Any, lines: Sequence[int], lengths: Sequence[int]) -> None:
+        super().__init__(*where)
+        self._num_lines, _, self._width, _ = self.mask.shape
+        # From the part's tokens to the grid's cells and back; padding is a copy of some token.
+        cells = np.zeros((self._num_lines, self._width), np.int32)
+        filled: list[int] = []
+        first = 0
+        for line, length in zip(lines, lengths, strict=True):
+            cells[line] = first + np.minimum(np.arange(self._width), length - 1)
+            filled += range(line * self._width, line * self._width + length)
+            first += length
+        self.num_padding = cells.size - first
+        is_full = filled == list(range(cells.size))
+        self._cells = None if is_full else mx.array(cells.reshape(-1))
+        self._filled = None if is_full else mx.array(filled)
+
+    def attend(self, layer: int, queries: mx.array, **options: Any) -> mx.array:
+        """What the part's tokens read, (H, n, D), for the pass's queries (1, H, N, D)."""
+        mine = queries[0, :, self._span]
         heads, _, size = mine.shape
-        spread = mine if self.cells is None else mx.take(mine, self.cells, axis=1)
-        grid = spread.reshape(heads, self.num_lines, self.width, size).transpose(1, 0, 2, 3)
+        spread = mine if self._cells is None else mx.take(mine, self._cells, axis=1)
+        grid = spread.reshape(heads, self._num_lines, self._width, size).transpose(1, 0, 2, 3)
         keys, values = self.held(layer)
         read = kernels.attention(grid, keys, values, mask=self.mask, **options)
         flat = read.transpose(1, 0, 2, 3).reshape(heads, -1, read.shape[-1])
-        return flat if self.filled is None else mx.take(flat, self.filled, axis=1)
+        return flat if self._filled is None else mx.take(flat, self._filled, axis=1)
+
+
+def _part(pool: Pool, shares: Sequence[Share], first: int) -> tuple[Lone, list[int]]:
+    # The part of these shares, whose tokens begin at the first, and their positions.
+    rows = [share.tenant.row for share in shares]
+    lengths = [len(share.tokens) for share in shares]
+    placed = [share.place() for share in shares]
+    positions = [position for each in placed for position in each.positions]
+    at = (
+        mx.array([row for row, length in zip(rows, lengths, strict=True) for _ in range(length)]),
+        mx.array([slot for each in placed for slot in each.slots]),
+    )
+    span = slice(first, first + len(positions))
+    # For one row few numbers of slots, so that a compiled graph is found again; for many only those that are needed.
+    step = 128 if len(shares) == 1 else 16
+    top = min(pool.length, -(-max(share.tenant.slots.top for share in shares) // step) * step)
+    seen = visible(np.stack([share.tenant.slots.ranks[:top] for share in shares]), placed, max(lengths))
+    if len(shares) == 1:
+        # Its mask has no row: some attentions have another number of dimensions and could not take it.
+        return Lone(pool, at, slice(rows[0], rows[0] + 1), mx.array(seen[0]), span), positions
+    # Where about all of the pool's rows take part, the grid is the pool's own, and nothing needs gathering; else it has
+    # a line for each share.
+    is_whole = max(rows) < 2 * len(rows)
+    lines = rows if is_whole else list(range(len(rows)))
+    num_lines = max(lines) + 1
+    mask = mx.array(_spread(seen, lines, num_lines))
+    taken = slice(num_lines) if is_whole else mx.array(rows)
+    return Grid(pool, at, taken, mask, span, lines=lines, lengths=lengths), positions
+
+
+def _spread(seen: NDArray[np.bool_], lines: Sequence[int], num_lines: int) -> NDArray[np.bool_]:
+    # (R, 1, T, L); lines of nobody see everything, so that no softmax is over nothing.
+    if lines == list(range(num_lines)):
+        return seen[:, None]
+    grid = np.ones((num_lines, 1, *seen.shape[1:]), np.bool_)
+    grid[lines, 0] = seen
+    return grid
 
 
 class Pass:
     """The parts of one pass, and its tokens and their positions (1, N) int32, part after part."""
 
-    def __init__(self, parts: Sequence[tuple[Pool, Sequence[Share]]]) -> None:
-        self.parts: list[Part] = []
-        tokens: list[int] = []
-        for pool, shares in parts:
-            self.parts.append(Part(pool, shares, len(tokens)))
-            tokens += [token for share in shares for token in share.tokens]
-        self.tokens = mx.array([tokens])
-        self.positions = mx.array([[position for part in self.parts for position in part.positions]])
+    def __init__(self, parts: Sequence[Lone], tokens: mx.array, positions: mx.array) -> None:
+        self.parts, self.tokens, self.positions = parts, tokens, positions
         self.num_attended = 0  # layers that have attended by `PassCache.attend`
 
     @property
@@ -136,6 +159,19 @@ class Pass:
     def caches(self, num_layers: int) -> list["PassCache"]:
         """One for each layer of the model."""
         return [PassCache(self, layer) for layer in range(num_layers)]
+
+
+def make_pass(groups: Iterable[tuple[Pool, Sequence[Share]]]) -> Pass:
+    """The pass over these shares, those of a pool and of like length together; their tokens are placed."""
+    parts: list[Lone] = []
+    tokens: list[int] = []
+    positions: list[int] = []
+    for pool, shares in groups:
+        part, places = _part(pool, shares, len(tokens))
+        parts.append(part)
+        tokens += [token for share in shares for token in share.tokens]
+        positions += places
+    return Pass(parts, mx.array([tokens]), mx.array([positions]))
 
 
 class PassCache:
@@ -172,7 +208,5 @@ class PassCache:
         if keys is not self._given[0] or values is not self._given[1]:
             raise UnsupportedModel("its layers change what they fetch before they attend to it")
         self._pass.num_attended += 1
-        if self.is_single:
-            return kernels.attention(queries, keys, values, mask=self._pass.parts[0].mask, **options)
         read = [part.attend(self._layer, queries, **options) for part in self._pass.parts]
         return (read[0] if len(read) == 1 else mx.concatenate(read, axis=1))[None]

@@ -50,6 +50,11 @@ class Pool:
         return [array for arrays in self._layers for array in arrays]
 
     @property
+    def is_reserved(self) -> bool:
+        """All layers have their arrays."""
+        return all(self._layers)
+
+    @property
     def num_rows(self) -> int:
         """Rows that there are."""
         return len(self._tenants) + len(self._free)
@@ -133,6 +138,17 @@ class Pool:
     def held(self, layer: int, rows: Any, num_slots: int) -> tuple[mx.array, mx.array]:
         """Keys and values (R, H, num_slots, D) that a layer holds in the first slots of `rows`, an index of R rows."""
         return self._packing.unpack([array[rows, :, :num_slots] for array in self._layers[layer]])
+
+    def hand_out(self) -> list[tuple[mx.array, ...]]:
+        """The arrays of each layer, which the pool has no more until it is given others by `take_back`: whoever
+        computes those from them may then write into the same memory.
+        """
+        layers, self._layers = self._layers, [()] * len(self._layers)
+        return layers
+
+    def take_back(self, layers: Sequence[tuple[mx.array, ...]]) -> None:
+        """The arrays of each layer are these."""
+        self._layers = list(layers)
 
     def _reserved(self, layer: int, like: Sequence[mx.array]) -> tuple[mx.array, ...]:
         # The layer's arrays for all lanes, like those given: (N, H, any) or (rows, H, L, any).

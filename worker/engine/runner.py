@@ -12,11 +12,12 @@ import mlx.core as mx
 import msgspec
 
 from worker.core.ports import Draw, Lane, Row, Sampled
+from worker.engine.compiled import CompiledPasses
 from worker.engine.errors import UnsupportedModel
 from worker.engine.lanes import Lanes, NoRoom
 from worker.engine.model import StreamingModel
 from worker.engine.packing import packing
-from worker.engine.passes import Pass, Share
+from worker.engine.passes import Pass, Share, make_pass
 from worker.engine.sampling import Draws, Sampler
 
 WIDTHS: Final = (2, 8, 32, 128)
@@ -65,7 +66,9 @@ class Runner:
         size = int(model(mx.array([[0]]), cache=cache).shape[-1])
         self._sampler = Sampler(vocabulary.word_starts(size), vocabulary.forbidden(size))
         head_sizes = [array.shape[-1] for layer in cache for array in layer.state]
-        self._lanes = Lanes(model.num_layers, model.position_offset, packing(kv_bits, head_sizes, model.name))
+        kept = packing(kv_bits, head_sizes, model.name)
+        self._lanes = Lanes(model.num_layers, model.position_offset, kept)
+        self._compiled = CompiledPasses(model, kept)
         self._suspects: set[Lane] = set()  # one of them was to blame for a pass that failed
         self.counters = Counters()
         self.max_rows = self._warm_up()
@@ -80,10 +83,17 @@ class Runner:
             self.max_rows = num_rows
             rows = [msgspec.structs.replace(row, lane=(-1, i)) for i in range(num_rows)]
             is_sound &= all(sampled.tokens for sampled in self.run(rows))
+            if num_rows == 1:
+                self._warm_up_graphs(row)
             self._lanes.measure()
             self.run((), dropped=[row.lane for row in rows])
         self.counters, self._lanes.num_given_up = Counters(), 0
         return sys.maxsize if is_sound else 1
+
+    def _warm_up_graphs(self, row: Row) -> None:
+        # Those of most words.
+        for num_tokens in range(1, 5):
+            self.run([msgspec.structs.replace(row, source=(), target=(0,) * num_tokens, target_start=2, num_drafts=0)])
 
     @property
     def num_lanes(self) -> int:
@@ -159,18 +169,23 @@ class Runner:
         rows = sorted(rows, key=self._place)
         shares = [Share(self._lanes[row.lane], row) for row in rows]
         grouped = groupby(zip(rows, shares, strict=True), key=lambda pair: self._place(pair[0])[:2])
-        whole = Pass([(self._lanes.pool(length), [share for _, share in group]) for (length, _), group in grouped])
+        whole = make_pass((self._lanes.pool(length), [share for _, share in group]) for (length, _), group in grouped)
         ends = accumulate(len(share.tokens) for share in shares)
         queries = [i for row, end in zip(rows, ends, strict=True) for i in range(end - row.num_samples, end)]
         writing = [row for row in rows if row.num_samples]
+        found = self._sampler.sample(self._logits(whole, queries), writing)
+        mx.eval(found.arrays, [part.pool.arrays for part in whole.parts])
+        self._count(rows, whole)
+        return {row.lane: Sampled() for row in rows} | self._sampled(writing, found)
+
+    def _logits(self, whole: Pass, queries: list[int]) -> mx.array:
+        if self._compiled.takes(whole):
+            return self._compiled.logits(whole, queries)
         caches = whole.caches(self.model.num_layers)
         logits = self.model.batch(whole.tokens, caches, whole.positions, mx.array(queries, mx.int32))
         if not whole.is_single and whole.num_attended < self.model.num_layers:
             raise UnsupportedModel("its layers have an attention of their own, which does not tell rows apart")
-        found = self._sampler.sample(logits, writing)
-        mx.eval(found.arrays, [part.pool.arrays for part in whole.parts])
-        self._count(rows, whole)
-        return {row.lane: Sampled() for row in rows} | self._sampled(writing, found)
+        return logits
 
     def _place(self, row: Row) -> tuple[int, int, int]:
         # Where a row stands in a pass: beside those of its pool and of like length.

@@ -11,6 +11,7 @@ from tests.worker.engine.test_batching import Anything, V, row
 from tests.worker.engine.tiny import build
 from worker.core.ports import Row, Sampled
 from worker.engine.model import StreamingModel
+from worker.engine.passes import Pass
 from worker.engine.runner import Runner
 
 POISON = 60
@@ -29,18 +30,18 @@ def poisoned(model: StreamingModel) -> None:
     model.inner.lm_head = lambda hidden: hidden @ mx.ones((hidden.shape[-1], V))
 
 
-def failing(model: StreamingModel, monkeypatch: pytest.MonkeyPatch, *, is_guilty: Any) -> None:
+def failing(monkeypatch: pytest.MonkeyPatch, *, is_guilty: Any) -> None:
     """Passes fail, late, as out of memory does: after keys and values were stored."""
-    whole = model.batch
+    logits = Runner._logits
 
-    def batch(tokens: mx.array, *rest: Any) -> mx.array:
-        logits = whole(tokens, *rest)
-        held: Any = tokens.tolist()
+    def fail(self: Runner, whole: Pass, queries: list[int]) -> mx.array:
+        found = logits(self, whole, queries)
+        held: Any = whole.tokens.tolist()
         if is_guilty(held[0]):
             raise MemoryError("no room")
-        return logits
+        return found
 
-    monkeypatch.setattr(model, "batch", batch)
+    monkeypatch.setattr(Runner, "_logits", fail)
 
 
 def settled(runner: Runner, rows: Sequence[Row], limit: int = 4) -> dict[int, Sampled]:
@@ -80,7 +81,7 @@ def test_the_guilty_row_fails_and_all_others_go_on(model: StreamingModel, monkey
     expected = runner.run([row(number) for number in range(4)])
     runner.run([row(9)])
     runner.run([], dropped=[(number, 0) for number in range(4)])
-    failing(model, monkeypatch, is_guilty=lambda tokens: POISON in tokens)
+    failing(monkeypatch, is_guilty=lambda tokens: POISON in tokens)
     bad = replace(row(2), source=(POISON, 1, 2))
     found = settled(runner, [row(0), row(1), bad, row(3)])
     assert found[2].fault == "MemoryError: no room"
@@ -97,7 +98,7 @@ def test_passes_that_are_too_large_still_get_everyone_there(
 ) -> None:
     """Where no row is to blame but their number, each has its turn alone."""
     runner = Runner(model, Anything())
-    failing(model, monkeypatch, is_guilty=lambda tokens: len(tokens) > 8)
+    failing(monkeypatch, is_guilty=lambda tokens: len(tokens) > 8)
     found = settled(runner, [row(number) for number in range(5)])
     assert [found[number].fault for number in range(5)] == [None] * 5
 
