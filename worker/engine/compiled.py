@@ -13,6 +13,7 @@ from worker.engine.model import StreamingModel
 from worker.engine.packing import Packing
 from worker.engine.passes import Lone, Pass
 from worker.engine.pool import Pool
+from worker.engine.rope import Table
 
 MOST_TOKENS: Final = 8
 """More are rare, and the more there are, the less there is to gain."""
@@ -44,21 +45,23 @@ class CompiledPasses:
         layers = part.pool.hand_out()
         # All tokens' logits or none's: numbers between would each be a graph of their own.
         padded = [*queries, *[0] * (whole.tokens.size - len(queries))] if queries else []
+        # The cosines and sines are made outside: within, a dozen kernels more would have to be built.
+        turns = self._model.turns(whole.positions)
         logits, layers = self._graph(
-            whole.tokens, whole.positions, mx.array(padded, mx.int32), part.at, part.mask, layers
+            whole.tokens, whole.positions, turns, mx.array(padded, mx.int32), part.at, part.mask, layers
         )
         part.pool.take_back(layers)
         chosen: mx.array = logits[: len(queries)]
         return chosen
 
     def _traced(
-        self, tokens: mx.array, positions: mx.array, queries: mx.array, at: tuple[mx.array, mx.array], mask: mx.array,
-        layers: Layers,
+        self, tokens: mx.array, positions: mx.array, turns: Sequence[Table], queries: mx.array,
+        at: tuple[mx.array, mx.array], mask: mx.array, layers: Layers,
     ) -> tuple[mx.array, Layers]:  # fmt: skip
         pool = Pool(len(layers), mask.shape[-1], self._packing)
         pool.take_back(layers)
         # The row is no constant of the graph; a pool that has but one needs no copy of it.
         rows = slice(1) if layers[0][0].shape[0] == 1 else at[0][:1]
         whole = Pass([Lone(pool, at, rows, mask)], tokens, positions)
-        logits = self._model.batch(tokens, whole.caches(len(layers)), positions, queries)
+        logits = self._model.batch(tokens, whole.caches(len(layers)), positions, queries, turns)
         return logits, pool.hand_out()

@@ -16,7 +16,7 @@ from mlx_lm.models.qwen2 import ModelArgs
 from worker.engine import attention, kernels
 from worker.engine.cache import DualStreamingCache
 from worker.engine.errors import UnsupportedModel
-from worker.engine.rope import Positions, wrap
+from worker.engine.rope import Positions, Table, wrap
 
 # Architectures whose logits are their head applied to the last hidden states, and nothing more: a third of a small
 # model's pass can be spared where only some of them are asked for.
@@ -129,13 +129,20 @@ class StreamingModel:
         positions = mx.array(cache[0].positions()) if source and target else None
         return self._run(mx.array([[*source, *target]]), cache, positions)
 
-    def batch(self, tokens: mx.array, cache: Sequence[Any], position_ids: mx.array, queries: mx.array) -> mx.array:
+    def turns(self, position_ids: mx.array) -> list[Table]:
+        """What rotates queries and keys at these positions, as `batch` takes it: none before the first pass."""
+        return self._positions.tables(position_ids)
+
+    def batch(
+        self, tokens: mx.array, cache: Sequence[Any], position_ids: mx.array, queries: mx.array,
+        turns: Sequence[Table] = (),
+    ) -> mx.array:  # fmt: skip
         """Logits (Q, V) behind some tokens of one pass over many rows, the head applied to those alone.
 
         `tokens` and `position_ids` (1, N) int32, row after row; `cache` are a `Pass`'s, which tell the rows apart;
-        `queries` (Q,) int32, indices into N. Q may be 0.
+        `queries` (Q,) int32, indices into N. Q may be 0. `turns` are those of the positions, if they are there already.
         """
-        with self._positions.using(position_ids):
+        with self._positions.using(position_ids, turns):
             out: mx.array = (self.inner.model if self.has_plain_head else self.inner)(tokens, cache=cache)
         chosen = out.reshape(-1, out.shape[-1])[queries]
         return _head(self.inner, chosen) if self.has_plain_head else chosen

@@ -6,9 +6,9 @@ wrapped; the wrapper looks at `Positions`, which all layers of a model share, an
 position while any are set. Layers that rotate alike share the cosines and sines of a pass.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -16,6 +16,10 @@ import numpy as np
 
 _NAMES = ("rope", "rotary_emb", "rotary_embedding", "rotary")
 _PROBES = (0, 1, 5, 77, 300)  # positions at which modules are compared
+
+
+Table: TypeAlias = tuple[mx.array, mx.array]
+"""Cosines and signed sines (B, 1, T, D), a pair for each token."""
 
 
 class Layout(NamedTuple):
@@ -30,25 +34,30 @@ class Positions:
 
     def __init__(self) -> None:
         self.ids: mx.array | None = None
-        self._tables: dict[Layout, tuple[mx.array, mx.array]] = {}
+        self._tables: dict[Layout, Table] = {}
+        self._met: dict[Layout, tuple[nn.Module, int]] = {}  # one module of each, and the size of a head
 
     @contextmanager
-    def using(self, ids: mx.array | None) -> Iterator[None]:
-        """Positions hold within the block."""
+    def using(self, ids: mx.array | None, tables: Sequence[Table] = ()) -> Iterator[None]:
+        """Positions hold within the block; `tables` are those that `tables` gave for them, if it was asked."""
         self.ids = ids
+        self._tables.update(zip(self._met, tables, strict=False))
         try:
             yield
         finally:
             self.ids = None
             self._tables.clear()
 
-    def table(self, layout: Layout, rope: nn.Module, shape: tuple[int, ...]) -> tuple[mx.array, mx.array]:
-        """Cosines and signed sines (B, 1, T, D) for the pass's tokens, made by the first layer that asks."""
+    def tables(self, ids: mx.array) -> list[Table]:
+        """What the layers that were met so far will ask for at these positions, (B, T) int32."""
+        return [_table(layout, rope, ids, size) for layout, (rope, size) in self._met.items()]
+
+    def table(self, layout: Layout, rope: nn.Module, shape: tuple[int, ...]) -> Table:
+        """The pass's tokens' table, made by the first layer that asks."""
         if layout not in self._tables:
             rows, _, tokens, size = shape
-            each = mx.broadcast_to(self.ids, (rows, tokens)).reshape(-1)  # type: ignore[arg-type]
-            pair = _angles(rope, each, size, is_interleaved=layout.is_interleaved)
-            self._tables[layout] = tuple(part.reshape(rows, 1, tokens, size) for part in pair)  # type: ignore[assignment]
+            self._met.setdefault(layout, (rope, size))
+            self._tables[layout] = _table(layout, rope, mx.broadcast_to(self.ids, (rows, tokens)), size)  # type: ignore[arg-type]
         return self._tables[layout]
 
 
@@ -81,6 +90,12 @@ class PositionedRope(nn.Module):  # type: ignore[misc]  # untyped in mlx
         if size not in self._layouts:
             self._layouts[size] = _learn(self.inner, size)
         return self._layouts[size]
+
+
+def _table(layout: Layout, rope: nn.Module, ids: mx.array, size: int) -> Table:
+    cosines, sines = _angles(rope, ids.reshape(-1), size, is_interleaved=layout.is_interleaved)
+    shape = (ids.shape[0], 1, ids.shape[1], size)
+    return cosines.reshape(shape), sines.reshape(shape)
 
 
 def _learn(rope: nn.Module, size: int) -> Layout | None:
