@@ -185,9 +185,8 @@ class Service:
         round_, is_hurried = 0, False
         while not self._stopping.is_set():
             round_ += 1
-            if (
-                self._leasing.gained.is_set()
-            ):  # sessions of a shard that has just come are looked for at once, without pauses
+            if self._leasing.gained.is_set():
+                # Sessions of a shard that has just come are looked for at once, without pauses.
                 self._leasing.gained.clear()
                 self._sweep.restart()
                 is_hurried = True
