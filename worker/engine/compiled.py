@@ -46,7 +46,7 @@ class CompiledPasses:
         # All tokens' logits or none's: numbers between would each be a graph of their own.
         padded = [*queries, *[0] * (whole.tokens.size - len(queries))] if queries else []
         # The cosines and sines are made outside: within, a dozen kernels more would have to be built.
-        turns = self._model.turns(whole.positions)
+        turns = self._model.turns(whole.positions, whole.last_position)
         logits, layers = self._graph(
             whole.tokens, whole.positions, turns, mx.array(padded, mx.int32), part.at, part.mask, layers
         )

@@ -129,9 +129,11 @@ class StreamingModel:
         positions = mx.array(cache[0].positions()) if source and target else None
         return self._run(mx.array([[*source, *target]]), cache, positions)
 
-    def turns(self, position_ids: mx.array) -> list[Table]:
-        """What rotates queries and keys at these positions, as `batch` takes it: none before the first pass."""
-        return self._positions.tables(position_ids)
+    def turns(self, position_ids: mx.array, last: int) -> list[Table]:
+        """What rotates queries and keys at these positions, of which `last` is the highest, as `batch` takes it: none
+        before the first pass.
+        """
+        return self._positions.tables(position_ids, last)
 
     def batch(
         self, tokens: mx.array, cache: Sequence[Any], position_ids: mx.array, queries: mx.array,

@@ -140,10 +140,10 @@ def _spread(seen: NDArray[np.bool_], lines: Sequence[int], num_lines: int) -> ND
 
 
 class Pass:
-    """The parts of one pass, and its tokens and their positions (1, N) int32, part after part."""
+    """The parts of one pass, its tokens and their positions (1, N) int32, part after part, and the highest of these."""
 
-    def __init__(self, parts: Sequence[Lone], tokens: mx.array, positions: mx.array) -> None:
-        self.parts, self.tokens, self.positions = parts, tokens, positions
+    def __init__(self, parts: Sequence[Lone], tokens: mx.array, positions: mx.array, last_position: int = 0) -> None:
+        self.parts, self.tokens, self.positions, self.last_position = parts, tokens, positions, last_position
         self.num_attended = 0  # layers that have attended by `PassCache.attend`
 
     @property
@@ -171,7 +171,7 @@ def make_pass(groups: Iterable[tuple[Pool, Sequence[Share]]]) -> Pass:
         parts.append(part)
         tokens += [token for share in shares for token in share.tokens]
         positions += places
-    return Pass(parts, mx.array([tokens]), mx.array([positions]))
+    return Pass(parts, mx.array([tokens]), mx.array([positions]), max(positions))
 
 
 class PassCache:

@@ -15,6 +15,7 @@ import mlx.nn as nn
 import numpy as np
 
 _NAMES = ("rope", "rotary_emb", "rotary_embedding", "rotary")
+_FEWEST_KNOWN = 512  # positions
 _PROBES = (0, 1, 5, 77, 300)  # positions at which modules are compared
 
 
@@ -36,6 +37,8 @@ class Positions:
         self.ids: mx.array | None = None
         self._tables: dict[Layout, Table] = {}
         self._met: dict[Layout, tuple[nn.Module, int]] = {}  # one module of each, and the size of a head
+        self._known: dict[Layout, Table] = {}  # of the first positions
+        self._num_known = 0
 
     @contextmanager
     def using(self, ids: mx.array | None, tables: Sequence[Table] = ()) -> Iterator[None]:
@@ -48,9 +51,20 @@ class Positions:
             self.ids = None
             self._tables.clear()
 
-    def tables(self, ids: mx.array) -> list[Table]:
-        """What the layers that were met so far will ask for at these positions, (B, T) int32."""
-        return [_table(layout, rope, ids, size) for layout, (rope, size) in self._met.items()]
+    def tables(self, ids: mx.array, last: int) -> list[Table]:
+        """What the layers that were met so far will ask for at these positions (B, T) int32, the highest being `last`:
+        looked up, as most were asked for before.
+        """
+        if last >= self._num_known:
+            self._known.clear()
+            self._num_known = max(_FEWEST_KNOWN, 1 << last.bit_length())
+        every = mx.arange(self._num_known)[None]
+        for layout, (rope, size) in self._met.items():
+            if layout not in self._known:
+                self._known[layout] = _table(layout, rope, every, size)
+                mx.eval(self._known[layout])
+        pairs = (self._known[layout] for layout in self._met)
+        return [(cosines[0, 0][ids][:, None], sines[0, 0][ids][:, None]) for cosines, sines in pairs]
 
     def table(self, layout: Layout, rope: nn.Module, shape: tuple[int, ...]) -> Table:
         """The pass's tokens' table, made by the first layer that asks."""

@@ -182,7 +182,8 @@ class Runner:
         if self._compiled.takes(whole):
             return self._compiled.logits(whole, queries)
         caches = whole.caches(self.model.num_layers)
-        logits = self.model.batch(whole.tokens, caches, whole.positions, mx.array(queries, mx.int32))
+        turns = self.model.turns(whole.positions, whole.last_position)
+        logits = self.model.batch(whole.tokens, caches, whole.positions, mx.array(queries, mx.int32), turns)
         if not whole.is_single and whole.num_attended < self.model.num_layers:
             raise UnsupportedModel("its layers have an attention of their own, which does not tell rows apart")
         return logits
