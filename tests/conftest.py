@@ -7,6 +7,7 @@
 Each test finds an empty server, and fails if it leaves a session key without a TTL (the mark `leaves_keys` allows it).
 """
 
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -19,6 +20,10 @@ from tests.servers import FAKEREDIS, NO_REAL_SERVER, ServerPool, flush, keys_wit
 # A busy machine is slow, not wrong: no test fails for the time it took.
 hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("untimed")
+
+# Started in the background by a script, this process ignores Ctrl-C, and so would all programs that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 KeyLeakCheck = Callable[[str], AbstractContextManager[None]]
 
