@@ -23,6 +23,7 @@ Examples:
   decalage train --train a.tsv@fr b.tsv@de --valid v.tsv@fr --steps 500 --from starter --lr 2e-4 --out tuned
   decalage train --train a.tsv@fr --valid v.tsv@fr --steps 500 --from Qwen/Qwen2.5-0.5B-Instruct --lora 8 --out adapted
   decalage train --train a.tsv@fr --valid v.tsv@fr --steps 9000 --dropout 0.1 --gradients torch-bf16 --out quick
+  decalage train --train a.tsv@fr --valid v.tsv@fr --steps 3000 --draft-of my-model --layers 1 --hidden 128 --out ahead
   decalage train --resume --out my-model"""
 
 _INTERRUPTED: Final = 130
@@ -47,8 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     whole, number = arguments.whole, arguments.number
-    add = parser.add_argument_group("model").add_argument
-    add("--from", dest="start", metavar="M", help="fine-tune this model: directory, hub id or shipped one")
+    group = parser.add_argument_group("model")
+    add, add_one = group.add_argument, group.add_mutually_exclusive_group().add_argument
+    add_one("--from", dest="start", metavar="M", help="fine-tune this model: directory, hub id or shipped one")
+    add_one("--draft-of", metavar="M", help="from scratch, with this model's tokenizer and prompt: to draft for it")
     add("--lora", type=whole(1), metavar="RANK", help="of --from, train only adapters of this rank, then fuse them")
     add("--lora-layers", type=whole(1), metavar="N", help="adapt only the last N layers (default: all)")
     add("--lora-scale", type=number(0, is_open=True), metavar="S", help="of what adapters add (default: 20)")
@@ -166,6 +169,7 @@ def recipe_of(args: argparse.Namespace) -> "Recipe":
         valid=tuple(parse_data_file(text, args.to) for text in args.valid),
         steps=args.steps,
         start=args.start,
+        draft_of=args.draft_of,
         lora=_lora(args),
         shape=Shape(args.hidden, args.layers, args.heads, args.mlp, args.vocab, args.max_positions),
         source_language=args.source_language,

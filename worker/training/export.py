@@ -81,9 +81,9 @@ def readme(recipe: Recipe, progress: Progress, reports: Sequence[Report], num_pa
 
 def _origin(recipe: Recipe) -> str:
     if recipe.start is None:
-        return "from scratch"
+        return "from scratch" if recipe.draft_of is None else f"from scratch, to draft for `{_name(recipe.draft_of)}`"
     adapters = "" if recipe.lora is None else f", by {recipe.lora}, fused into its weights"
-    return f"from `{_start_name(recipe.start)}`{adapters}"
+    return f"from `{_name(recipe.start)}`{adapters}"
 
 
 def _data_row(report: Report) -> str:
@@ -126,14 +126,18 @@ def _start_options(recipe: Recipe) -> dict[str, Sequence[object]]:
     shape = recipe.shape
     offset = {} if recipe.position_offset is None else {"--position-offset": [recipe.position_offset]}
     if recipe.start is not None:
-        return {"--from": [_start_name(recipe.start)], **_lora_options(recipe.lora), **offset}
+        return {"--from": [_name(recipe.start)], **_lora_options(recipe.lora), **offset}
+    own: dict[str, Sequence[object]]
+    if recipe.draft_of is None:
+        own = {"--source-language": [recipe.source_language], "--vocab": [shape.vocabulary]}
+    else:
+        own = {"--draft-of": [_name(recipe.draft_of)]}
     return {
-        "--source-language": [recipe.source_language],
+        **own,
         "--hidden": [shape.hidden],
         "--layers": [shape.layers],
         "--heads": [shape.heads],
         "--mlp": [shape.mlp],
-        "--vocab": [shape.vocabulary],
         "--max-positions": [shape.max_positions],
         **offset,
     }
@@ -151,8 +155,8 @@ def _lora_options(lora: Lora | None) -> dict[str, Sequence[object]]:
     }
 
 
-def _start_name(start: str) -> str:
-    return Path(start).name if Path(start).expanduser().is_dir() else start  # a hub id keeps its owner
+def _name(model: str) -> str:
+    return Path(model).name if Path(model).expanduser().is_dir() else model  # a hub id keeps its owner
 
 
 def _file_argument(file: DataFile) -> str:

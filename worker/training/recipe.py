@@ -42,6 +42,7 @@ class Recipe(msgspec.Struct, frozen=True):
     valid: tuple[DataFile, ...]
     steps: int
     start: str | None = None  # the model to go on from; None: from scratch
+    draft_of: str | None = None  # from scratch, with the tokenizer and the prompt of this model
     lora: Lora | None = None  # None: all weights are trained
     shape: Shape = Shape()
     source_language: str = "en"

@@ -1,4 +1,4 @@
-"""What a run starts from: a model of random weights with a tokenizer of its own, or a model that is there already.
+"""What a run starts from: random weights, with a tokenizer of their own or of the model they draft for, or a model.
 
 Either way the output directory gets tokenizer, config and card at once, and the run's words are those of that
 directory, which is the one that will be served.
@@ -59,10 +59,12 @@ def prepare(recipe: Recipe, directory: Path) -> None:
     if taken:
         raise TrainingError(f"{directory} already holds {', '.join(taken)}; go on with --resume, or give another --out")
     directory.mkdir(parents=True, exist_ok=True)
-    if recipe.start is None:
-        _prepare_new(recipe, directory)
-    else:
+    if recipe.start is not None:
         _prepare_known(recipe, directory, model_path(recipe.start))
+    elif recipe.draft_of is not None:
+        _prepare_draft(recipe, directory, model_path(recipe.draft_of))
+    else:
+        _prepare_new(recipe, directory)
 
 
 def _prepare_new(recipe: Recipe, directory: Path) -> None:
@@ -83,6 +85,20 @@ def _prepare_new(recipe: Recipe, directory: Path) -> None:
         wait_k=_waits(recipe),
     )
     write_json(directory / FILE, msgspec.to_builtins(card))
+
+
+def _prepare_draft(recipe: Recipe, directory: Path, path: Path) -> None:
+    """What drafts for another model has its prompts and its token ids; all else is its own."""
+    check_shape(recipe.shape)
+    other = read_config(path)
+    size = other.get("vocab_size", other.get("text_config", {}).get("vocab_size"))
+    if not isinstance(size, int):
+        raise TrainingError(f"{path}/config.json has no vocab_size, the number of tokens that a draft model must share")
+    ids = {name: value for name, value in other.items() if name.endswith("_token_id")}
+    config = {**architecture(recipe.shape, size), "torch_dtype": "bfloat16", **ids}
+    write_json(directory / "config.json", config)
+    _write_card(read_card(path), recipe, directory, position_offset=recipe.position_offset or 0)
+    _copy_tokenizer(path, directory)
 
 
 def check_shape(shape: Shape) -> None:
@@ -128,10 +144,16 @@ def _prepare_known(recipe: Recipe, directory: Path, path: Path) -> None:
     config = {name: value for name, value in read_config(path).items() if not name.startswith("quantization")}
     write_json(directory / "config.json", {**config, "torch_dtype": "bfloat16"})
     offset = card.position_offset if recipe.position_offset is None else recipe.position_offset
-    write_json(
-        directory / FILE,
-        msgspec.to_builtins(replace(card, position_offset=offset, trained=True, wait_k=_waits(recipe))),
-    )
+    _write_card(card, recipe, directory, position_offset=offset)
+    _copy_tokenizer(path, directory)
+
+
+def _write_card(card: Card, recipe: Recipe, directory: Path, *, position_offset: int) -> None:
+    trained = replace(card, position_offset=position_offset, trained=True, wait_k=_waits(recipe))
+    write_json(directory / FILE, msgspec.to_builtins(trained))
+
+
+def _copy_tokenizer(path: Path, directory: Path) -> None:
     for name in _TOKENIZER_FILES:
         if (path / name).exists():
             shutil.copyfile(path / name, directory / name)

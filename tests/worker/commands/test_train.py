@@ -163,6 +163,13 @@ def test_gradients_need_pytorch(options: Options, decalage: Decalage, monkeypatc
     assert "pip install 'decalage[torch]'" in ran.json["error"]["message"]
 
 
+def test_a_model_goes_on_or_drafts(options: Options, tmp_path: Path, decalage: Decalage) -> None:
+    """--draft-of reaches the recipe; beside --from it is a usage error."""
+    assert decalage(*options, "--draft-of", "starter").status == 0
+    assert "--draft-of starter" in (tmp_path / "model" / "README.md").read_text()
+    assert decalage(*options, "--draft-of", "starter", "--from", "starter").status == 2
+
+
 @pytest.mark.parametrize("value", ["0", "half", "-1"])
 def test_a_k_is_a_number_or_full(value: str, options: Options, decalage: Decalage) -> None:
     """Anything else is a usage error."""

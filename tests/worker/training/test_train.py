@@ -15,6 +15,7 @@ from tests.worker.training.corpus import ROWS, TINY, recipe, run, write_tsv
 from worker.core.ports import Refused
 from worker.engine.card import read_card
 from worker.engine.loading import load, load_vocabulary
+from worker.library.speculative_decoding import SpeculativeConfig, SpeculativeDecodingEngine
 from worker.library.words import generate_words
 from worker.training import checkpoint
 from worker.training.batches import epoch_batches
@@ -247,3 +248,19 @@ def test_the_saved_model_has_the_names_of_its_architecture(tmp_path: Path) -> No
     expected = {name: array.shape for name, array in tree_flatten(model.inner.parameters())}
     assert {name: array.shape for name, array in weights(tmp_path / "model").items()} == expected
     assert model.num_layers == TINY.layers
+
+
+def test_a_draft_model_has_the_words_of_the_model_it_drafts_for(tmp_path: Path) -> None:
+    """Trained beside a model, with its tokenizer and prompt and a size of its own; the words do not change by it."""
+    served, draft = tmp_path / "served", tmp_path / "draft"
+    many: dict[str, Any] = {"label_smoothing": 0.0, "tokens_per_batch": 768, "valid_every": 1000}
+    run(recipe(tmp_path, steps=100, **many), served)
+    small = Shape(hidden=16, layers=1, heads=1, mlp=32, vocabulary=999, max_positions=64)
+    run(recipe(tmp_path, steps=60, draft_of=str(served), shape=small, **many), draft)
+    assert read_card(draft) == read_card(served)
+    assert (draft / "tokenizer.json").read_bytes() == (served / "tokenizer.json").read_bytes()
+    assert "--draft-of served" in (draft / "README.md").read_text()
+    engine = SpeculativeDecodingEngine(SpeculativeConfig(draft_model_path=str(draft), target_model_path=str(served)))
+    answers = [engine.generate(f"Translate to French: {source}") for source, _ in ROWS[::7]]
+    assert [str(answer) for answer in answers] == [target for _, target in ROWS[::7]]
+    assert engine.stats()["speculative_stats"]["acceptance_rate"] > 0.3
