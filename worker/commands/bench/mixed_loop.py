@@ -1,6 +1,7 @@
 """Speakers on a clock: their words into sessions as they come, and passes as fast as they go."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -8,6 +9,7 @@ import msgspec
 
 from protocol import InputTextAppend, InputTextFinalize, Session, SessionClose, policy_name
 from worker.commands import output
+from worker.commands.bench.audience import Audience
 from worker.commands.bench.machine import machine_facts
 from worker.commands.bench.models import Rig, Subject
 from worker.commands.bench.page import Page, Plot, Sheet
@@ -121,47 +123,12 @@ def largest(holds: Callable[[int], bool], maximum: int) -> int:
     return low
 
 
-class _Audience:
-    """A room that hears what so many speakers say, as it comes."""
-
-    def __init__(self, floor: Floor, room: Room, number: int) -> None:
-        self._floor = floor
-        self._room = room
-        self.clock = SkippingClock(floor.rig.clock_s)
-        self._coming = speech(number, floor.sentences, floor.workload.pace, floor.workload.seed)
-        self._following = next(self._coming)
-
-    @property
-    def has_heard_all(self) -> bool:
-        """Nothing more is said."""
-        return self._following.at_s > self._floor.workload.seconds
-
-    def listen(self) -> None:
-        """All that has been said by now has been heard."""
-        while not self.has_heard_all and self._following.at_s <= self.clock.now_s():
-            self._hear()
-
-    def wait(self, wait_ms: int, max_rows: int) -> None:
-        """A word has been said; where others may follow, that was so long ago, or as many speak as fit into a pass."""
-        end_s, talks = self._following.at_s + wait_ms / 1000, set[str]()
-        while not self.has_heard_all and self._following.at_s <= end_s:
-            self.clock.skip_to(self._following.at_s)
-            talks.add(self._hear())
-            if len(talks) >= min(max_rows, len(self._room.states)):
-                return
-        self.clock.skip_to(end_s)
-
-    def _hear(self) -> str:
-        heard, self._following = self._following, next(self._coming)
-        _hear(self._room, self._floor.session, heard)
-        return heard.talk
-
-
 def _point(floor: Floor, budget: Budget, number: int, wait_ms: int) -> Point:
     workload, counters = floor.workload, floor.rig.runner.counters
     room, passes, forwards = Room(floor.rig, budget), counters.passes, counters.forwards
-    audience = _Audience(floor, room, number)
-    clock = audience.clock
+    clock = SkippingClock(floor.rig.clock_s)
+    coming = speech(number, floor.sentences, workload.pace, workload.seed)
+    audience = Audience(coming, partial(_hear, room, floor.session), seconds=workload.seconds, clock=clock)
     delays_ms: list[int] = []
     while True:  # what was said is all written, however late: the words that wait are those that count
         audience.listen()
@@ -171,7 +138,7 @@ def _point(floor: Floor, budget: Budget, number: int, wait_ms: int) -> Point:
         elif audience.has_heard_all:
             break
         else:
-            audience.wait(wait_ms, budget.max_rows)
+            audience.wait(wait_ms, lambda talks: len(talks) >= min(budget.max_rows, len(room.states)))
     spent_s = clock.now_s() - clock.skipped_s
     room.close()
     if not delays_ms:
