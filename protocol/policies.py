@@ -29,10 +29,10 @@ class Adaptive(Struct, frozen=True, kw_only=True, tag_field="type", tag="adaptiv
     """
 
     min_k: Annotated[int, Meta(ge=1, le=_MAX_K, description="Source words read ahead of a target word at least.")] = 1
-    max_k: Annotated[int, Meta(ge=1, le=_MAX_K, description="And at most, sure or not.")] = 7
+    max_k: Annotated[int, Meta(ge=1, le=_MAX_K, description="And at most, sure or not.")] = 5
     threshold: Annotated[
-        float, Meta(ge=0, le=1, description="Probability of a word's first token from which on it is written.")
-    ] = 0.5
+        float, Meta(ge=0, le=1, description="Probability of a word's tokens from which on it is written, at `min_k`.")
+    ] = 0.9
 
     def __post_init__(self) -> None:
         """Raises ValueError, which decoders report as an invalid event, for bounds that cross."""
@@ -74,7 +74,7 @@ def policy_name(policy: Policy) -> str:
     """The policy as a person names it.
 
     >>> policy_name(WaitK(k=3)), policy_name(WaitK(k=3, catchup=0.1)), policy_name(Adaptive(threshold=0.4))
-    ('wait-3', 'wait-3~0.1', 'adaptive-1-7-0.4')
+    ('wait-3', 'wait-3~0.1', 'adaptive-1-5-0.4')
     """
     match policy:
         case WaitK():
@@ -96,4 +96,4 @@ def parse_policy(name: str) -> Policy:
     for pattern, build in _FORMS:
         if found := pattern.fullmatch(name):
             return build(found)
-    raise ValueError(f"expected a policy such as wait-3 or adaptive-1-7-0.5 ({POLICY_FORMS}), got {name!r}")
+    raise ValueError(f"expected a policy such as wait-3 or adaptive-1-5-0.9 ({POLICY_FORMS}), got {name!r}")

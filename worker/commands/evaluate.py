@@ -24,7 +24,7 @@ at k = 1 3 5 7. --policy takes wait-K, wait-K~CATCHUP, adaptive-MIN-MAX-THRESHOL
 Examples:
   decalage evaluate --test news.en-fr.tsv.gz --limit 300
   decalage evaluate --test talks.tsv --to de --wait-k 3 --output old
-  decalage evaluate --test talks.tsv --to de --wait-k 3 --policy adaptive-1-7-0.5 adaptive-2-9-0.6
+  decalage evaluate --test talks.tsv --to de --wait-k 3 --policy adaptive-1-5-0.9 adaptive-2-7-0.8
   decalage evaluate --model ./new --test talks.tsv --to de --wait-k 3 --compare old/wait-3.jsonl"""
 
 

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--policy",
         type=arguments.policy,
         metavar="P",
-        help="with --streaming: another policy, such as adaptive-1-7-0.9",
+        help="with --streaming: another policy, such as adaptive-1-5-0.9",
     )
     arguments.add_json(parser)
     _add_sampling(parser)

@@ -61,14 +61,15 @@ def asks_probabilities(session: Session) -> bool:
     return isinstance(session.policy, Adaptive)
 
 
-def is_sure(session: Session, probability: float, lag: int) -> bool:
-    """Tell whether a word may be written whose first token has that `probability`, `lag` source words ahead of it.
+def is_sure(session: Session, probability: float, lag: int, *, begins_word: bool) -> bool:
+    """Tell whether a token of that `probability` may be written, its word `lag` source words behind what is read.
 
     The more has been read, the less sure the model must be: the threshold falls linearly, to 0 at `max_k` (as in
-    Zheng et al. 2020, section 4).
+    Zheng et al. 2020, section 4). What follows a word's first token, be it a comma, tells of what comes behind it: it
+    is judged like the next word, one lag less.
     """
     policy = session.policy
     if not isinstance(policy, Adaptive) or lag >= policy.max_k:
         return True
-    part = (policy.max_k - lag) / max(1, policy.max_k - policy.min_k)
+    part = (policy.max_k - lag + (not begins_word)) / max(1, policy.max_k - policy.min_k)
     return probability >= policy.threshold * part

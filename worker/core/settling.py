@@ -13,7 +13,7 @@ from protocol import LocalAgreement
 from worker.core import policy
 from worker.core.ports import Row, Sampled, Vocabulary
 from worker.core.segment import Segment, exhaust, forget_lane
-from worker.core.writing import Word, take
+from worker.core.writing import Word, ends_word, take
 
 
 def settle(segment: Segment, row: Row, sampled: Sampled, vocabulary: Vocabulary) -> tuple[Segment, tuple[Word, ...]]:
@@ -48,7 +48,7 @@ def _confirm(
     finished: list[Word] = []
     for i, token in enumerate(sampled.tokens):
         read, is_end = segment.needed_segments(), token in vocabulary.eos_tokens
-        if not is_end and _is_doubted(segment, sampled, i):
+        if not is_end and _is_doubted(segment, sampled, i, vocabulary):
             held = replace(segment, target=(*segment.target, token), hold=(read or 0) + 1)
             return _feed_again(held, is_guess=True), finished
         segment, word = take(segment, token, vocabulary)
@@ -77,12 +77,14 @@ def _feed_again(segment: Segment, *, is_guess: bool) -> Segment:
     )
 
 
-def _is_doubted(segment: Segment, sampled: Sampled, i: int) -> bool:
-    # The model is not sure of a word's first token, and more source may make it sure.
+def _is_doubted(segment: Segment, sampled: Sampled, i: int, vocabulary: Vocabulary) -> bool:
+    # The model is not sure of a word's token, and more source may make it sure: of the word, or of another.
     read = segment.needed_segments()
-    if not sampled.probabilities or segment.word_begin < len(segment.target) or read is None or segment.is_read:
+    if not sampled.probabilities or read is None or segment.is_read:
         return False
-    return not policy.is_sure(segment.session, sampled.probabilities[i], read - len(segment.lags))
+    lag, begins_word = read - len(segment.lags), segment.word_begin == len(segment.target)
+    is_sure = policy.is_sure(segment.session, sampled.probabilities[i], lag, begins_word=begins_word)
+    return not (is_sure or ends_word(segment, sampled.tokens[i], vocabulary))
 
 
 def _agree(

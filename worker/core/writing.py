@@ -24,20 +24,25 @@ def take(segment: Segment, token: int, vocabulary: Vocabulary) -> tuple[Segment,
 
     A word is finished by the token that begins the next one, by the end, or by its length.
     """
-    current = segment.target[segment.word_begin :]
-    before = vocabulary.decode(current) if current else ""
-    is_eos = token in vocabulary.eos_tokens
     read = segment.needed_segments() or 0
     word = None
-    if before.strip() and (is_eos or words.starts_word(before, _piece(current, before, token, vocabulary))):
-        segment, word = _finish_word(segment, before, vocabulary)
-    if is_eos:
+    if ends_word(segment, token, vocabulary):
+        segment, word = _finish_word(segment, vocabulary.decode(segment.target[segment.word_begin :]), vocabulary)
+    if token in vocabulary.eos_tokens:
         return _end_of_sequence(segment, read), word
     segment = replace(segment, target=(*segment.target, token))
     is_long = len(segment.target) - segment.word_begin >= segment.session.limits.max_tokens_per_word
     if word is None and (is_long or len(segment.target) >= segment.prompt.max_target_tokens):
         segment, word = _finish_word(segment, vocabulary.decode(segment.target[segment.word_begin :]), vocabulary)
     return segment, word
+
+
+def ends_word(segment: Segment, token: int, vocabulary: Vocabulary) -> bool:
+    """Tell whether the token is none of the word that is being written, but the next one's first, or the end."""
+    current = segment.target[segment.word_begin :]
+    before = vocabulary.decode(current) if current else ""
+    is_eos = token in vocabulary.eos_tokens
+    return bool(before.strip()) and (is_eos or words.starts_word(before, _piece(current, before, token, vocabulary)))
 
 
 def _piece(current: tuple[int, ...], before: str, token: int, vocabulary: Vocabulary) -> str:

@@ -2,8 +2,8 @@
 
 For target word t: read what the policy needs, at most N + 1 segments, feed the last token again, sample the first token
 of the word, which must begin a word, go on to the token that begins the next word, throw that away. At the end of
-sequence, and where an adaptive policy is in doubt: hold, read one more, try again. Local agreement translates whole
-prefixes and keeps what two of them share.
+sequence, and where an adaptive policy is in doubt of a token: hold, read one more, write the word anew. Local agreement
+translates whole prefixes and keeps what two of them share.
 """
 
 from dataclasses import dataclass, field
@@ -89,10 +89,10 @@ class Reference:
     def _doubts(self, source: list[int], token: int, need: int, total: int) -> bool:
         match self.session.policy:
             case Adaptive(min_k=low, max_k=high, threshold=threshold) if (
-                not self.word and token != EOS and need < total
+                token != EOS and need < total and not self._begins(token)
             ):
                 lag = need - len(self.out.words)
-                wanted = threshold * (high - lag) / max(1, high - low)
+                wanted = threshold * (high - lag + bool(self.word)) / max(1, high - low)
                 return lag < high and self.model.probability(source, self.fed, token) < wanted
         return False
 
@@ -102,6 +102,7 @@ class Reference:
         while True:
             token = self._next(source)
             if self._doubts(source, token, need, total):
+                self._withdraw()
                 return "doubt"
             if token == EOS:
                 self._drop(need=min(need, total - 1))
@@ -153,9 +154,12 @@ class Reference:
     def _drop(self, *, need: int) -> None:
         if self.vocabulary.decode(self.word).strip():
             self._publish(need)
-        elif self.word:
-            del self.target[-len(self.word) :]
-            self.word = []
+        else:
+            self._withdraw()
+
+    def _withdraw(self) -> None:
+        del self.target[len(self.target) - len(self.word) :]
+        self.word = []
 
     def _publish(self, read: int) -> None:
         word = self.vocabulary.decode(self.word).strip()

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import Session, WaitK
-from worker.core.policy import calculate_wait_words, needed
+from protocol import Adaptive, Session, WaitK
+from worker.core.policy import calculate_wait_words, is_sure, needed
 
 LENGTHS = st.lists(st.integers(0, 5), min_size=1, max_size=20)
 
@@ -28,3 +28,16 @@ def test_completion_needs_the_end() -> None:
     """What a plain completion needs is not known before its segment has ended."""
     assert needed(Session(mode="completion", policy=WaitK(k=1)), 0) is None
     assert needed(Session(policy=WaitK(k=4)), 2) == 6
+
+
+def test_who_is_in_doubt_gets_surer_by_reading() -> None:
+    """The threshold holds at min_k and falls to nothing at max_k; within a word it is that of one lag less."""
+    session = Session(policy=Adaptive(min_k=1, max_k=5, threshold=0.8))
+    wanted = {1: 0.8, 2: 0.6, 3: 0.4, 4: 0.2}
+    for lag, threshold in wanted.items():
+        assert is_sure(session, threshold + 1e-9, lag, begins_word=True)
+        assert not is_sure(session, threshold - 1e-9, lag, begins_word=True)
+        assert is_sure(session, threshold + 1e-9, lag + 1, begins_word=False)
+        assert lag == 4 or not is_sure(session, threshold - 1e-9, lag + 1, begins_word=False)
+    assert all(is_sure(session, 0.0, 5, begins_word=begins) for begins in (True, False))
+    assert is_sure(Session(policy=WaitK(k=1)), 0.0, 1, begins_word=True)

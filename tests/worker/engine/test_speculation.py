@@ -35,7 +35,13 @@ from worker.engine.tokens import Vocabulary
 from worker.library.running import runner_of
 
 TEXTS = ("The cat sleeps on the old chair.", "We go home now, and he stays.", "Where is the station? I do not know.")
-POLICIES: tuple[Policy, ...] = (WaitK(k=2), WaitK(k=2, catchup=0.5), Adaptive(), LocalAgreement(), WaitK(k=50))
+POLICIES: tuple[Policy, ...] = (
+    WaitK(k=2),
+    WaitK(k=2, catchup=0.5),
+    Adaptive(threshold=0.3),
+    LocalAgreement(),
+    WaitK(k=50),
+)
 SAMPLINGS = (
     Sampling(),
     Sampling(temperature=0.8, seed=3),
