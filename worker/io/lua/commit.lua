@@ -6,14 +6,16 @@
 --     [10] target_words  [11] refused  [12] created_ms  [13] where a replay may begin, or '' for where it could before
 --     [14] 'further' than the last owner the session has got, or on trial an 'event', else ''  [15] seq of the first event  [16…] events
 -- Entry ids are <seq>-0: an event whose seq is there already is a repetition (a reply was lost), and a success.
--- Retention: all three keys live on for the TTL; the target stream keeps about its longest number of entries. The source is
--- never trimmed while the session is open, nor by anybody else behind the base, from where a replay reads it.
+-- Retention: all three keys live on for the TTL, or up to a tenth less: it is renewed only once that has gone. The target
+-- stream keeps about its longest number of entries. The source is never trimmed while the session is open, nor by anybody
+-- else behind the base, from where a replay reads it.
 -- Returns how many of the events were there already; 'FENCED' for a worker that has lost the session; or 'BEHIND' where
 -- events before these are missing (a server that came back with older data).
-if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then
+local saved = redis.call('HMGET', KEYS[1], 'epoch', 'seq')
+if saved[1] ~= ARGV[1] then
   return 'FENCED'
 end
-local last = tonumber(redis.call('HGET', KEYS[1], 'seq') or '0')
+local last = tonumber(saved[2] or '0')
 local first, repeated = tonumber(ARGV[15]), 0
 if first > last + 1 then
   return 'BEHIND'
@@ -38,7 +40,11 @@ if ARGV[14] == 'further' then
 elseif ARGV[14] == 'event' then
   redis.call('HSET', KEYS[1], 'trials', '1')
 end
-for _, key in ipairs(KEYS) do
-  redis.call('EXPIRE', key, ARGV[2])
+-- Nobody but this script touches the target's TTL: the others' are no shorter.
+local wanted, left = tonumber(ARGV[2]), redis.call('TTL', KEYS[2])
+if left > wanted or left < 0.9 * wanted then
+  for _, key in ipairs(KEYS) do
+    redis.call('EXPIRE', key, ARGV[2])
+  end
 end
 return repeated
