@@ -58,10 +58,9 @@ class Positions:
         if last >= self._num_known:
             self._known.clear()
             self._num_known = max(_FEWEST_KNOWN, 1 << last.bit_length())
-        every = mx.arange(self._num_known)[None]
         for layout, (rope, size) in self._met.items():
             if layout not in self._known:
-                self._known[layout] = _table(layout, rope, every, size)
+                self._known[layout] = _table(layout, rope, mx.arange(self._num_known)[None], size)
                 mx.eval(self._known[layout])
         pairs = (self._known[layout] for layout in self._met)
         return [(cosines[0, 0][ids][:, None], sines[0, 0][ids][:, None]) for cosines, sines in pairs]

@@ -57,14 +57,10 @@ def _draw(axes: Axes, name: str, curve: Curve, index: int) -> None:
         style: dict[str, Any] = {"linestyle": ":", "markerfacecolor": "white"} if i else {}
         lags, bleus = zip(*((point.lag_words, point.bleu) for point in families[family]), strict=True)
         axes.plot(lags, bleus, color=colour, marker=marker, label=f"{name}, {family}" if i else name, **style)
-    for point in curve.points:
-        axes.annotate(
-            point.label,
-            (point.lag_words, point.bleu),
-            xytext=(5, -11),
-            textcoords="offset points",
-            color=colour,
-            fontsize="small",
-        )
+        # Below to the right, or to the left: lines rise, and where two meet, the labels of both can be read.
+        place: dict[str, Any] = {"xytext": (-7, -2), "ha": "right"} if i else {"xytext": (5, -11)}
+        for point in families[family]:
+            at = (point.lag_words, point.bleu)
+            axes.annotate(point.label, at, textcoords="offset points", color=colour, fontsize="small", **place)
     if curve.offline_bleu is not None:
         axes.axhline(curve.offline_bleu, color=colour, linestyle="--", linewidth=1, label=f"{name}, offline")
