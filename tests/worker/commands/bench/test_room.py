@@ -15,14 +15,14 @@ def test_a_session_from_its_first_word_to_its_end() -> None:
     measured = rig("starter", None)
     room = Room(measured)
     room.open("a", Session(target_language="fr"))
-    room.hear("a", InputTextAppend(text="Thank"), now_ms=10)
+    room.hear("a", InputTextAppend(text="Good"), now_ms=10)
     assert room.tick(lambda: 20) is None
-    room.hear("a", InputTextAppend(text="you."), now_ms=30)
+    room.hear("a", InputTextAppend(text="morning."), now_ms=30)
     room.hear("a", InputTextFinalize(), now_ms=30)
     written = []
     while (found := room.tick(lambda: 45)) is not None:
         written += found
-    assert [(name, word.word, word.delay_ms) for name, word in written] == [("a", "Merci.", 15)]
+    assert [(name, word.word, word.delay_ms) for name, word in written] == [("a", "Bonjour.", 15)]
     room.hear("a", SessionClose())
     assert not room.states
     assert measured.runner.num_lanes == 0
