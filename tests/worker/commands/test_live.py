@@ -60,9 +60,9 @@ def test_words_wait_for_the_speaker(decalage: Decalage, typed: pytest.MonkeyPatc
 
 def test_json_lines(decalage: Decalage, typed: pytest.MonkeyPatch) -> None:
     """With --json, one line for each prompt, translation or error, and no questions."""
-    typed.setattr("sys.stdin", io.StringIO("Translate to German: I am here.\n1\nHello\n"))
+    typed.setattr("sys.stdin", io.StringIO("Translate to German: I am here.\n3\nHello\n"))
     found = [json.loads(line) for line in decalage("live", "--json").out.splitlines()]
-    assert (found[0]["text"], found[0]["wait_k"]) == ("Ich bin hier.", 1)
+    assert (found[0]["text"], found[0]["wait_k"]) == ("Ich bin hier.", 3)
     assert found[1]["error"]["code"] == "unsupported_prompt"
 
 
