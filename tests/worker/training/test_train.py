@@ -264,3 +264,11 @@ def test_a_draft_model_has_the_words_of_the_model_it_drafts_for(tmp_path: Path) 
     answers = [engine.generate(f"Translate to French: {source}") for source, _ in ROWS[::7]]
     assert [str(answer) for answer in answers] == [target for _, target in ROWS[::7]]
     assert engine.stats()["speculative_stats"]["acceptance_rate"] > 0.3
+
+
+def test_a_draft_model_needs_to_know_how_many_tokens_to_share(tmp_path: Path) -> None:
+    """A config that does not tell is refused by its name, before anything is trained."""
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "config.json").write_text("{}")
+    with pytest.raises(TrainingError, match=r"odd/config\.json has no vocab_size"):
+        run(recipe(tmp_path, draft_of=str(tmp_path / "odd")), tmp_path / "draft")
