@@ -4,7 +4,6 @@ import asyncio
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
 
 import msgspec
 
@@ -13,7 +12,7 @@ from worker.engine import end_thread
 from worker.engine.draft_model import DraftModel
 from worker.engine.loading import load, load_vocabulary
 from worker.engine.runner import Counters, Runner
-from worker.engine.speculation import SpeculativeRunner
+from worker.engine.speculation import Passes, SpeculativeRunner
 
 
 class EngineDead(Exception):
@@ -25,20 +24,6 @@ class Report(msgspec.Struct, frozen=True):
 
     counters: Counters
     kv_bytes: int
-
-
-class Passes(Protocol):
-    """What runs plans: a `worker.engine.runner.Runner`."""
-
-    @property
-    def counters(self) -> Counters:
-        """What has been done so far."""
-
-    def kv_bytes(self) -> int:
-        """Bytes of all keys and values held."""
-
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane]) -> tuple[Sampled, ...]:
-        """What was sampled for each row."""
 
 
 class Engine:
@@ -89,7 +74,7 @@ class Engine:
         if not self.is_alive:
             raise EngineDead("the engine's thread has died; another worker goes on with the sessions: start one")
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane]) -> "asyncio.Future[tuple[tuple[Sampled, ...], Report]]":
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane]) -> "asyncio.Future[tuple[Sequence[Sampled], Report]]":
         """A pass that has begun, and gives the sampled tokens of each row; lanes in `dropped` are freed first.
 
         Raises EngineDead.
@@ -97,7 +82,7 @@ class Engine:
         self.check()
         return asyncio.get_running_loop().run_in_executor(self._thread, self._run, rows, tuple(dropped))
 
-    def _run(self, rows: Sequence[Row], dropped: tuple[Lane, ...]) -> tuple[tuple[Sampled, ...], Report]:
+    def _run(self, rows: Sequence[Row], dropped: tuple[Lane, ...]) -> tuple[Sequence[Sampled], Report]:
         sampled = self._runner.run(rows, dropped)
         return sampled, Report(msgspec.structs.replace(self._runner.counters), self._runner.kv_bytes())
 

@@ -4,6 +4,7 @@ A draft never changes the output, so all of this is about speed: drafts that com
 longer for nothing. Whatever a row carries behind its own draft counts here; what ends a word is kept for free.
 """
 
+from collections.abc import Sequence
 from math import log
 
 import msgspec
@@ -58,6 +59,16 @@ def adapt(drafting: Drafting, num_proposed: int, num_kept: int) -> Drafting:
         rate += (came_true - rate) / min(_MEMORY, num_judged + 1)
     pause = min(_LONGEST_PAUSE, 2 * drafting.pause) if drafting.rested else drafting.pause
     return Drafting(max(_LOWEST, rate), num_judged, _SHORTEST_PAUSE if num_kept else pause)
+
+
+def num_true(drafts: Sequence[int], sampled: Sequence[int]) -> int:
+    """How many drafts came true: those before the first one that the model draws otherwise.
+
+    >>> num_true((4, 5, 6), (4, 5, 7, 8))
+    2
+    """
+    pairs = enumerate(zip(drafts, sampled, strict=False))
+    return next((n for n, (draft, token) in pairs if draft != token), min(len(drafts), len(sampled)))
 
 
 def learn(drafting: Drafting, before: Segment, after: Segment, row: Row, sampled: Sampled) -> Drafting:

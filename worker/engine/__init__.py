@@ -1,4 +1,4 @@
-"""The engine: mlx and mlx-lm behind token ids and lanes. It knows no Redis, no session names and no clock.
+"""The engine: mlx and mlx-lm behind token ids and lanes. It knows no Redis, no session names, no time of day.
 
 Axis letters: B rows, H heads, T new tokens, S source slots, L all slots (past and new), D head size, V vocabulary.
 Importing the package loads a fast BLAS first where there is one, because that must happen before mlx is imported.

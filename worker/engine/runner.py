@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import mlx.core as mx
 import msgspec
 
+from worker.core.drafting import num_true
 from worker.core.ports import Draw, Lane, Row, Sampled
 from worker.engine.compiled import CompiledPasses
 from worker.engine.errors import UnsupportedModel
@@ -215,10 +216,7 @@ class Runner:
     def _count_drafts(self, drafts: Sequence[int], sampled: Sequence[int]) -> None:
         self.counters.proposed_drafts += len(drafts)
         self.counters.drafted_rows += bool(drafts)
-        for draft, token in zip(drafts, sampled, strict=False):
-            if draft != token:
-                break
-            self.counters.accepted_drafts += 1
+        self.counters.accepted_drafts += num_true(drafts, sampled)
 
 
 def _fault(error: Exception) -> Sampled:

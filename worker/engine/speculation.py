@@ -5,13 +5,18 @@ greedy or sampled, and the drafter only makes it faster (Leviathan et al. 2023, 
 of a second draw).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from time import perf_counter
 from typing import Protocol
 
 from msgspec.structs import replace
 
+from worker.core import payoff
+from worker.core.drafting import num_true
+from worker.core.payoff import Payoff
 from worker.core.ports import Lane, Row, Sampled
-from worker.engine.runner import Counters, Runner
+from worker.engine.runner import Counters
 
 
 class Drafter(Protocol):
@@ -27,12 +32,28 @@ class Drafter(Protocol):
         """Bytes of all keys and values held."""
 
 
-class SpeculativeRunner:
-    """A runner whose rows carry the proposals of a drafter, and all that these cost."""
+class Passes(Protocol):
+    """What runs passes: a `worker.engine.runner.Runner`."""
 
-    def __init__(self, runner: Runner, drafter: Drafter) -> None:
+    @property
+    def counters(self) -> Counters:
+        """What has been done so far."""
+
+    def kv_bytes(self) -> int:
+        """Bytes of all keys and values held."""
+
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
+        """What was sampled for each row; the dropped lanes are free."""
+
+
+class SpeculativeRunner:
+    """A runner whose rows carry the proposals of a drafter, where these are worth their time by `clock_s`."""
+
+    def __init__(self, runner: Passes, drafter: Drafter, *, clock_s: Callable[[], float] = perf_counter) -> None:
         self.runner = runner
         self.drafter = drafter
+        self._clock_s = clock_s
+        self._payoffs: dict[int, Payoff] = defaultdict(Payoff)  # by the number of rows, in powers of two
 
     @property
     def counters(self) -> Counters:
@@ -47,12 +68,23 @@ class SpeculativeRunner:
         """What was sampled for each row, and the drafts that were added to it."""
         gone = tuple(dropped)
         self.drafter.drop(gone)
-        proposed = self.drafter.propose(rows)
+        size = len(rows).bit_length()
+        known, has_leave = self._payoffs[size], any(row.max_proposed for row in rows)
+        start_s = self._clock_s()
+        proposed = self.drafter.propose(rows if known.drafts else [replace(row, max_proposed=0) for row in rows])
         drafts = [proposed.get(row.lane, ()) for row in rows]
         longer = [_behind(row, more) for row, more in zip(rows, drafts, strict=True)]
         found = self.runner.run(longer, gone)
+        if has_leave:
+            num_tokens = sum(map(_num_new, rows, longer, found))
+            self._payoffs[size] = payoff.learn(known, num_tokens, self._clock_s() - start_s)
         return tuple(replace(sampled, proposed=more) for sampled, more in zip(found, drafts, strict=True))
 
 
 def _behind(row: Row, drafts: tuple[int, ...]) -> Row:
     return replace(row, target=row.target + drafts, num_drafts=row.num_drafts + len(drafts)) if drafts else row
+
+
+def _num_new(row: Row, longer: Row, sampled: Sampled) -> int:
+    # Tokens of text that a pass has added to those that the row came with.
+    return num_true(longer.drafts, sampled.tokens) + 1 - row.num_drafts if sampled.tokens else 0

@@ -78,7 +78,7 @@ def test_takeover_at_any_tick_changes_nothing(
     vocabulary=VOCABULARIES,
     session=SESSIONS,
     texts=st.lists(WORDS, min_size=1, max_size=3),
-    ticks=st.lists(st.sampled_from([0, 1, 20]), min_size=30, max_size=30),
+    ticks=st.lists(st.sampled_from([0, 1, 20]), min_size=31, max_size=31),
     cut=st.integers(0, 30),
     is_idle=st.booleans(),
 )

@@ -129,6 +129,37 @@ def test_any_drafts_give_the_same_tokens(
     assert runner.num_lanes == 0
 
 
+class Costly(Knowing):
+    """Takes a second for its drafts, and tells the time: a pass without them takes a millisecond."""
+
+    now_s = 0.0
+
+    def propose(self, rows: Sequence[Row]) -> Mapping[Lane, tuple[int, ...]]:
+        proposed = super().propose(rows)
+        self.now_s += bool(proposed)
+        return proposed
+
+    def clock_s(self) -> float:
+        self.now_s += 0.001
+        return self.now_s
+
+
+def test_drafts_that_cost_more_than_they_save_are_left_out(
+    starter: StreamingModel, starter_vocabulary: Vocabulary
+) -> None:
+    """Though all of them come true: but for a trial now and then, the passes are those without. Tokens never change."""
+    asked, runner = french((WaitK(k=50), Sampling())), runner_of(starter, starter_vocabulary)
+    plain = Talk(runner, starter_vocabulary, asked)
+    written = plain.run()
+    drafter = Costly(written, 1.0)
+    engine = SpeculativeRunner(runner, drafter, clock_s=drafter.clock_s)
+    talks = [Talk(engine, starter_vocabulary, asked) for _ in range(12)]
+    assert all(talk.run() == written for talk in talks)
+    num_rows = [len(talk.rows) for talk in talks]
+    assert num_rows[0] < num_rows[-1] == len(plain.rows)
+    assert drafter.now_s < 40
+
+
 def speculative(model: StreamingModel, vocabulary: Vocabulary, draft: StreamingModel) -> SpeculativeRunner:
     """A model with another one to draft for it."""
     drafter = DraftModel(Runner(draft, vocabulary), vocabulary.eos_tokens)

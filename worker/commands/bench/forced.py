@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from time import perf_counter
 
 from worker.core.ports import Lane, Row, Sampled
+from worker.engine.runner import Counters
+from worker.engine.speculation import Passes
 from worker.library.running import Engine
 
 
@@ -12,10 +14,19 @@ class Forced:
     are the teacher's, at the engine's cost.
     """
 
-    def __init__(self, engine: Engine, teacher: Engine) -> None:
+    def __init__(self, engine: Passes, teacher: Engine) -> None:
         self._engine = engine
         self._teacher = teacher
         self._teacher_s = 0.0
+
+    @property
+    def counters(self) -> Counters:
+        """What the engine has done so far."""
+        return self._engine.counters
+
+    def kv_bytes(self) -> int:
+        """Bytes of all keys and values that the engine holds."""
+        return self._engine.kv_bytes()
 
     def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
         """What the teacher sampled for each row, or the engine's fault; the dropped lanes are free in both."""

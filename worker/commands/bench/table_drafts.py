@@ -59,19 +59,17 @@ class Recorder:
 
 def with_drafts(rig: Rig, drafts: Drafts, texts: Texts) -> Rig:
     """The rig with an engine that drafts."""
-    measured = SpeculativeRunner(rig.runner, _drafter(rig, drafts, texts, has_cost=True))
+    drafter = _drafter(rig, drafts, texts)
     if rig.author is rig.runner:
-        return rig._replace(engine=measured)
-    # The teacher has drafts of its own, which are the same: so it tells how many of them are kept.
-    teacher = SpeculativeRunner(rig.author, _drafter(rig, drafts, texts, has_cost=False))
-    forced = Forced(measured, teacher)
-    return rig._replace(engine=forced, clock_s=forced.clock_s)
+        return rig._replace(engine=SpeculativeRunner(rig.runner, drafter))
+    forced = Forced(rig.runner, teacher=rig.author)
+    return rig._replace(engine=SpeculativeRunner(forced, drafter, clock_s=forced.clock_s), clock_s=forced.clock_s)
 
 
-def _drafter(rig: Rig, drafts: Drafts, texts: Texts, *, has_cost: bool) -> Drafter:
+def _drafter(rig: Rig, drafts: Drafts, texts: Texts) -> Drafter:
     if drafts.model is not None:
         return DraftModel.load(drafts.model, rig.vocabulary)
     cost: Drafter | None = None
-    if drafts.shape is not None and has_cost:
+    if drafts.shape is not None:
         cost = DraftModel(bare_runner(random_model(drafts.shape)), frozenset())
     return ForcedDrafter(texts, drafts.acceptance, drafter=cost)

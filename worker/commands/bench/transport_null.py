@@ -48,7 +48,7 @@ class _Echo:
     def kv_bytes(self) -> int:
         return 0
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane]) -> tuple[Sampled, ...]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Sampled, ...]:
         for lane in dropped:
             self._lanes.pop(lane, None)
         self.counters.passes += 1

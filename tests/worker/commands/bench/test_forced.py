@@ -6,6 +6,7 @@ import pytest
 
 from worker.commands.bench.forced import Forced
 from worker.core.ports import Draw, Lane, Row, Sampled
+from worker.engine.runner import Counters
 
 ROWS = [Row((i, 0), (5,), (5,), 0, 0, Draw()) for i in range(2)]
 
@@ -17,6 +18,12 @@ class Fixed:
         self.sampled = sampled
         self.asked: list[tuple[Sequence[Row], tuple[Lane, ...]]] = []
 
+    counters = Counters(passes=7)
+
+    def kv_bytes(self) -> int:
+        """Some."""
+        return 11
+
     def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
         """That."""
         self.asked.append((rows, tuple(dropped)))
@@ -26,7 +33,9 @@ class Fixed:
 def test_the_teacher_tells() -> None:
     """Both get the same rows, and the same lanes to drop, also from what can be gone through only once."""
     engine, teacher = Fixed(Sampled((1,)), Sampled((2,))), Fixed(Sampled((3,)), Sampled((4,)))
-    assert Forced(engine, teacher).run(ROWS, iter([(7, 0)])) == [Sampled((3,)), Sampled((4,))]
+    forced = Forced(engine, teacher)
+    assert forced.run(ROWS, iter([(7, 0)])) == [Sampled((3,)), Sampled((4,))]
+    assert (forced.counters, forced.kv_bytes()) == (Counters(passes=7), 11)
     assert engine.asked == teacher.asked == [(ROWS, ((7, 0),))]
 
 
