@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator
 import structlog
 from redis.asyncio import Redis
 
+from worker.app import interpreter
 from worker.app.config import Settings
 from worker.app.engine import Engine
 from worker.app.service import Service
@@ -46,7 +46,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Service, str], None] 
                 kv_bits=settings.kv_bits or None,
                 metrics=None if port is None else f"http://{settings.metrics_host}:{port}/metrics",
             )
-            gc.freeze()  # libraries and models stay; else each full collection looks through them all
+            interpreter.prepare()
             if on_ready is not None:
                 on_ready(service, url)
             await service.run()

@@ -4,10 +4,10 @@ It says `ready`, answers each line on its standard input with its CPU seconds an
 """
 
 import asyncio
-import gc
 import sys
 import time
 
+from worker.app import interpreter
 from worker.app.config import Settings
 from worker.app.service import Service
 from worker.commands.bench.transport_null import null_engine
@@ -19,7 +19,7 @@ async def _serve(url: str) -> None:
     engine, metrics = null_engine(), Metrics()
     service = Service(Settings(max_sessions=100_000), engine, metrics, url)
     serving = asyncio.create_task(service.run())
-    gc.freeze()  # as `decalage serve` does
+    interpreter.prepare()
     print("ready", flush=True)
     while await asyncio.to_thread(sys.stdin.readline):
         words = metrics.registry.get_sample_value("decalage_target_words_total")
