@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from worker.commands import arguments, output
 from worker.commands.faults import CommandError
@@ -27,6 +27,16 @@ Examples:
   decalage train --resume --out my-model"""
 
 _INTERRUPTED: Final = 130
+_OWN: Final = {
+    "hidden": "--hidden",
+    "layers": "--layers",
+    "heads": "--heads",
+    "mlp": "--mlp",
+    "vocabulary": "--vocab",
+    "max_positions": "--max-positions",
+    "source_language": "--source-language",
+}
+"""What a new model has of its own: names, options."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,13 +66,13 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     add("--lora-layers", type=whole(1), metavar="N", help="adapt only the last N layers (default: all)")
     add("--lora-scale", type=number(0, is_open=True), metavar="S", help="of what adapters add (default: 20)")
     add("--lora-dropout", type=number(0, 0.99), metavar="P", help="of what adapters take in (default: 0)")
-    add("--source-language", type=arguments.language, default="en", metavar="LANG", help="(default: en)")
-    add("--hidden", type=whole(2), default=256, metavar="N", help="width (default: 256)")
-    add("--layers", type=whole(1), default=6, metavar="N", help="(default: 6)")
-    add("--heads", type=whole(1), default=4, metavar="N", help="of attention (default: 4)")
-    add("--mlp", type=whole(1), default=1024, metavar="N", help="width between the layers (default: 1024)")
-    add("--vocab", type=whole(1), default=8000, metavar="N", help="tokens of its tokenizer (default: 8000)")
-    add("--max-positions", type=whole(16), default=512, metavar="N", help="longest source or target (default: 512)")
+    add("--source-language", type=arguments.language, metavar="LANG", help="of a new model (default: en)")
+    add("--hidden", type=whole(2), metavar="N", help="width (default: 256)")
+    add("--layers", type=whole(1), metavar="N", help="(default: 6)")
+    add("--heads", type=whole(1), metavar="N", help="of attention (default: 4)")
+    add("--mlp", type=whole(1), metavar="N", help="width between the layers (default: 1024)")
+    add("--vocab", dest="vocabulary", type=whole(1), metavar="N", help="tokens of its tokenizer (default: 8000)")
+    add("--max-positions", type=whole(16), metavar="N", help="longest source or target (default: 512)")
     add(
         "--position-offset",
         type=whole(0),
@@ -164,6 +174,7 @@ def recipe_of(args: argparse.Namespace) -> "Recipe":
     missing = [f"--{name}" for name in ("train", "valid", "steps") if not getattr(args, name)]
     if missing:
         raise CommandError(f"{', '.join(missing)} missing; a new run needs them, --resume goes on with an old one")
+    own = _own(args)
     return Recipe(
         train=tuple(parse_data_file(text, args.to) for text in args.train),
         valid=tuple(parse_data_file(text, args.to) for text in args.valid),
@@ -171,8 +182,8 @@ def recipe_of(args: argparse.Namespace) -> "Recipe":
         start=args.start,
         draft_of=args.draft_of,
         lora=_lora(args),
-        shape=Shape(args.hidden, args.layers, args.heads, args.mlp, args.vocab, args.max_positions),
-        source_language=args.source_language,
+        source_language=own.pop("source_language", "en"),
+        shape=Shape(**own),
         position_offset=args.position_offset,
         wait_k=tuple(args.wait_k),
         split=args.split,
@@ -192,6 +203,17 @@ def recipe_of(args: argparse.Namespace) -> "Recipe":
         valid_pairs=args.valid_pairs,
         seed=args.seed,
     )
+
+
+def _own(args: argparse.Namespace) -> dict[str, Any]:
+    # What is told of a model that is new. Where another model tells it, nobody would listen.
+    own = {name: value for name in _OWN if (value := getattr(args, name)) is not None}
+    option, model = ("--draft-of", args.draft_of) if args.start is None else ("--from", args.start)
+    shared = _OWN if option == "--from" else ("vocabulary", "source_language")
+    unheard = [_OWN[name] for name in shared if name in own]
+    if model is not None and unheard:
+        raise CommandError(f"with {option}, what {', '.join(unheard)} would tell is as in {model}: leave it out")
+    return own
 
 
 def _lora(args: argparse.Namespace) -> "Lora | None":
