@@ -28,6 +28,7 @@ class Channel:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self.is_cluster = is_cluster(redis)
         self._idle: list[AbstractConnection] = []
         self._retry = patience()
 
@@ -37,7 +38,7 @@ class Channel:
         All are sent again, a few times, when the connection is lost or no answer comes within `TIMEOUT_S`: only for
         commands that may be repeated. Raises what redis-py raises for a Redis that is gone.
         """
-        if is_cluster(self._redis):
+        if self.is_cluster:
             return await self._ask_cluster(commands)
         return await self._retry.call_with_retry(lambda: self._ask(commands), _is_left)
 

@@ -25,7 +25,6 @@ from protocol.keys import ABANDONED_TTL_S, CLOSED_TTL_S, DEAD_KEY, EVENT_FIELD
 from worker.core.replay import Base, Progress, Written
 from worker.core.session import NO_ROOM
 from worker.io.channel import Channel
-from worker.io.connection import is_cluster
 from worker.io.scripts import script
 
 MAX_TARGET_ENTRIES = 100_000
@@ -149,7 +148,7 @@ class Store:
     async def _evaluate(self, name: str, calls: Sequence[Call]) -> list[Any]:
         # EVALSHA; a server that has forgotten the script (a restart) gets it again. Repeating is harmless. A cluster's
         # pipelines refuse EVALSHA: there, each call carries the text.
-        if is_cluster(self._redis):
+        if self._channel.is_cluster:
             return await self._run(calls, ("EVAL", script(name)))
         for _ in range(3):
             if name not in self._shas:
