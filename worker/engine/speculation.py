@@ -54,6 +54,7 @@ class SpeculativeRunner:
         self.drafter = drafter
         self._clock_s = clock_s
         self._payoffs: dict[int, Payoff] = defaultdict(Payoff)  # by the number of rows, in powers of two
+        self._progress = _Progress()
 
     @property
     def counters(self) -> Counters:
@@ -68,15 +69,16 @@ class SpeculativeRunner:
         """What was sampled for each row, and the drafts that were added to it."""
         gone = tuple(dropped)
         self.drafter.drop(gone)
+        self._progress.drop(gone)
         size = len(rows).bit_length()
-        known, has_leave = self._payoffs[size], any(row.max_proposed for row in rows)
+        known = self._payoffs[size]
         start_s = self._clock_s()
         proposed = self.drafter.propose(rows if known.drafts else [replace(row, max_proposed=0) for row in rows])
         drafts = [proposed.get(row.lane, ()) for row in rows]
         longer = [_behind(row, more) for row, more in zip(rows, drafts, strict=True)]
         found = self.runner.run(longer, gone)
-        if has_leave:
-            num_tokens = sum(map(_num_new, rows, longer, found))
+        num_tokens = self._progress.after(rows, longer, found)
+        if any(sampled.tokens for sampled in found):
             self._payoffs[size] = payoff.learn(known, num_tokens, self._clock_s() - start_s)
         return tuple(replace(sampled, proposed=more) for sampled, more in zip(found, drafts, strict=True))
 
@@ -85,6 +87,24 @@ def _behind(row: Row, drafts: tuple[int, ...]) -> Row:
     return replace(row, target=row.target + drafts, num_drafts=row.num_drafts + len(drafts)) if drafts else row
 
 
-def _num_new(row: Row, longer: Row, sampled: Sampled) -> int:
-    # Tokens of text that a pass has added to those that the row came with.
-    return num_true(longer.drafts, sampled.tokens) + 1 - row.num_drafts if sampled.tokens else 0
+class _Progress:
+    """Tokens of text that passes add. Some are taken back once more source is known: a lane's next row tells."""
+
+    def __init__(self) -> None:
+        self._ends: dict[Lane, int] = {}  # so long is the text of each lane, as far as is known
+
+    def after(self, rows: Sequence[Row], longer: Sequence[Row], found: Sequence[Sampled]) -> int:
+        """Tokens that the lanes have now beyond those that they had, the rows' own drafts not taken for new ones."""
+        num_tokens = 0
+        for row, fed, sampled in zip(rows, longer, found, strict=True):
+            if sampled.tokens:
+                known = row.target_start + len(row.target)
+                end = known - row.num_drafts + num_true(fed.drafts, sampled.tokens) + 1
+                num_tokens += end - self._ends.get(row.lane, known)
+                self._ends[row.lane] = end
+        return num_tokens
+
+    def drop(self, lanes: Iterable[Lane]) -> None:
+        """These lanes are free."""
+        for lane in lanes:
+            self._ends.pop(lane, None)

@@ -22,6 +22,7 @@ from protocol import (
 )
 from worker.core import session as sessions
 from worker.core.drafting import Drafting
+from worker.core.payoff import Payoff
 from worker.core.ports import Draw, Lane, Row
 from worker.core.scheduler import Budget, plan
 from worker.core.state import State
@@ -127,6 +128,29 @@ def test_any_drafts_give_the_same_tokens(
     plain = Talk(runner, starter_vocabulary, asked).run()
     assert Talk(SpeculativeRunner(runner, Knowing(plain, rate)), starter_vocabulary, asked).run() == plain
     assert runner.num_lanes == 0
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
+def test_what_passes_are_said_to_write_is_what_is_written(
+    starter: StreamingModel, starter_vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch, rate: float
+) -> None:
+    """Law: tokens that are taken back when more has been read count for nothing, however many drafts there are. So the
+    two ways to run passes are compared by what is left of them: all words, and an end for each session.
+    """
+    asked, runner = french(*((policy, Sampling()) for policy in POLICIES)), runner_of(starter, starter_vocabulary)
+    plain = Talk(runner, starter_vocabulary, asked).run()
+    said = []
+
+    def learn(known: Payoff, num_tokens: int, _: float) -> Payoff:
+        said.append(num_tokens)
+        return known
+
+    monkeypatch.setattr("worker.core.payoff.learn", learn)
+    engine = SpeculativeRunner(runner, Knowing(plain, rate))
+    for session in asked:
+        said.clear()
+        words = Talk(engine, starter_vocabulary, [session]).run()["0"]
+        assert sum(said) == sum(map(len, words)) + 1
 
 
 class Costly(Knowing):
