@@ -7,7 +7,7 @@ way that was slower is tried again now and then, after pauses that double for as
 import msgspec
 from msgspec.structs import replace
 
-_TRIAL = 16  # passes of a trial that count
+_TRIAL = 16  # passes, or as much time as so many of the other way take
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 64, 1024  # passes between two trials
 _KEPT = 0.95  # of what is known, with each pass: about 20 of them make a speed
 
@@ -15,16 +15,17 @@ _KEPT = 0.95  # of what is known, with each pass: about 20 of them make a speed
 class Speed(msgspec.Struct, frozen=True):
     """What passes of one kind have come to, older ones counting less."""
 
+    passes: float = 0.0
     tokens: float = 0.0
     seconds: float = 0.0
 
     def after(self, num_tokens: int, pass_s: float) -> "Speed":
         """With one pass more."""
-        return Speed(_KEPT * self.tokens + num_tokens, _KEPT * self.seconds + pass_s)
+        return Speed(_KEPT * self.passes + 1, _KEPT * self.tokens + num_tokens, _KEPT * self.seconds + pass_s)
 
     def at_least(self, other: "Speed") -> bool:
-        """Whether this is as fast as the other one, or faster. Two that have taken no time are."""
-        return self.tokens * other.seconds >= other.tokens * self.seconds
+        """Whether this is as fast as the other one, or faster. Two that have taken no time, or made no text, are."""
+        return max(0, self.tokens) * other.seconds >= max(0, other.tokens) * self.seconds
 
 
 class Payoff(msgspec.Struct, frozen=True):
@@ -33,8 +34,8 @@ class Payoff(msgspec.Struct, frozen=True):
     pays: bool = True
     is_trial: bool = False  # of the other way
     passes_left: int = _TRIAL
-    pause: int = _SHORTEST_PAUSE
-    is_first: bool = True  # of its trial or pause: the drafter catches up with what it has missed, so it does not count
+    pause: int = _SHORTEST_PAUSE  # the next one
+    trial_s: float = 0.0
     with_drafts: Speed = Speed()
     without: Speed = Speed()
 
@@ -53,18 +54,27 @@ def learn(payoff: Payoff, num_tokens: int, pass_s: float) -> Payoff:
     >>> payoff.drafts
     False
     """
-    if payoff.is_first:
-        return replace(payoff, is_first=False)
     if payoff.drafts:
         payoff = replace(payoff, with_drafts=payoff.with_drafts.after(num_tokens, pass_s))
     else:
         payoff = replace(payoff, without=payoff.without.after(num_tokens, pass_s))
-    if payoff.passes_left > 1:
-        return replace(payoff, passes_left=payoff.passes_left - 1)
-    if not payoff.is_trial:
-        return replace(payoff, is_trial=True, passes_left=_TRIAL, is_first=True)
+    payoff = replace(payoff, passes_left=payoff.passes_left - 1)
+    return _tried(payoff, pass_s) if payoff.is_trial else _paused(payoff)
+
+
+def _paused(payoff: Payoff) -> Payoff:
+    # A trial starts from nothing: what the way was like before, one hiccup of the machine included, is long ago.
+    if payoff.passes_left > 0:
+        return payoff
+    payoff = replace(payoff, is_trial=True, passes_left=_TRIAL, trial_s=0.0)
+    return replace(payoff, without=Speed()) if payoff.pays else replace(payoff, with_drafts=Speed())
+
+
+def _tried(payoff: Payoff, pass_s: float) -> Payoff:
+    usual = payoff.with_drafts if payoff.pays else payoff.without
+    payoff = replace(payoff, trial_s=payoff.trial_s + pass_s)
+    if payoff.passes_left > 0 and payoff.trial_s * usual.passes <= _TRIAL * usual.seconds:
+        return payoff
     pays = payoff.with_drafts.at_least(payoff.without)
-    is_new, is_same_way = pays != payoff.pays, pays == payoff.drafts
-    pause = _SHORTEST_PAUSE if is_new else payoff.pause
-    longer = min(_LONGEST_PAUSE, 2 * pause)
-    return replace(payoff, pays=pays, is_trial=False, passes_left=pause, pause=longer, is_first=not is_same_way)
+    pause = payoff.pause if pays == payoff.pays else _SHORTEST_PAUSE
+    return replace(payoff, pays=pays, is_trial=False, passes_left=pause, pause=min(_LONGEST_PAUSE, 2 * pause))

@@ -18,6 +18,9 @@ from worker.core.payoff import Payoff
 from worker.core.ports import Lane, Row, Sampled
 from worker.engine.runner import Counters
 
+_LONG_TOKENS = 16
+"""Of source: a row that reads more of it is not one that mostly writes."""
+
 
 class Drafter(Protocol):
     """Proposes what may follow the rows of a tick. It is told of every row, and of every lane that is dropped."""
@@ -55,6 +58,7 @@ class SpeculativeRunner:
         self._clock_s = clock_s
         self._payoffs: dict[int, Payoff] = defaultdict(Payoff)  # by the number of rows, in powers of two
         self._progress = _Progress()
+        self._passed_over: set[Lane] = set()  # the drafter has not been asked since they were fed
 
     @property
     def counters(self) -> Counters:
@@ -70,6 +74,7 @@ class SpeculativeRunner:
         gone = tuple(dropped)
         self.drafter.drop(gone)
         self._progress.drop(gone)
+        self._passed_over.difference_update(gone)
         size = len(rows).bit_length()
         known = self._payoffs[size]
         start_s = self._clock_s()
@@ -78,9 +83,21 @@ class SpeculativeRunner:
         longer = [_behind(row, more) for row, more in zip(rows, drafts, strict=True)]
         found = self.runner.run(longer, gone)
         num_tokens = self._progress.after(rows, longer, found)
-        if any(sampled.tokens for sampled in found):
+        if self._is_usual(rows, found, has_drafts=known.drafts):
             self._payoffs[size] = payoff.learn(known, num_tokens, self._clock_s() - start_s)
         return tuple(replace(sampled, proposed=more) for sampled, more in zip(found, drafts, strict=True))
+
+    def _is_usual(self, rows: Sequence[Row], found: Sequence[Sampled], *, has_drafts: bool) -> bool:
+        # Whether a pass tells what others of its kind will be like: not where a long text is read or a lane rebuilt,
+        # nor where the drafter had to catch up with a lane first.
+        asked = {row.lane for row in rows if row.max_proposed and has_drafts}
+        catches_up = not asked.isdisjoint(self._passed_over)
+        if has_drafts:
+            self._passed_over -= asked
+        else:
+            self._passed_over.update(row.lane for row in rows)
+        is_long = any(len(row.source) > _LONG_TOKENS or row.sights for row in rows)
+        return not catches_up and not is_long and any(sampled.tokens for sampled in found)
 
 
 def _behind(row: Row, drafts: tuple[int, ...]) -> Row:

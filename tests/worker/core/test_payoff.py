@@ -27,7 +27,7 @@ def speed(passes: list[Pass]) -> float:
 @given(gain=st.floats(1, 4), cost=st.floats(1, 4))
 def test_it_is_nearly_as_fast_as_the_better_way(gain: float, cost: float) -> None:
     """Law: drafts add tokens by one factor and seconds by another; over 5,000 passes, not knowing which is greater
-    costs less than 3 % where the two ways differ by at most a third, and never more than 15 %.
+    costs less than 3 % where the two ways differ by at most a third, and never more than 6 %.
     """
 
     def costs(_: int, drafts: bool) -> Pass:
@@ -36,7 +36,7 @@ def test_it_is_nearly_as_fast_as_the_better_way(gain: float, cost: float) -> Non
     done = drive(costs, 5000)
     best = max(speed([costs(0, True)]), speed([costs(0, False)]))
     ratio = speed([made for _, made in done]) / best
-    assert ratio > (0.97 if 3 / 4 < gain / cost < 4 / 3 else 0.85)
+    assert ratio > (0.97 if 3 / 4 < gain / cost < 4 / 3 else 0.94)
     assert sum(drafts == (gain >= cost) for drafts, _ in done) > 4500 or abs(gain / cost - 1) < 1e-3
 
 
@@ -50,14 +50,25 @@ def test_it_notices_a_change() -> None:
     assert shares[2] < 0.1
 
 
-def test_a_drafter_that_catches_up_is_not_blamed() -> None:
-    """The first pass with drafts after many without feeds the drafter all of these: it tells nothing."""
-    payoff, before = Payoff(), False
-    for _ in range(2000):
-        late = payoff.drafts and not before
-        before = payoff.drafts
-        payoff = learn(payoff, *((9, 1.0 if late else 0.010) if payoff.drafts else (8, 0.010)))
-    assert payoff.pays
+def test_dear_drafts_cost_little_to_try() -> None:
+    """A trial ends once it has taken the time of 16 passes of the better way: drafts that make a pass six times as long
+    for nothing cost less than 3 % in the long run.
+    """
+    done = drive(lambda _, drafts: (8, 0.06 if drafts else 0.01), 20_000)[10_000:]
+    assert 0.97 < speed([made for _, made in done]) / 800 < 1
+
+
+def test_a_hiccup_is_forgotten_by_the_next_trial() -> None:
+    """A pass of drafts that pay takes a hundred times as long, once: after two trials they are made again."""
+    done = drive(lambda n, drafts: (13 if drafts else 10, 1.0 if n == 5 else 0.01), 500)
+    assert not any(drafts for drafts, _ in done[60:90])
+    assert sum(drafts for drafts, _ in done[300:]) > 150
+
+
+def test_what_is_taken_back_is_no_speed() -> None:
+    """Passes that have left less text than there was are not the faster for being fewer."""
+    assert not Speed(tokens=-5, seconds=2).at_least(Speed(tokens=1, seconds=1))
+    assert Speed(tokens=1, seconds=2).at_least(Speed(tokens=-5, seconds=1))
 
 
 def test_a_clock_that_stands_tells_nothing() -> None:

@@ -1,7 +1,8 @@
 """Speculative = plain, token for token: whatever a drafter proposes, and however little it is worth."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,14 +24,14 @@ from protocol import (
 from worker.core import session as sessions
 from worker.core.drafting import Drafting
 from worker.core.payoff import Payoff
-from worker.core.ports import Draw, Lane, Row
+from worker.core.ports import Draw, Lane, Row, Sampled
 from worker.core.scheduler import Budget, plan
 from worker.core.state import State
 from worker.engine.draft_model import DraftModel, check_same_tokenizer
 from worker.engine.errors import UnsupportedModel
 from worker.engine.forced import ForcedDrafter
 from worker.engine.model import StreamingModel
-from worker.engine.runner import Runner
+from worker.engine.runner import Counters, Runner
 from worker.engine.speculation import SpeculativeRunner
 from worker.engine.tokens import Vocabulary
 from worker.library.running import runner_of
@@ -151,6 +152,126 @@ def test_what_passes_are_said_to_write_is_what_is_written(
         said.clear()
         words = Talk(engine, starter_vocabulary, [session]).run()["0"]
         assert sum(said) == sum(map(len, words)) + 1
+
+
+def test_in_speech_drafts_that_save_nothing_are_left_out(
+    starter: StreamingModel, starter_vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At wait-3, with every draft right: where a word is written for a word that is read, few of them save a pass, and
+    here each costs three tenths of one. Once that is known, the time is that without drafts, within 3 %.
+    """
+    asked, runner = french((WaitK(k=3), Sampling())), runner_of(starter, starter_vocabulary)
+    plain = Talk(runner, starter_vocabulary, asked)
+    written, now_s = plain.run(), 0.0
+    drafter, run = Knowing(written, 1.0), runner.run
+
+    def propose(rows: Sequence[Row]) -> Mapping[Lane, tuple[int, ...]]:
+        nonlocal now_s
+        proposed = Knowing.propose(drafter, rows)
+        now_s += 0.3 * bool(proposed)
+        return proposed
+
+    def timed(rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Sampled, ...]:
+        nonlocal now_s
+        now_s += bool(rows)
+        return run(rows, dropped)
+
+    monkeypatch.setattr(drafter, "propose", propose)
+    monkeypatch.setattr(runner, "run", timed)
+    engine = SpeculativeRunner(runner, drafter, clock_s=lambda: now_s)
+    for _ in range(12):
+        assert Talk(engine, starter_vocabulary, asked).run() == written
+    before_s = now_s
+    for _ in range(12):
+        Talk(engine, starter_vocabulary, asked).run()
+    assert now_s - before_s < 12 * len(plain.rows) / 0.97
+
+
+class Sketch:
+    """Runner and drafter in one, of no model: a pass takes a second, a draft is right and takes `draft_s` for each row,
+    and each token that a lane has got without drafts takes `catch_up_s` before its next draft.
+    """
+
+    counters = Counters()
+
+    def __init__(self, draft_s: float, catch_up_s: float = 0.0) -> None:
+        self.draft_s = draft_s
+        self.catch_up_s = catch_up_s
+        self.now_s = 0.0
+        self.missed: Counter[Lane] = Counter()
+        self.written: Counter[Lane] = Counter()
+        self.engine = SpeculativeRunner(self, self, clock_s=lambda: self.now_s)
+
+    def propose(self, rows: Sequence[Row]) -> Mapping[Lane, tuple[int, ...]]:
+        for row in rows:
+            if row.max_proposed:
+                self.now_s += self.draft_s + self.catch_up_s * self.missed.pop(row.lane, 0)
+        return {row.lane: (7,) for row in rows if row.max_proposed}
+
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Sampled, ...]:
+        self.now_s += 1
+        self.missed.update(row.lane for row in rows if not row.num_drafts)
+        self.written.update({row.lane: row.num_samples for row in rows})
+        return tuple(Sampled((7,) * row.num_samples) for row in rows)
+
+    def drop(self, lanes: object) -> None:
+        pass
+
+    def kv_bytes(self) -> int:
+        return 0
+
+    def shares(self, num_passes: int, *groups: range) -> list[float]:
+        """Groups of lanes take turns; in the second half of the passes, so many of each group's had drafts."""
+        drafted = [0] * len(groups)
+        for n in range(num_passes):
+            lanes = [(session, 0) for session in groups[n % len(groups)]]
+            rows = [Row(lane, (), (7,), self.written[lane], 0, Draw(), max_proposed=1) for lane in lanes]
+            found = self.engine.run(rows)
+            drafted[n % len(groups)] += bool(found[0].proposed) and 2 * n > num_passes
+        return [2 * count * len(groups) / num_passes for count in drafted]
+
+
+def test_what_pays_for_one_row_need_not_pay_for_eight() -> None:
+    """Passes are told apart by their rows."""
+    alone, together = Sketch(draft_s=0.2).shares(4000, range(1), range(8))
+    assert alone > 0.9 > 0.1 > together
+
+
+def test_a_drafter_that_catches_up_is_not_blamed() -> None:
+    """Sixteen sessions by turns: after a pause, the first draft of each takes as long as all that it has missed."""
+    sketch = Sketch(draft_s=5)
+    assert sketch.shares(2000, *[range(n, n + 1) for n in range(16)])[0] < 0.2
+    sketch.draft_s, sketch.catch_up_s = 0.3, 0.05
+    assert min(sketch.shares(12_000, *[range(n, n + 1) for n in range(16)])) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("row", "num_learned"),
+    [
+        (Row((0, 0), (5,) * 16, (7,), 0, 0, Draw()), 1),
+        (Row((0, 0), (5,) * 17, (7,), 0, 0, Draw()), 0),  # a long text
+        (Row((0, 0), (5,) * 4, (7, 7, 7), 0, 0, Draw(), sights=(3, 4)), 0),  # a lane that is built anew
+        (Row((0, 0), (5,) * 4, (), 0, 0, Draw()), 0),  # nothing to write
+    ],
+)
+def test_passes_that_mostly_read_tell_nothing(row: Row, num_learned: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long they take depends on what came in, and not on drafts."""
+    learned = []
+    monkeypatch.setattr("worker.core.payoff.learn", lambda known, *_: learned.append(known) or known)
+    Sketch(draft_s=0.1).engine.run([row])
+    assert len(learned) == num_learned
+
+
+def test_a_draft_model_keeps_up_while_it_is_not_asked(
+    starter: StreamingModel, starter_vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With drafts in every other pass, a model that drafts for itself is right all the same."""
+    monkeypatch.setattr("worker.core.payoff.learn", lambda known, *_: replace(known, pays=not known.pays))
+    engine = speculative(starter, starter_vocabulary, starter)
+    before = replace(engine.counters)
+    Talk(engine, starter_vocabulary, french(*((WaitK(k=50), sampling) for sampling in SAMPLINGS))).run()
+    proposed = engine.counters.proposed_drafts - before.proposed_drafts
+    assert proposed == engine.counters.accepted_drafts - before.accepted_drafts > 10
 
 
 class Costly(Knowing):
