@@ -46,10 +46,10 @@ async def serve(settings: Settings, *, on_ready: Callable[[Service, str], None] 
                 kv_bits=settings.kv_bits or None,
                 metrics=None if port is None else f"http://{settings.metrics_host}:{port}/metrics",
             )
-            interpreter.prepare()
-            if on_ready is not None:
-                on_ready(service, url)
-            await service.run()
+            with interpreter.serving():
+                if on_ready is not None:
+                    on_ready(service, url)
+                await service.run()
         log.info("drained")
     finally:
         engine.stop()

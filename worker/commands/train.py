@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     whole, number = arguments.whole, arguments.number
-    group = parser.add_argument_group("model")
+    group = parser.add_argument_group("model", "from --source-language to --max-positions: of a new one, not --from")
     add, add_one = group.add_argument, group.add_mutually_exclusive_group().add_argument
     add_one("--from", dest="start", metavar="M", help="fine-tune this model: directory, hub id or shipped one")
     add_one("--draft-of", metavar="M", help="from scratch, with this model's tokenizer and prompt: to draft for it")
@@ -66,12 +66,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     add("--lora-layers", type=whole(1), metavar="N", help="adapt only the last N layers (default: all)")
     add("--lora-scale", type=number(0, is_open=True), metavar="S", help="of what adapters add (default: 20)")
     add("--lora-dropout", type=number(0, 0.99), metavar="P", help="of what adapters take in (default: 0)")
-    add("--source-language", type=arguments.language, metavar="LANG", help="of a new model (default: en)")
+    add("--source-language", type=arguments.language, metavar="LANG", help="(default: en, or as --draft-of)")
     add("--hidden", type=whole(2), metavar="N", help="width (default: 256)")
     add("--layers", type=whole(1), metavar="N", help="(default: 6)")
     add("--heads", type=whole(1), metavar="N", help="of attention (default: 4)")
     add("--mlp", type=whole(1), metavar="N", help="width between the layers (default: 1024)")
-    add("--vocab", dest="vocabulary", type=whole(1), metavar="N", help="tokens of its tokenizer (default: 8000)")
+    add("--vocab", dest="vocabulary", type=whole(1), metavar="N", help="tokens (default: 8000, or as --draft-of)")
     add("--max-positions", type=whole(16), metavar="N", help="longest source or target (default: 512)")
     add(
         "--position-offset",
@@ -208,11 +208,12 @@ def recipe_of(args: argparse.Namespace) -> "Recipe":
 def _own(args: argparse.Namespace) -> dict[str, Any]:
     # What is told of a model that is new. Where another model tells it, nobody would listen.
     own = {name: value for name in _OWN if (value := getattr(args, name)) is not None}
-    option, model = ("--draft-of", args.draft_of) if args.start is None else ("--from", args.start)
-    shared = _OWN if option == "--from" else ("vocabulary", "source_language")
+    option, model, shared = "--from", args.start, tuple(_OWN)
+    if model is None:
+        option, model, shared = "--draft-of", args.draft_of, ("vocabulary", "source_language")
     unheard = [_OWN[name] for name in shared if name in own]
     if model is not None and unheard:
-        raise CommandError(f"with {option}, what {', '.join(unheard)} would tell is as in {model}: leave it out")
+        raise CommandError(f"{option} {model} brings its own {', '.join(unheard)}: leave those out")
     return own
 
 

@@ -24,8 +24,8 @@ class Speed(msgspec.Struct, frozen=True):
         return Speed(_KEPT * self.passes + 1, _KEPT * self.tokens + num_tokens, _KEPT * self.seconds + pass_s)
 
     def at_least(self, other: "Speed") -> bool:
-        """Whether this is as fast as the other one, or faster. Two that have taken no time, or made no text, are."""
-        return max(0, self.tokens) * other.seconds >= max(0, other.tokens) * self.seconds
+        """Whether this is as fast as the other one, or faster. Two that have taken no time are."""
+        return self.tokens * other.seconds >= other.tokens * self.seconds
 
 
 class Payoff(msgspec.Struct, frozen=True):

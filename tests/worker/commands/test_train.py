@@ -100,11 +100,15 @@ def test_a_second_ctrl_c_ends_at_once() -> None:
         ({"--to": "Klingon"}, "invalid_data", "two or three letters"),
         ({"--vocab": "100"}, "invalid_data", "got 100"),
         ({"--heads": "3"}, "training_error", "twice --heads"),
-        ({"--steps": "1 --from starter"}, "invalid_input", "with --from, what --hidden, --layers, "),
+        (
+            {"--steps": "1 --from starter"},
+            "invalid_input",
+            "--from starter brings its own --hidden, --layers, ",
+        ),
         (
             {"--steps": "1 --draft-of starter"},
             "invalid_input",
-            "what --vocab would tell is as in starter: leave it out",
+            "--draft-of starter brings its own --vocab: leave",
         ),
     ],
 )

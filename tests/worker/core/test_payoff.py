@@ -65,10 +65,11 @@ def test_a_hiccup_is_forgotten_by_the_next_trial() -> None:
     assert sum(drafts for drafts, _ in done[300:]) > 150
 
 
-def test_what_is_taken_back_is_no_speed() -> None:
-    """Passes that have left less text than there was are not the faster for being fewer."""
-    assert not Speed(tokens=-5, seconds=2).at_least(Speed(tokens=1, seconds=1))
-    assert Speed(tokens=1, seconds=2).at_least(Speed(tokens=-5, seconds=1))
+def test_a_verdict_that_is_new_is_soon_put_to_the_test() -> None:
+    """However long the pauses had become."""
+    last = Payoff(is_trial=True, passes_left=1, pause=1024, with_drafts=Speed(10, 70, 0.1), without=Speed(9, 90, 0.09))
+    assert (learn(last, 10, 0.01).drafts, learn(last, 10, 0.01).passes_left) == (False, 64)
+    assert (learn(last, -99, 0.01).drafts, learn(last, -99, 0.01).passes_left) == (True, 1024)
 
 
 def test_a_clock_that_stands_tells_nothing() -> None:

@@ -257,7 +257,12 @@ def test_a_drafter_that_catches_up_is_not_blamed() -> None:
 def test_passes_that_mostly_read_tell_nothing(row: Row, num_learned: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """How long they take depends on what came in, and not on drafts."""
     learned = []
-    monkeypatch.setattr("worker.core.payoff.learn", lambda known, *_: learned.append(known) or known)
+
+    def learn(known: Payoff, num_tokens: int, _: float) -> Payoff:
+        learned.append(num_tokens)
+        return known
+
+    monkeypatch.setattr("worker.core.payoff.learn", learn)
     Sketch(draft_s=0.1).engine.run([row])
     assert len(learned) == num_learned
 

@@ -83,9 +83,11 @@ def measure(rig: Rig, session: Session, sentences: Sequence[str], workload: Work
     recorder = Recorder(rig.author, rig.vocabulary.eos_tokens)
     translate(recorder, rig.vocabulary, off, corpus, max_rows=workload.batch)
     on = replace(session, speculation=Speculation(max_draft_tokens=workload.max_draft_tokens))
-    drafting = with_drafts(rig, workload.drafts, dict(recorder.each))
-    ways = [
-        _Way(name, drafting if has_drafter else rig, rows, on if has_drafter else off, has_drafter, [], [], [])
+    texts = dict(recorder.each)
+    ways = [  # each finds out for itself where its drafts pay
+        _Way(name, with_drafts(rig, workload.drafts, texts), rows, on, has_drafter, [], [], [])
+        if has_drafter
+        else _Way(name, rig, rows, off, has_drafter, [], [], [])
         for name, rows, has_drafter in _ways(workload.batch)
     ]
     for _ in tracked(range(_ROUNDS), "rounds"):
@@ -170,6 +172,7 @@ def _notes(report: Methods) -> Iterator[str]:
     baseline, *_, both = report.methods
     yield f"ms: of a request, median; passes: of a token; kept: of the drafts proposed. Medians of {_ROUNDS} rounds."
     yield f"{report.workload.drafts}, up to {report.workload.max_draft_tokens} at a time."
+    yield "They are made where passes with them are the faster ones by the clock: to find out takes some 100 passes."
     yield (
         "theirs: what mlx-parallm's document tells of a GPU, where a pass is bound by reading the weights: more tokens "
         "in it cost almost nothing."

@@ -19,13 +19,13 @@ async def _serve(url: str) -> None:
     engine, metrics = null_engine(), Metrics()
     service = Service(Settings(max_sessions=100_000), engine, metrics, url)
     serving = asyncio.create_task(service.run())
-    interpreter.prepare()
-    print("ready", flush=True)
-    while await asyncio.to_thread(sys.stdin.readline):
-        words = metrics.registry.get_sample_value("decalage_target_words_total")
-        print(time.process_time(), int(words or 0), flush=True)
-    service.stop()
-    await serving
+    with interpreter.serving():
+        print("ready", flush=True)
+        while await asyncio.to_thread(sys.stdin.readline):
+            words = metrics.registry.get_sample_value("decalage_target_words_total")
+            print(time.process_time(), int(words or 0), flush=True)
+        service.stop()
+        await serving
     engine.stop()
 
 
