@@ -18,8 +18,8 @@ from worker.core.payoff import Payoff
 from worker.core.ports import Lane, Row, Sampled
 from worker.engine.runner import Counters
 
-_LONG_TOKENS = 16
-"""Of source: a row that reads more of it is not one that mostly writes."""
+_LONG_TOKENS = 64
+"""Of source: longer than a sentence, which the drafter has to read, too."""
 
 
 class Drafter(Protocol):

@@ -248,8 +248,8 @@ def test_a_drafter_that_catches_up_is_not_blamed() -> None:
 @pytest.mark.parametrize(
     ("row", "num_learned"),
     [
-        (Row((0, 0), (5,) * 16, (7,), 0, 0, Draw()), 1),
-        (Row((0, 0), (5,) * 17, (7,), 0, 0, Draw()), 0),  # a long text
+        (Row((0, 0), (5,) * 64, (7,), 0, 0, Draw()), 1),
+        (Row((0, 0), (5,) * 65, (7,), 0, 0, Draw()), 0),  # a long text
         (Row((0, 0), (5,) * 4, (7, 7, 7), 0, 0, Draw(), sights=(3, 4)), 0),  # a lane that is built anew
         (Row((0, 0), (5,) * 4, (), 0, 0, Draw()), 0),  # nothing to write
     ],
