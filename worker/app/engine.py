@@ -1,12 +1,11 @@
 """The one thread that owns mlx: it loads the model and runs every pass; only Python values leave it."""
 
 import asyncio
-import threading
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from worker.app.thread import EngineThread
 from worker.core.ports import Lane, Row, Sampled, Vocabulary
 from worker.engine import end_thread
 from worker.engine.draft_model import DraftModel
@@ -29,9 +28,8 @@ class Report(msgspec.Struct, frozen=True):
 class Engine:
     """A model on its thread. `vocabulary` may be used from any thread: it needs no mlx."""
 
-    def __init__(self, thread: ThreadPoolExecutor, runner: Passes, vocabulary: Vocabulary, description: str) -> None:
+    def __init__(self, thread: EngineThread, runner: Passes, vocabulary: Vocabulary, description: str) -> None:
         self._thread = thread
-        self._itself = thread.submit(threading.current_thread)
         self._runner = runner
         self.has_drafter = isinstance(runner, SpeculativeRunner)
         self.vocabulary = vocabulary
@@ -40,7 +38,7 @@ class Engine:
     @property
     def is_alive(self) -> bool:
         """Whether its thread can still run passes."""
-        return not self._itself.done() or self._itself.result().is_alive()
+        return self._thread.is_alive
 
     @classmethod
     async def start(
@@ -50,18 +48,16 @@ class Engine:
 
         Raises what `load` raises, UnsupportedModel for a draft model with another tokenizer.
         """
-        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        thread = EngineThread()
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                thread, lambda: cls._load(thread, model, draft_model, max_kv_bytes, kv_bits=kv_bits)
-            )
+            return await thread.call(lambda: cls._load(thread, model, draft_model, max_kv_bytes, kv_bits=kv_bits))
         except BaseException:
-            thread.shutdown(wait=False)
+            thread.end(end_thread)
             raise
 
     @classmethod
     def _load(
-        cls, thread: ThreadPoolExecutor, name: str, draft_model: str, max_kv_bytes: int | None, *, kv_bits: int
+        cls, thread: EngineThread, name: str, draft_model: str, max_kv_bytes: int | None, *, kv_bits: int
     ) -> "Engine":
         model, tokenizer = load(name)
         vocabulary = load_vocabulary(name, tokenizer)
@@ -80,7 +76,7 @@ class Engine:
         Raises EngineDead.
         """
         self.check()
-        return asyncio.get_running_loop().run_in_executor(self._thread, self._run, rows, tuple(dropped))
+        return self._thread.call(self._run, rows, tuple(dropped))
 
     def _run(self, rows: Sequence[Row], dropped: tuple[Lane, ...]) -> tuple[Sequence[Sampled], Report]:
         sampled = self._runner.run(rows, dropped)
@@ -88,9 +84,8 @@ class Engine:
 
     def stop(self) -> None:
         """The thread ends once its pass is through, and the model is gone."""
-        self._thread.submit(self._end)
-        self._thread.shutdown(wait=True)
+        self._thread.end(self._leave)
 
-    def _end(self) -> None:
+    def _leave(self) -> None:
         del self._runner
         end_thread()

@@ -234,6 +234,8 @@ class Service:
 
     async def _gather(self) -> None:
         # Where other sessions are open, waits a moment for their words too, if the operator would have it so.
+        if not self.settings.batch_timeout_ms:
+            return
         end_s = asyncio.get_running_loop().time() + self.settings.batch_timeout_ms / 1000
         while 0 < self.table.num_changed < min(self.budget.max_rows, self.table.num_open):
             try:

@@ -5,16 +5,16 @@ command, and a task for each write.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 import hiredis
 from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ClusterError, ResponseError
 from redis.exceptions import TimeoutError as Unanswered
 
 from worker.io.connection import TIMEOUT_S, is_cluster, patience
+from worker.io.wire import Wire
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
 """Its name, and its arguments."""
@@ -28,8 +28,9 @@ class Channel:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._pool: Any = None if is_cluster(redis) else redis.connection_pool
         self.is_cluster = is_cluster(redis)
-        self._idle: list[AbstractConnection] = []
+        self._idle: list[Wire] = []
         self._retry = patience()
 
     async def call(self, commands: Sequence[Command]) -> list[Any]:
@@ -38,40 +39,41 @@ class Channel:
         All are sent again, a few times, when the connection is lost or no answer comes within `TIMEOUT_S`: only for
         commands that may be repeated. Raises what redis-py raises for a Redis that is gone.
         """
+        if not commands:
+            return []
         if self.is_cluster:
             return await self._ask_cluster(commands)
         return await self._retry.call_with_retry(lambda: self._ask(commands), _is_left)
 
     async def _ask(self, commands: Sequence[Command]) -> list[Any]:
-        connection = self._idle.pop() if self._idle else await self._connect()
+        wire = await self._wire()
+        try:
+            answers = await wire.ask(_packs(commands), len(commands), TIMEOUT_S)
+        except BaseException:
+            await self._discard(wire)  # with answers that are still to come
+            raise
+        self._idle.append(wire)
+        return [self._parsed(command, answer) for command, answer in zip(commands, answers, strict=True)]
+
+    async def _wire(self) -> Wire:
+        while self._idle:
+            wire = self._idle.pop()
+            if wire.is_open:
+                return wire
+            await self._discard(wire)
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                for first in range(0, len(commands), _SENT_AT_ONCE):
-                    packed = b"".join(map(_packed, commands[first : first + _SENT_AT_ONCE]))
-                    await connection.send_packed_command(packed, check_health=False)
-                return [await self._answer(connection, str(command[0])) for command in commands]
+                return Wire(await self._pool.get_connection())
         except TimeoutError as error:
-            await connection.disconnect(nowait=True)
             raise Unanswered(f"no answer within {TIMEOUT_S:g} s") from error
-        except BaseException:
-            await connection.disconnect(nowait=True)  # with answers that are still to come
-            raise
-        finally:
-            self._idle.append(connection)
 
-    async def _connect(self) -> AbstractConnection:
-        pool: Any = self._redis.connection_pool
-        connection: AbstractConnection = await pool.get_connection()
-        connection.socket_timeout = None  # one for the whole call takes the place of one for each command
-        connection.health_check_interval = 0
-        return connection
+    async def _discard(self, wire: Wire) -> None:
+        wire.close()
+        await wire.connection.disconnect(nowait=True)
+        await self._pool.release(wire.connection)
 
-    async def _answer(self, connection: AbstractConnection, name: str) -> Any:
-        try:
-            answer = await connection.read_response()
-        except ResponseError as error:
-            return error
-        parse = self._redis.response_callbacks.get(name)
+    def _parsed(self, command: Command, answer: Any) -> Any:
+        parse = None if isinstance(answer, ResponseError) else self._redis.response_callbacks.get(str(command[0]))
         return parse(answer) if parse else answer
 
     async def _ask_cluster(self, commands: Sequence[Command]) -> list[Any]:
@@ -86,6 +88,11 @@ class Channel:
             ):
                 raise answer
         return answers
+
+
+def _packs(commands: Sequence[Command]) -> Iterator[bytes]:
+    for first in range(0, len(commands), _SENT_AT_ONCE):
+        yield b"".join(map(_packed, commands[first : first + _SENT_AT_ONCE]))
 
 
 _packed: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub knows one argument

@@ -108,7 +108,7 @@ async def test_a_dead_thread_ends_the_worker(raw: Raw, redis_url: str, monkeypat
     serving = asyncio.create_task(service.run())
     await raw.say("talk", create(), append("Thank you."), FINALIZE)
     await raw.hear("talk")
-    engine._thread.shutdown()
+    engine.stop()
     with pytest.raises(ExceptionGroup) as died:
         await asyncio.wait_for(serving, DEADLINE_S)
     assert died.group_contains(EngineDead)

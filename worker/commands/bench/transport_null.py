@@ -1,11 +1,11 @@
 """An engine that answers at once: its translation of a sentence is the sentence. What remains is the transport."""
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from protocol import Limits, Session, WaitK
 from worker.app.engine import Engine
+from worker.app.thread import EngineThread
 from worker.core.ports import Lane, Prompt, Row, Sampled
 from worker.engine.runner import Counters
 
@@ -17,8 +17,7 @@ SESSION: Final = Session(policy=WaitK(k=1), limits=Limits(max_tokens_per_word=1)
 
 def null_engine() -> Engine:
     """An engine on a thread of its own, as a model would have it. Source words are numbers, each one token."""
-    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-    return Engine(thread, _Echo(), _Numbers(), "null engine")
+    return Engine(EngineThread(), _Echo(), _Numbers(), "null engine")
 
 
 class _Numbers:
