@@ -50,9 +50,11 @@ class Passes(Protocol):
 
 
 class SpeculativeRunner:
-    """A runner whose rows carry the proposals of a drafter, where these are worth their time by `clock_s`."""
+    """A runner whose rows carry the proposals of a drafter, where these are worth their time by `clock_s`; without a
+    clock, everywhere.
+    """
 
-    def __init__(self, runner: Passes, drafter: Drafter, *, clock_s: Callable[[], float] = perf_counter) -> None:
+    def __init__(self, runner: Passes, drafter: Drafter, *, clock_s: Callable[[], float] | None = perf_counter) -> None:
         self.runner = runner
         self.drafter = drafter
         self._clock_s = clock_s
@@ -77,13 +79,13 @@ class SpeculativeRunner:
         self._passed_over.difference_update(gone)
         size = len(rows).bit_length()
         known = self._payoffs[size]
-        start_s = self._clock_s()
+        start_s = self._clock_s() if self._clock_s else 0.0
         proposed = self.drafter.propose(rows if known.drafts else [replace(row, max_proposed=0) for row in rows])
         drafts = [proposed.get(row.lane, ()) for row in rows]
         longer = [_behind(row, more) for row, more in zip(rows, drafts, strict=True)]
         found = self.runner.run(longer, gone)
         num_tokens = self._progress.after(rows, longer, found)
-        if self._is_usual(rows, found, has_drafts=known.drafts):
+        if self._clock_s and self._is_usual(rows, found, has_drafts=known.drafts):
             self._payoffs[size] = payoff.learn(known, num_tokens, self._clock_s() - start_s)
         return tuple(replace(sampled, proposed=more) for sampled, more in zip(found, drafts, strict=True))
 

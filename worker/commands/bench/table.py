@@ -12,12 +12,13 @@ HELP: Final = "whole prompts: baseline, speculative, batching, both; beside mlx-
 EXAMPLES: Final = """\
 Each request is a sentence that is read whole and then written. Drafts come from --draft-model, or from a record of what
 will be written, so spoiled that --acceptance of them come true; those cost nothing, unless --draft-shape makes the
-passes of a draft model with random weights for them. The four take turns.
+passes of a draft model with random weights for them. The four take turns; the more rounds, the surer what drafts gain.
 
 Examples:
   decalage bench table
   decalage bench table --shape qwen2.5-0.5b --draft-shape smollm2-135m --requests 16 --plot table.png
-  decalage bench table --draft-model ./small --max-draft-tokens 8 --json"""
+  decalage bench table --draft-model ./small --max-draft-tokens 8 --json
+  decalage bench table --draft-model ./small --rounds 20 --everywhere"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", metavar="FILE", help="other sentences than those of the demo's talk")
     parser.add_argument("--batch", type=whole(2, 512), default=8, metavar="N", help="requests at once (default: 8)")
     parser.add_argument("--requests", type=whole(1), default=32, metavar="N", help="in a round (default: 32)")
+    parser.add_argument("--rounds", type=whole(1, 1000), default=3, metavar="N", help="of each way (default: 3)")
     drafts = parser.add_argument_group("drafts")
     drafts.add_argument("--draft-model", metavar="M", help="a smaller model with the same tokenizer")
     drafts.add_argument("--draft-shape", choices=options.SHAPES, help="makes the passes for the forced drafts")
@@ -35,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--acceptance", type=arguments.number(0, 1), metavar="R", help="of the forced drafts (default: 0.8)"
     )
     drafts.add_argument("--max-draft-tokens", type=whole(1, 64), default=5, metavar="N", help="(default: 5)")
+    drafts.add_argument("--everywhere", action="store_true", help="in every pass, also where they do not pay")
     options.add_results(parser)
 
 
@@ -48,8 +51,9 @@ def run(args: argparse.Namespace) -> int:
         from worker.commands.bench import table_loop as loop
         from worker.commands.bench.models import rig
         from worker.commands.bench.table_drafts import Drafts
-    drafts = Drafts(args.draft_model, args.draft_shape, 0.8 if args.acceptance is None else args.acceptance)
-    workload = loop.Workload(args.batch, args.requests, args.max_draft_tokens, drafts)
+    acceptance = 0.8 if args.acceptance is None else args.acceptance
+    drafts = Drafts(args.draft_model, args.draft_shape, acceptance, args.everywhere)
+    workload = loop.Workload(args.batch, args.requests, args.rounds, args.max_draft_tokens, drafts)
     session = Session(target_language=args.to, mode="completion")
     report = loop.measure(rig(args.model, args.shape, args.kv_bits or 0), session, sentences, workload)
     return finish(args, report, loop.page(report))

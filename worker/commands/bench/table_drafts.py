@@ -22,12 +22,14 @@ class Drafts(msgspec.Struct, frozen=True):
     model: str | None
     shape: str | None
     acceptance: float
+    everywhere: bool  # also where they do not pay
 
     def __str__(self) -> str:
+        where = " in every pass" if self.everywhere else ""
         if self.model is not None:
-            return f"Drafts by {self.model}"
+            return f"Drafts{where} by {self.model}"
         cost = "they cost nothing" if self.shape is None else f"at the cost of {self.shape}"
-        return f"Drafts forced to come true at a rate of {self.acceptance:.0%}, {cost}"
+        return f"Drafts{where}, forced to come true at a rate of {self.acceptance:.0%}, {cost}"
 
 
 class Recorder:
@@ -59,11 +61,12 @@ class Recorder:
 
 def with_drafts(rig: Rig, drafts: Drafts, texts: Texts) -> Rig:
     """The rig with an engine that drafts."""
-    drafter = _drafter(rig, drafts, texts)
-    if rig.author is rig.runner:
-        return rig._replace(engine=SpeculativeRunner(rig.runner, drafter))
-    forced = Forced(rig.runner, teacher=rig.author)
-    return rig._replace(engine=SpeculativeRunner(forced, drafter, clock_s=forced.clock_s), clock_s=forced.clock_s)
+    forced = None if rig.author is rig.runner else Forced(rig.runner, teacher=rig.author)
+    clock_s = forced.clock_s if forced else rig.clock_s
+    engine = SpeculativeRunner(
+        forced or rig.runner, _drafter(rig, drafts, texts), clock_s=None if drafts.everywhere else clock_s
+    )
+    return rig._replace(engine=engine, clock_s=clock_s)
 
 
 def _drafter(rig: Rig, drafts: Drafts, texts: Texts) -> Drafter:

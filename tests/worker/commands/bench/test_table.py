@@ -52,6 +52,25 @@ def test_a_draft_model_of_its_own(decalage: Decalage, text: str) -> None:
     assert "What bounds ours" in ran.out
 
 
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_what_drafts_gain(decalage: Decalage, text: str, rounds: int) -> None:
+    """Only ways with drafts have a gain; it lies within its own bounds, which are one where there is one round."""
+    ran = decalage(*OPTIONS, "--rounds", str(rounds), "--acceptance", "0", "--text", text, "--json")
+    gains = [method["gain"] for method in ran.json["methods"]]
+    assert gains[0] is gains[2] is None
+    for gain in (gains[1], gains[3]):
+        assert 0 < gain["low"] <= gain["ratio"] <= gain["high"]
+        assert (gain["low"] == gain["high"]) == (rounds == 1)
+
+
+def test_drafts_everywhere(decalage: Decalage, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody asks the clock whether they pay, and the page says so."""
+    monkeypatch.setattr("worker.core.payoff.learn", None)
+    ran = decalage(*OPTIONS, "--everywhere", "--text", text)
+    assert "Drafts in every pass, forced to come true at a rate of 80%, they cost nothing" in ran.out
+    assert "by the clock" not in ran.out
+
+
 def test_one_kind_of_drafts(decalage: Decalage) -> None:
     """A draft model has its own acceptance."""
     ran = decalage(*OPTIONS, "--draft-model", "starter", "--acceptance", "0.5", "--json")
@@ -66,10 +85,10 @@ def test_the_names_of_the_document_take_the_same_passes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The table drives rows itself, as its forced drafts and random weights have to; for real models that is what
-    `generate` and `generate_batch` do, pass for pass. Here drafts pay at all times: else, it is for the clock to tell.
+    `generate` and `generate_batch` do, pass for pass. Here drafts are made at all times: else, the clock would tell.
     """
     monkeypatch.setattr("worker.core.payoff.learn", lambda known, *_: known)
-    methods = decalage(*OPTIONS, "--draft-model", "starter", "--text", text, "--json").json["methods"]
+    methods = decalage(*OPTIONS, "--draft-model", "starter", "--everywhere", "--text", text, "--json").json["methods"]
     lines = Path(text).read_text().splitlines()
     prompts = [f"Translate to French: {line}" for line in lines] * 2
     counted = []
