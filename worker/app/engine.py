@@ -52,7 +52,7 @@ class Engine:
         try:
             return await thread.call(lambda: cls._load(thread, model, draft_model, max_kv_bytes, kv_bits=kv_bits))
         except BaseException:
-            thread.end(end_thread)
+            thread.leave(end_thread)
             raise
 
     @classmethod

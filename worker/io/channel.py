@@ -1,7 +1,7 @@
 """Calls of many commands to one Redis, sent as they are packed and answered in one go.
 
-The worker's hot path. redis-py connects, logs in and reads; its own pipelines take about three times as long for each
-command, and a task for each write.
+The worker's hot path. redis-py connects, logs in, and tells what answers mean; its own pipelines take about three times
+as long for each command, and a task for each write.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 
 import hiredis
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ClusterError, ResponseError
 from redis.exceptions import TimeoutError as Unanswered
 
@@ -61,16 +62,26 @@ class Channel:
             if wire.is_open:
                 return wire
             await self._discard(wire)
+        connection = self._pool.get_available_connection()
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                return Wire(await self._pool.get_connection())
-        except TimeoutError as error:
-            raise Unanswered(f"no answer within {TIMEOUT_S:g} s") from error
+                # One that has lain idle may be dead, and nobody has heard: a Wire would wait for its answer.
+                await connection.disconnect(nowait=True)
+                await connection.connect()
+                return Wire(connection)
+        except BaseException as error:
+            await self._give_back(connection)
+            if isinstance(error, TimeoutError):
+                raise Unanswered(f"no answer within {TIMEOUT_S:g} s") from error
+            raise
 
     async def _discard(self, wire: Wire) -> None:
         wire.close()
-        await wire.connection.disconnect(nowait=True)
-        await self._pool.release(wire.connection)
+        await self._give_back(wire.connection)
+
+    async def _give_back(self, connection: AbstractConnection) -> None:
+        await connection.disconnect(nowait=True)
+        await self._pool.release(connection)
 
     def _parsed(self, command: Command, answer: Any) -> Any:
         parse = None if isinstance(answer, ResponseError) else self._redis.response_callbacks.get(str(command[0]))

@@ -1,7 +1,11 @@
 """The engine's thread: what it is asked, in order, and back on the loop that asked."""
 
 import asyncio
+import gc
+import subprocess
+import sys
 import threading
+import weakref
 
 import pytest
 
@@ -20,10 +24,13 @@ async def test_calls_run_in_order_on_one_thread() -> None:
 
 
 async def test_a_call_gives_or_raises_what_its_function_does() -> None:
-    """A failure, even one that would end a thread, is the caller's; the next call runs."""
+    """A failure, even one that would end a thread or that no future takes, is the caller's; the next call runs."""
     thread = EngineThread()
     with pytest.raises(SystemExit):
-        await thread.call(exit)
+        await thread.call(sys.exit)
+    async with asyncio.timeout(10):
+        with pytest.raises(RuntimeError, match="generator"):
+            await thread.call(next, iter(()))
     with pytest.raises(ZeroDivisionError):
         await thread.call(divmod, 1, 0)
     assert await thread.call(divmod, 7, 2) == (3, 1)
@@ -68,3 +75,38 @@ async def test_the_end_comes_after_all_calls() -> None:
     await call
     assert seen == ["call", "engine"]
     assert not thread.is_alive
+    with pytest.raises(RuntimeError, match="ended"):
+        thread.call(divmod, 7, 2)
+    thread.end()
+
+
+def test_nobody_has_it_any_more() -> None:
+    """Then it ends by itself, as does one that was left."""
+    thread = EngineThread()
+    inner = thread._thread
+    gone = weakref.ref(thread)
+    del thread
+    gc.collect()
+    assert gone() is None
+    assert not inner.is_alive()
+    left = EngineThread()
+    left.leave()
+    left._thread.join(10)
+    assert not left.is_alive
+
+
+def test_an_exit_waits_for_the_call_that_runs() -> None:
+    """A process that forgets to end it is not cut off in the middle of a pass."""
+    forgetful = """
+import asyncio, time
+from worker.app.thread import EngineThread
+
+thread = EngineThread()
+
+async def ask():
+    thread.call(lambda: (time.sleep(0.1), print("through", flush=True)))
+
+asyncio.run(ask())
+"""
+    ran = subprocess.run([sys.executable, "-c", forgetful], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout == "through\n"

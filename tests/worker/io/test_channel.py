@@ -1,6 +1,9 @@
 """Calls of many commands, on real servers."""
 
 import asyncio
+import socket
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import redis.asyncio
@@ -11,6 +14,7 @@ from redis.exceptions import TimeoutError as Unanswered
 from tests.producers.proxy import Proxy
 from worker.io import channel, connection
 from worker.io.channel import Channel, Command
+from worker.io.wire import Wire
 
 
 async def test_answers_are_those_of_redis_py(redis_client: redis.asyncio.Redis) -> None:
@@ -115,7 +119,33 @@ async def test_a_lost_connection_is_given_back(redis_url: str) -> None:
 async def test_a_server_that_is_loading_is_asked_again(redis_client: redis.asyncio.Redis) -> None:
     """What redis-py counts as a lost connection is one, although the server says it in an answer."""
     calls = Channel(redis_client)
-    loading = "return redis.error_reply('LOADING Redis is loading the dataset in memory')"
-    with pytest.raises(Disconnected):
-        await calls.call([("EVAL", loading, 0)])
-    assert await calls.call([("ECHO", "a")]) == [b"a"]
+    loading = (
+        "if redis.call('INCR', KEYS[1]) < 3 then return redis.error_reply('LOADING Redis is loading') end return 'done'"
+    )
+    assert await calls.call([("EVAL", loading, 1, "attempts")]) == [b"done"]
+    assert await calls.call([("GET", "attempts")]) == [b"3"]
+
+
+async def test_a_connection_that_died_in_the_pool_is_not_waited_for(redis_url: str) -> None:
+    """Law: a server that hangs up while nobody listens costs a call no time-out."""
+    async with connection.client(redis_url) as client, connection.client(redis_url) as other:
+        await other.client_kill_filter(_id=str(await client.client_id()))
+        async with asyncio.timeout(connection.TIMEOUT_S / 2):
+            assert await Channel(client).call([("ECHO", "a")]) == [b"a"]
+
+
+async def test_an_answer_that_nobody_asked_for_ends_the_connection() -> None:
+    """It is not taken for the next call's."""
+    ours, theirs = socket.socketpair()
+    _, writer = await asyncio.open_connection(sock=ours)
+    opened: Any = SimpleNamespace(_writer=writer)
+    wire = Wire(opened)
+    asked = asyncio.create_task(wire.ask([b"PING", b"PING"], 2, 10))
+    await asyncio.sleep(0)
+    with theirs:
+        assert theirs.recv(100) == b"PINGPING"
+        theirs.sendall(b"+1\r\n+2\r\n+3\r\n")
+        assert await asked == [b"1", b"2"]
+        assert not wire.is_open
+        writer.close()
+        await writer.wait_closed()

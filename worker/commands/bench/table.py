@@ -12,7 +12,8 @@ HELP: Final = "whole prompts: baseline, speculative, batching, both; beside mlx-
 EXAMPLES: Final = """\
 Each request is a sentence that is read whole and then written. Drafts come from --draft-model, or from a record of what
 will be written, so spoiled that --acceptance of them come true; those cost nothing, unless --draft-shape makes the
-passes of a draft model with random weights for them. The four take turns; the more rounds, the surer what drafts gain.
+passes of a draft model with random weights for them. The four take turns. What drafts gain is the surer the more rounds
+there are, and the less it has cost to find out where they pay.
 
 Examples:
   decalage bench table
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", metavar="FILE", help="other sentences than those of the demo's talk")
     parser.add_argument("--batch", type=whole(2, 512), default=8, metavar="N", help="requests at once (default: 8)")
     parser.add_argument("--requests", type=whole(1), default=32, metavar="N", help="in a round (default: 32)")
-    parser.add_argument("--rounds", type=whole(1, 1000), default=3, metavar="N", help="of each way (default: 3)")
+    parser.add_argument("--rounds", type=whole(1, 1000), default=4, metavar="N", help="of each way (default: 4)")
     drafts = parser.add_argument_group("drafts")
     drafts.add_argument("--draft-model", metavar="M", help="a smaller model with the same tokenizer")
     drafts.add_argument("--draft-shape", choices=options.SHAPES, help="makes the passes for the forced drafts")

@@ -25,11 +25,11 @@ class Drafts(msgspec.Struct, frozen=True):
     everywhere: bool  # also where they do not pay
 
     def __str__(self) -> str:
-        where = " in every pass" if self.everywhere else ""
+        where = ", in every pass" if self.everywhere else ""
         if self.model is not None:
-            return f"Drafts{where} by {self.model}"
+            return f"Drafts by {self.model}{where}"
         cost = "they cost nothing" if self.shape is None else f"at the cost of {self.shape}"
-        return f"Drafts{where}, forced to come true at a rate of {self.acceptance:.0%}, {cost}"
+        return f"Drafts forced to come true at a rate of {self.acceptance:.0%}, {cost}{where}"
 
 
 class Recorder:

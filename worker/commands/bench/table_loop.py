@@ -21,6 +21,7 @@ from worker.evaluation.corpus import Sentence
 from worker.evaluation.run import Run, translate
 
 _RESAMPLINGS: Final = 2_000
+_FEWEST_ROUNDS: Final = 8  # whose resamplings tell anything
 THEIRS: Final = {
     "Baseline": (50, 200, 1.0),
     "Speculative": (120, 83, 2.4),
@@ -43,14 +44,14 @@ class Workload(msgspec.Struct, frozen=True):
 
 
 class Gain(msgspec.Struct, frozen=True):
-    """The speed with drafts over that without, of as many rows in the same rounds."""
+    """The speed with drafts to that without, of as many rows in the same rounds, by their time taken together."""
 
     ratio: float
-    low: float  # in 95 % of resamplings of the rounds it lies between these
-    high: float
+    low: float | None  # in 95 % of resamplings of the rounds it lies between these; None: too few rounds to tell
+    high: float | None
 
     def __str__(self) -> str:
-        return f"{self.ratio:.2f} ({self.low:.2f} to {self.high:.2f})"
+        return f"{self.ratio:.2f}" + (f" ({self.low:.2f} to {self.high:.2f})" if self.low and self.high else "")
 
 
 class Method(msgspec.Struct, frozen=True):
@@ -105,7 +106,7 @@ def measure(rig: Rig, session: Session, sentences: Sequence[str], workload: Work
         for name, rows, has_drafter in _ways(workload.batch)
     ]
     for number in tracked(range(workload.rounds), "rounds"):
-        for way in ways[:: -1 if number % 2 else 1]:  # so that none has its turn always after the same other one
+        for way in ways[:: -1 if number % 2 else 1]:  # a machine that slows down favours none
             _round(way, corpus)
     num_tokens = sum(len(target) for _, target in recorder.each)
     num_tokens -= len(corpus) * len(rig.vocabulary.prompt(off).target)
@@ -138,11 +139,18 @@ def _round(way: _Way, corpus: Sequence[Sentence]) -> None:
 
 
 def _gain(off: _Way, way: _Way) -> Gain:
-    pairs = [(before.compute_s, after.compute_s) for before, after in zip(off.runs, way.runs, strict=True)]
+    return gain_of([(before.compute_s, after.compute_s) for before, after in zip(off.runs, way.runs, strict=True)])
+
+
+def gain_of(pairs: Sequence[tuple[float, float]]) -> Gain:
+    """What drafts gain, by the seconds of each round without them and with them."""
+    ratio = round(_ratio(pairs), 3)
+    if len(pairs) < _FEWEST_ROUNDS:
+        return Gain(ratio, None, None)
     draw = Random(0)
     found = sorted(_ratio(draw.choices(pairs, k=len(pairs))) for _ in range(_RESAMPLINGS))
-    low, high = found[round(0.025 * _RESAMPLINGS)], found[round(0.975 * _RESAMPLINGS)]
-    return Gain(*(round(ratio, 3) for ratio in (_ratio(pairs), low, high)))
+    low, high = (round(found[round(part * _RESAMPLINGS)], 3) for part in (0.025, 0.975))
+    return Gain(ratio, low, high)
 
 
 def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
@@ -199,14 +207,13 @@ def page(report: Methods) -> Page:
 def _notes(report: Methods) -> Iterator[str]:
     baseline, speculative, _, both = report.methods
     rounds = report.workload.rounds
-    yield f"ms: of a request, median; passes: of a token; kept: of the drafts proposed. Medians of {rounds} rounds."
+    many = f"Medians of {rounds} rounds." if rounds > 1 else "One round."
+    yield f"ms: of a request, median; passes: of a token; kept: of the drafts proposed. {many}"
     yield f"{report.workload.drafts}, up to {report.workload.max_draft_tokens} at a time."
     if not report.workload.drafts.everywhere:
         yield "They are made where passes with them are faster by the clock: to find out takes some 100 passes."
-    yield (
-        f"Speed with drafts to that without, in all rounds: one by one {speculative.gain}, in batches {both.gain}; in "
-        "brackets, 95 % of resamplings of the rounds."
-    )
+    spread = "; in brackets, 95 % of resamplings of the rounds" if both.gain and both.gain.low else ""
+    yield f"Speed with drafts to that without: one by one {speculative.gain}, in batches {both.gain}{spread}."
     yield (
         "theirs: what mlx-parallm's document tells of a GPU, where a pass is bound by reading the weights: more tokens "
         "in it cost almost nothing."
