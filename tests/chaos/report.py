@@ -6,7 +6,7 @@ import msgspec
 
 from tests.chaos.check import Findings, compare
 from tests.chaos.run import Outcome
-from tests.chaos.takeovers import Waits, waits
+from tests.chaos.takeovers import Waits, together, waits
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -76,6 +76,10 @@ def lines(reports: Sequence[Report], seed: int) -> Iterator[str]:
         yield f"  takeover     {_waits(one.takeover)} (SIGKILL to first new word)"
         yield f"  hand-over    {_waits(one.handover)} (SIGTERM)"
         yield from (f"  FAILED       {problem}" for problem in one.problems)
+    if len(reports) > 1:
+        yield "all of them"
+        yield f"  takeover     {_waits(together(one.takeover for one in reports))}"
+        yield f"  hand-over    {_waits(together(one.handover for one in reports))}"
     verdict = "FAILED" if any(one.problems for one in reports) else "ok"
     yield f"{verdict}; the same again: make chaos SEED={seed}"
 

@@ -1,7 +1,7 @@
 """How long listeners waited when a worker had gone."""
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from statistics import quantiles
 from typing import Final
@@ -24,6 +24,7 @@ class Waits(msgspec.Struct, frozen=True):
     p50_s: float | None
     p99_s: float | None
     longest_s: float | None
+    each_s: tuple[float, ...]
 
 
 def waits(
@@ -61,7 +62,14 @@ def _longest(at_s: float, words: Sequence[tuple[float, float]]) -> list[float]:
 
 
 def _summary(samples: Sequence[float]) -> Waits:
+    each_s = tuple(round(sample, 3) for sample in samples)
     if len(samples) < 2:
-        return Waits(len(samples), *[samples[0] if samples else None] * 3)
+        only_s = each_s[0] if each_s else None
+        return Waits(len(samples), only_s, only_s, only_s, each_s)
     hundredths = quantiles(samples, n=100, method="inclusive")
-    return Waits(len(samples), round(hundredths[49], 3), round(hundredths[98], 3), round(max(samples), 3))
+    return Waits(len(samples), round(hundredths[49], 3), round(hundredths[98], 3), max(each_s), each_s)
+
+
+def together(many: Iterable[Waits]) -> Waits:
+    """As if all had waited in one run."""
+    return _summary([sample for one in many for sample in one.each_s])
