@@ -29,8 +29,8 @@ class Channel:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._pool: Any = None if is_cluster(redis) else redis.connection_pool
         self.is_cluster = is_cluster(redis)
+        self._pool: Any = None if self.is_cluster else redis.connection_pool
         self._idle: list[Wire] = []
         self._retry = patience()
 
