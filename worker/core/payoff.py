@@ -1,14 +1,21 @@
 """Whether a drafter pays: passes with its drafts and passes without, by the tokens a second that each made lately.
 
 What a draft costs depends on the machine, on both models and on the rows that share a pass. So nothing is assumed: the
-way that was slower is tried again now and then, after pauses that double for as long as it is.
+way that was slower is tried again now and then, after pauses that double for as long as it is; and each time only until
+the difference is more than chance, or has cost enough.
 """
+
+from math import sqrt
 
 import msgspec
 from msgspec.structs import replace
 
-_TRIAL = 16  # passes, or as much time as so many of the other way take
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 64, 1024  # passes between two trials
+_FIRST = 8  # passes before the first trial
+_WAIT = 32  # passes, while another number of rows finds out
+_TRIAL = 16  # passes at most
+_CLEAR = 2.0  # standard deviations: a difference that ends a trial
+_DEAR = 4.0  # such deviations of one pass: a loss that ends a trial
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 128, 1024  # passes between two trials
 _KEPT = 0.95  # of what is known, with each pass: about 20 of them make a speed
 
 
@@ -29,13 +36,12 @@ class Speed(msgspec.Struct, frozen=True):
 
 
 class Payoff(msgspec.Struct, frozen=True):
-    """What is known of passes with about so many rows. At first drafts are taken to pay, and soon put to the test."""
+    """What is known of passes with about so many rows."""
 
     pays: bool = True
     is_trial: bool = False  # of the other way
-    passes_left: int = _TRIAL
+    passes_left: int = _FIRST
     pause: int = _SHORTEST_PAUSE  # the next one
-    trial_s: float = 0.0
     with_drafts: Speed = Speed()
     without: Speed = Speed()
 
@@ -43,6 +49,27 @@ class Payoff(msgspec.Struct, frozen=True):
     def drafts(self) -> bool:
         """Whether the next pass has drafts."""
         return self.pays != self.is_trial
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a trial has ended."""
+        return self.pause > _SHORTEST_PAUSE
+
+
+def first(num_rows: int) -> Payoff:
+    """What to begin with where nothing is known: drafts are taken to pay one row, whose passes have time for them, and
+    no others; both is soon put to the test.
+    """
+    return Payoff(pays=num_rows == 1)
+
+
+def like(neighbour: Payoff) -> Payoff:
+    """What to begin with where something is known of another number of rows: what holds there, to be tested later. As
+    long as that is not found out, no drafts, so that a batch that drains does not start anew at each size.
+    """
+    if neighbour.is_known:
+        return Payoff(pays=neighbour.pays, passes_left=_SHORTEST_PAUSE)
+    return Payoff(pays=False, passes_left=_WAIT)
 
 
 def learn(payoff: Payoff, num_tokens: int, pass_s: float) -> Payoff:
@@ -59,22 +86,30 @@ def learn(payoff: Payoff, num_tokens: int, pass_s: float) -> Payoff:
     else:
         payoff = replace(payoff, without=payoff.without.after(num_tokens, pass_s))
     payoff = replace(payoff, passes_left=payoff.passes_left - 1)
-    return _tried(payoff, pass_s) if payoff.is_trial else _paused(payoff)
+    return _tried(payoff) if payoff.is_trial else _paused(payoff)
 
 
 def _paused(payoff: Payoff) -> Payoff:
     # A trial starts from nothing: what the way was like before, one hiccup of the machine included, is long ago.
     if payoff.passes_left > 0:
         return payoff
-    payoff = replace(payoff, is_trial=True, passes_left=_TRIAL, trial_s=0.0)
+    payoff = replace(payoff, is_trial=True, passes_left=_TRIAL)
     return replace(payoff, without=Speed()) if payoff.pays else replace(payoff, with_drafts=Speed())
 
 
-def _tried(payoff: Payoff, pass_s: float) -> Payoff:
-    usual = payoff.with_drafts if payoff.pays else payoff.without
-    payoff = replace(payoff, trial_s=payoff.trial_s + pass_s)
-    if payoff.passes_left > 0 and payoff.trial_s * usual.passes <= _TRIAL * usual.seconds:
+def _tried(payoff: Payoff) -> Payoff:
+    usual, tried = payoff.with_drafts, payoff.without
+    if not payoff.pays:
+        usual, tried = tried, usual
+    if payoff.passes_left > 0 and not _is_over(usual, tried):
         return payoff
     pays = payoff.with_drafts.at_least(payoff.without)
     pause = payoff.pause if pays == payoff.pays else _SHORTEST_PAUSE
     return replace(payoff, pays=pays, is_trial=False, passes_left=pause, pause=min(_LONGEST_PAUSE, 2 * pause))
+
+
+def _is_over(usual: Speed, tried: Speed) -> bool:
+    # How many tokens a number of drafts comes to has about the variance of a Poisson distribution.
+    expected = max(0.0, tried.seconds * usual.tokens / usual.seconds) if usual.seconds else tried.tokens
+    gained = tried.tokens - expected
+    return gained**2 > _CLEAR**2 * expected or gained < -_DEAR * sqrt(max(0.0, usual.tokens / usual.passes))

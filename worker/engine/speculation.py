@@ -5,7 +5,6 @@ greedy or sampled, and the drafter only makes it faster (Leviathan et al. 2023, 
 of a second draw).
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import Protocol
@@ -58,7 +57,7 @@ class SpeculativeRunner:
         self.runner = runner
         self.drafter = drafter
         self._clock_s = clock_s
-        self._payoffs: dict[int, Payoff] = defaultdict(Payoff)  # by the number of rows, in powers of two
+        self._payoffs: dict[int, Payoff] = {}  # by the number of rows, in powers of two
         self._progress = _Progress()
         self._passed_over: set[Lane] = set()  # the drafter has not been asked since they were fed
 
@@ -78,16 +77,23 @@ class SpeculativeRunner:
         self._progress.drop(gone)
         self._passed_over.difference_update(gone)
         size = len(rows).bit_length()
-        known = self._payoffs[size]
+        known = self._payoffs.get(size) or self._first(size, len(rows))
+        has_drafts = known.drafts or self._clock_s is None
         start_s = self._clock_s() if self._clock_s else 0.0
-        proposed = self.drafter.propose(rows if known.drafts else [replace(row, max_proposed=0) for row in rows])
+        proposed = self.drafter.propose(rows if has_drafts else [replace(row, max_proposed=0) for row in rows])
         drafts = [proposed.get(row.lane, ()) for row in rows]
         longer = [_behind(row, more) for row, more in zip(rows, drafts, strict=True)]
         found = self.runner.run(longer, gone)
         num_tokens = self._progress.after(rows, longer, found)
-        if self._clock_s and self._is_usual(rows, found, has_drafts=known.drafts):
+        if self._clock_s and self._is_usual(rows, found, has_drafts=has_drafts):
             self._payoffs[size] = payoff.learn(known, num_tokens, self._clock_s() - start_s)
         return tuple(replace(sampled, proposed=more) for sampled, more in zip(found, drafts, strict=True))
+
+    def _first(self, size: int, num_rows: int) -> Payoff:
+        if not self._payoffs:
+            return payoff.first(num_rows)
+        _, nearest = min(self._payoffs.items(), key=lambda other: (not other[1].is_known, abs(other[0] - size)))
+        return payoff.like(nearest)
 
     def _is_usual(self, rows: Sequence[Row], found: Sequence[Sampled], *, has_drafts: bool) -> bool:
         # Whether a pass tells what others of its kind will be like: not where a long text is read or a lane rebuilt,

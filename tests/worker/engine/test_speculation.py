@@ -2,7 +2,8 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from time import perf_counter
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -127,7 +128,7 @@ def test_any_drafts_give_the_same_tokens(
     """Law: each policy, greedy and sampled, in any company, with drafts that come true always, never, or at times."""
     asked, runner = french(*options), runner_of(starter, starter_vocabulary)
     plain = Talk(runner, starter_vocabulary, asked).run()
-    assert Talk(SpeculativeRunner(runner, Knowing(plain, rate)), starter_vocabulary, asked).run() == plain
+    assert Talk(SpeculativeRunner(runner, Knowing(plain, rate), clock_s=None), starter_vocabulary, asked).run() == plain
     assert runner.num_lanes == 0
 
 
@@ -182,9 +183,9 @@ def test_in_speech_drafts_that_save_nothing_are_left_out(
     for _ in range(12):
         assert Talk(engine, starter_vocabulary, asked).run() == written
     before_s = now_s
-    for _ in range(12):
+    for _ in range(24):
         Talk(engine, starter_vocabulary, asked).run()
-    assert now_s - before_s < 12 * len(plain.rows) / 0.97
+    assert now_s - before_s < 24 * len(plain.rows) / 0.97
 
 
 class Sketch:
@@ -237,6 +238,16 @@ def test_what_pays_for_one_row_need_not_pay_for_eight() -> None:
     assert alone > 0.9 > 0.1 > together
 
 
+def test_a_batch_that_drains_finds_out_once() -> None:
+    """Eight requests end one by one, again and again; drafts that do not pay cost less than 3 %."""
+    sketch, sizes = Sketch(draft_s=0.0), (8,) * 12 + (7, 6, 6, 5, 4, 3, 3, 2, 1, 1)
+    for batch in range(8):
+        for size in sizes:
+            sketch.draft_s = 1.5 / size
+            sketch.shares(1, range(8 * batch, 8 * batch + size))
+    assert 0.97 < sketch.written.total() / sketch.now_s / (sum(sizes) / len(sizes)) < 1
+
+
 def test_a_drafter_that_catches_up_is_not_blamed() -> None:
     """Sixteen sessions by turns: after a pause, the first draft of each takes as long as all that it has missed."""
     sketch = Sketch(draft_s=5)
@@ -272,7 +283,7 @@ def test_a_draft_model_keeps_up_while_it_is_not_asked(
 ) -> None:
     """With drafts in every other pass, a model that drafts for itself is right all the same."""
     monkeypatch.setattr("worker.core.payoff.learn", lambda known, *_: replace(known, pays=not known.pays))
-    engine = speculative(starter, starter_vocabulary, starter)
+    engine = speculative(starter, starter_vocabulary, starter, perf_counter)
     before = replace(engine.counters)
     Talk(engine, starter_vocabulary, french(*((WaitK(k=50), sampling) for sampling in SAMPLINGS))).run()
     proposed = engine.counters.proposed_drafts - before.proposed_drafts
@@ -306,14 +317,16 @@ def test_drafts_that_cost_more_than_they_save_are_left_out(
     talks = [Talk(engine, starter_vocabulary, asked) for _ in range(12)]
     assert all(talk.run() == written for talk in talks)
     num_rows = [len(talk.rows) for talk in talks]
-    assert num_rows[0] < num_rows[-1] == len(plain.rows)
-    assert drafter.now_s < 40
+    assert min(num_rows) < num_rows[-1] == len(plain.rows)
+    assert drafter.now_s < 10
 
 
-def speculative(model: StreamingModel, vocabulary: Vocabulary, draft: StreamingModel) -> SpeculativeRunner:
-    """A model with another one to draft for it."""
+def speculative(
+    model: StreamingModel, vocabulary: Vocabulary, draft: StreamingModel, clock_s: Callable[[], float] | None = None
+) -> SpeculativeRunner:
+    """A model with another one to draft for it: in every pass, unless there is a clock."""
     drafter = DraftModel(Runner(draft, vocabulary), vocabulary.eos_tokens)
-    return SpeculativeRunner(runner_of(model, vocabulary), drafter)
+    return SpeculativeRunner(runner_of(model, vocabulary), drafter, clock_s=clock_s)
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: str(type(policy).__name__))
@@ -348,7 +361,8 @@ def test_a_draft_model_follows_lanes_that_are_built_anew(
     probe = Runner(starter, starter_vocabulary)
     probe.run([Row((0, 0), (1,), (), 0, 0, Draw())])
     tight = Runner(starter, starter_vocabulary, max_kv_bytes=2 * probe.kv_bytes())
-    engine = SpeculativeRunner(tight, DraftModel(Runner(starter, starter_vocabulary), starter_vocabulary.eos_tokens))
+    drafter = DraftModel(Runner(starter, starter_vocabulary), starter_vocabulary.eos_tokens)
+    engine = SpeculativeRunner(tight, drafter, clock_s=None)
     assert Talk(engine, starter_vocabulary, asked).run() == plain
     assert tight.counters.lost_lanes + tight.counters.deferred_rows > 0
     assert tight.counters.accepted_drafts > 0.8 * tight.counters.proposed_drafts > 0

@@ -211,7 +211,7 @@ def _notes(report: Methods) -> Iterator[str]:
     yield f"ms: of a request, median; passes: of a token; kept: of the drafts proposed. {many}"
     yield f"{report.workload.drafts}, up to {report.workload.max_draft_tokens} at a time."
     if not report.workload.drafts.everywhere:
-        yield "They are made where passes with them are faster by the clock: to find out takes some 100 passes."
+        yield "They are made where passes with them are faster by the clock: a few, now and then, find out."
     spread = "; in brackets, 95 % of resamplings of the rounds" if both.gain and both.gain.low else ""
     yield f"Speed with drafts to that without: one by one {speculative.gain}, in batches {both.gain}{spread}."
     yield (
