@@ -40,7 +40,7 @@ from protocol.events import (
 from protocol.grammar import CLIENT_ORDER, SERVER_ORDER, SessionPhase, advance, advance_server, check_seq, diagram
 from protocol.keys import bell_key, check_session_id, lease_key, session_of, shard_of, source_key, state_key, target_key
 from protocol.options import Limits, Sampling, Session, SessionPatch, Speculation, apply_patch
-from protocol.policies import POLICY_FORMS, Adaptive, LocalAgreement, Policy, WaitK, parse_policy, policy_name
+from protocol.policies import POLICY_FORMS, Adaptive, AlignAtt, LocalAgreement, Policy, WaitK, parse_policy, policy_name
 
 __all__ = [
     "CLIENT_ORDER",
@@ -48,6 +48,7 @@ __all__ = [
     "SERVER_ORDER",
     "WIRE_VERSION",
     "Adaptive",
+    "AlignAtt",
     "ClientEvent",
     "Error",
     "ErrorCode",

@@ -49,7 +49,16 @@ class LocalAgreement(Struct, frozen=True, kw_only=True, tag_field="type", tag="l
     ] = 16
 
 
-Policy: TypeAlias = WaitK | Adaptive | LocalAgreement
+class AlignAtt(Struct, frozen=True, kw_only=True, tag_field="type", tag="align-att"):
+    """Write while the model attends to source words that are not the newest ones, else read on (Papi et al. 2023)."""
+
+    k: Annotated[int, Meta(ge=1, le=_MAX_K, description="Source words read before the first target word.")] = 1
+    frame_words: Annotated[
+        int, Meta(ge=1, le=_MAX_K, description="Newest source words that a target word must not attend to most.")
+    ] = 2
+
+
+Policy: TypeAlias = WaitK | Adaptive | LocalAgreement | AlignAtt
 """All read/write policies, told apart by `type`."""
 
 _NUMBER: Final = r"-?[0-9]+(?:\.[0-9]+)?"
@@ -66,8 +75,14 @@ _FORMS: Final[tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Policy]], .
         re.compile(r"local-agreement-([0-9]+)-([0-9]+)"),
         lambda found: LocalAgreement(k=int(found[1]), max_ahead_tokens=int(found[2])),
     ),
+    (
+        re.compile(r"align-att-([0-9]+)-([0-9]+)"),
+        lambda found: AlignAtt(k=int(found[1]), frame_words=int(found[2])),
+    ),
 )
-POLICY_FORMS: Final = "wait-K, wait-K~CATCHUP, adaptive-MIN-MAX-THRESHOLD or local-agreement-K-TOKENS"
+POLICY_FORMS: Final = (
+    "wait-K, wait-K~CATCHUP, adaptive-MIN-MAX-THRESHOLD, local-agreement-K-TOKENS or align-att-K-WORDS"
+)
 
 
 def policy_name(policy: Policy) -> str:
@@ -83,6 +98,8 @@ def policy_name(policy: Policy) -> str:
             return f"adaptive-{policy.min_k}-{policy.max_k}-{policy.threshold:g}"
         case LocalAgreement():
             return f"local-agreement-{policy.k}-{policy.max_ahead_tokens}"
+        case AlignAtt():
+            return f"align-att-{policy.k}-{policy.frame_words}"
 
 
 def parse_policy(name: str) -> Policy:

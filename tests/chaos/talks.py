@@ -8,6 +8,7 @@ import msgspec
 
 from protocol import (
     Adaptive,
+    AlignAtt,
     ClientEvent,
     InputTextAppend,
     InputTextFinalize,
@@ -31,6 +32,7 @@ _POLICIES: Final = (
     WaitK(k=3, catchup=0.2),
     Adaptive(),
     LocalAgreement(max_ahead_tokens=4),
+    AlignAtt(frame_words=1),
 )
 
 Manner = Literal["library", "proxied", "raw", "double"]

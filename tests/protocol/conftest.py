@@ -35,6 +35,7 @@ SESSION_FIELDS: dict[str, st.SearchStrategy[Any]] = {
             policies.Adaptive, min_k=st.integers(1, 500), max_k=st.integers(500, 1000), threshold=st.floats(0, 1)
         ),
         st.builds(policies.LocalAgreement, k=st.integers(1, 1000), max_ahead_tokens=st.integers(1, 1000)),
+        st.builds(policies.AlignAtt, k=st.integers(1, 1000), frame_words=st.integers(1, 1000)),
     ),
     "sampling": st.builds(
         options.Sampling,

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from protocol import (
     Adaptive,
+    AlignAtt,
     InvalidEvent,
     LocalAgreement,
     Policy,
@@ -25,6 +26,7 @@ HUNDREDTHS = st.integers(0, 90).map(lambda n: n / 100)
     st.builds(WaitK, k=st.integers(1, 1000), catchup=HUNDREDTHS | HUNDREDTHS.map(lambda c: -c))
     | st.builds(Adaptive, min_k=st.integers(1, 9), max_k=st.integers(9, 99), threshold=HUNDREDTHS)
     | st.builds(LocalAgreement, k=st.integers(1, 9), max_ahead_tokens=st.integers(1, 99))
+    | st.builds(AlignAtt, k=st.integers(1, 9), frame_words=st.integers(1, 99))
 )
 def test_a_name_names_its_policy(policy: Policy) -> None:
     """A policy can be had from its name, and may be asked for."""
@@ -42,7 +44,13 @@ def test_what_names_no_policy_is_told(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "param"),
-    [("wait-0", "k"), ("wait-3~1", "catchup"), ("adaptive-0-3-0.5", "min_k"), ("adaptive-1-3-1.5", "threshold")],
+    [
+        ("wait-0", "k"),
+        ("wait-3~1", "catchup"),
+        ("adaptive-0-3-0.5", "min_k"),
+        ("adaptive-1-3-1.5", "threshold"),
+        ("align-att-1-0", "frame_words"),
+    ],
 )
 def test_values_out_of_bounds_are_refused_by_the_protocol(name: str, param: str) -> None:
     """A name may hold any number; a session may not."""

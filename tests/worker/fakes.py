@@ -79,6 +79,11 @@ class FakeModel(msgspec.Struct, frozen=True):
         """How sure the model is of `token` after `target`."""
         return random.Random(repr((self.seed, tuple(source), tuple(target), token))).random()
 
+    def aligned(self, source: Sequence[int], target: Sequence[tuple[int, int]], token: int) -> int:
+        """The index of the source token that `token` after `target` comes from: no prompt's, and mostly a late one."""
+        dice = random.Random(repr((self.seed, len(source), tuple(target), token)))
+        return max(dice.randrange(1, len(source)), dice.randrange(1, len(source)))
+
 
 def _begins_word(token: int) -> bool:
     return words.starts_word("a", PIECES[token - SPECIAL].decode(errors="replace"))
@@ -133,14 +138,20 @@ class FakeRunner:
         proposed = self._proposed(row, source, target)
         sampled = [self.model.next_token(source, target, row.draw)]
         sure = [self.model.probability(source, target, sampled[0])]
+        aligned = [self.model.aligned(source, target, sampled[0])]
         drafts = row.drafts + proposed
         for i, draft in enumerate(drafts, 1):
             target.append((draft, len(source)))
             sampled.append(self.model.next_token(source, target, row.draw.after(drafts[:i])))
             sure.append(self.model.probability(source, target, sampled[-1]))
+            aligned.append(self.model.aligned(source, target, sampled[-1]))
             self.accepted_drafts += sampled[-2] == draft
-        sure = sure if row.draw.with_probabilities else []
-        return Sampled(tokens=tuple(sampled), probabilities=tuple(sure), proposed=proposed)
+        return Sampled(
+            tokens=tuple(sampled),
+            probabilities=tuple(sure if row.draw.with_probabilities else ()),
+            aligned=tuple(() if row.draw.aligned_from is None else aligned),
+            proposed=proposed,
+        )
 
     def _proposed(self, row: Row, source: list[int], target: list[tuple[int, int]]) -> tuple[int, ...]:
         if self.draft_quality is None:

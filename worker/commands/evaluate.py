@@ -19,7 +19,8 @@ HELP: Final = "score a model on a test set: quality, latency and speed under sev
 USAGE: Final = "--test FILE.tsv[.gz] [--wait-k K ...] [--offline] [options]"
 EXAMPLES: Final = """\
 Each line of the test set is a source, a tab and its reference. Without a policy: offline, and wait-k
-at k = 1 3 5 7. --policy takes wait-K, wait-K~CATCHUP, adaptive-MIN-MAX-THRESHOLD and local-agreement-K-TOKENS.
+at k = 1 3 5 7. --policy takes wait-K, wait-K~CATCHUP, adaptive-MIN-MAX-THRESHOLD, local-agreement-K-TOKENS and
+align-att-K-WORDS.
 
 Examples:
   decalage evaluate --test news.en-fr.tsv.gz --limit 300

@@ -7,7 +7,7 @@ read as segment N + 1. Decisions depend on the words alone, never on when they a
 from collections.abc import Sequence
 from math import floor
 
-from protocol import Adaptive, LocalAgreement, Session, WaitK
+from protocol import Adaptive, AlignAtt, LocalAgreement, Session, WaitK
 
 
 def wait_k_needed(wait_k: int, target_word_index: int, catchup: float = 0.0) -> int:
@@ -52,13 +52,26 @@ def needed(session: Session, target_word_index: int) -> int | None:
             return wait_k_needed(k, target_word_index, catchup)
         case Adaptive(min_k=k):
             return wait_k_needed(k, target_word_index)
-        case LocalAgreement(k=k):  # from then on, one more for every translation that has been made
+        case LocalAgreement(k=k) | AlignAtt(k=k):  # from then on, one more whenever the model was not ready to write
             return k
 
 
 def asks_probabilities(session: Session) -> bool:
     """Tell whether `is_sure` will be asked."""
     return isinstance(session.policy, Adaptive)
+
+
+def asks_alignment(session: Session) -> bool:
+    """Tell whether `is_settled` will be asked."""
+    return isinstance(session.policy, AlignAtt)
+
+
+def is_settled(session: Session, aligned_word: int, num_read: int) -> bool:
+    """Tell whether a token may be written that attends most to this source word of those read, counted from 1 (Papi et
+    al. 2023, section 3): not to one of the newest, whose sense what follows may still change.
+    """
+    policy = session.policy
+    return not isinstance(policy, AlignAtt) or aligned_word <= num_read - policy.frame_words
 
 
 def is_sure(session: Session, probability: float, lag: int, *, begins_word: bool) -> bool:

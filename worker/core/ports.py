@@ -62,7 +62,9 @@ class Draw(msgspec.Struct, frozen=True):
     context_tokens: int = 0
     # The first sampled token must begin a word: the word before it is published and cannot grow any more.
     word_start: bool = False
-    with_probabilities: bool = False  # of the sampled tokens, for a policy that asks for them
+    # For policies that ask for them:
+    with_probabilities: bool = False  # of the sampled tokens
+    aligned_from: int | None = None  # which of the source tokens from this one on each of them attends to most
 
     def after(self, drafts: tuple[int, ...]) -> "Draw":
         """How the token behind these drafts is drawn."""
@@ -113,6 +115,7 @@ class Sampled(msgspec.Struct, frozen=True):
 
     tokens: tuple[int, ...] = ()
     probabilities: tuple[float, ...] = ()  # of each token, where the row's draw asks for them
+    aligned: tuple[int, ...] = ()  # the index of the source token that each attends to most, likewise
     proposed: tuple[int, ...] = ()  # drafts behind the row's own that a drafter added
     fault: str | None = None
     # Nothing was done, and the row is to be asked for again:

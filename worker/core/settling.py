@@ -7,6 +7,8 @@ added to those (`worker.core.drafting`) are verified as far as no more source ne
 which was drawn there is as good as that token.
 """
 
+from bisect import bisect_right
+
 from msgspec.structs import replace
 
 from protocol import LocalAgreement
@@ -59,6 +61,8 @@ def _confirm(
         is_doubtable = word is not None and bool(sampled.probabilities) and not segment.is_read
         if segment.needed_segments() != read or is_doubtable:
             return _feed_again(segment, is_guess=not is_end), finished
+        if segment.word_begin < len(segment.target) and _is_unsettled(segment, sampled, i):
+            return _feed_again(replace(segment, hold=(read or 0) + 1), is_guess=True), finished
         # A draft counts only within a word: behind one that was cut, the next token must be drawn as a word's first.
         if i >= len(draft) or draft[i] != token or segment.word_begin == len(segment.target):
             break
@@ -80,11 +84,19 @@ def _feed_again(segment: Segment, *, is_guess: bool) -> Segment:
 def _is_doubted(segment: Segment, sampled: Sampled, i: int, vocabulary: Vocabulary) -> bool:
     # The model is not sure of a word's token, and more source may make it sure: of the word, or of another.
     read = segment.needed_segments()
-    if not sampled.probabilities or read is None or segment.is_read:
-        return False
-    lag, begins_word = read - len(segment.lags), segment.word_begin == len(segment.target)
-    is_sure = policy.is_sure(segment.session, sampled.probabilities[i], lag, begins_word=begins_word)
+    is_sure = not _is_unsettled(segment, sampled, i)
+    if sampled.probabilities and read is not None and not segment.is_read:
+        lag, begins_word = read - len(segment.lags), segment.word_begin == len(segment.target)
+        is_sure = policy.is_sure(segment.session, sampled.probabilities[i], lag, begins_word=begins_word)
     return not (is_sure or ends_word(segment, sampled.tokens[i], vocabulary))
+
+
+def _is_unsettled(segment: Segment, sampled: Sampled, i: int) -> bool:
+    # The token comes from the newest source words, whose sense what follows them may still change.
+    read = segment.needed_segments()
+    if not sampled.aligned or read is None or segment.is_read:
+        return False
+    return not policy.is_settled(segment.session, bisect_right(segment.bounds, sampled.aligned[i]), read)
 
 
 def _agree(

@@ -4,6 +4,7 @@ A graph is traced once for each number of tokens, and kept: for other sizes of t
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import mlx.core as mx
@@ -28,6 +29,7 @@ class CompiledPasses:
         self._model, self._packing = model, packing
         # Weights are looked up in each pass, as they are in one that is not compiled.
         self._graph: Any = mx.compile(self._traced, inputs=model.inner.state)
+        self._weighing_graph: Any = mx.compile(partial(self._traced, weighs=True), inputs=model.inner.state)
 
     def takes(self, whole: Pass) -> bool:
         """Tell whether the pass can be a compiled one, and gains by it. It is so where mlx compiles for a CPU."""
@@ -47,7 +49,8 @@ class CompiledPasses:
         padded = [*queries, *[0] * (whole.tokens.size - len(queries))] if queries else []
         # The cosines and sines are made outside: within, a dozen kernels more would have to be built.
         turns = self._model.turns(whole.positions, whole.last_position)
-        logits, layers = self._graph(
+        graph = self._weighing_graph if whole.weighs else self._graph
+        logits, layers, whole.weights = graph(
             whole.tokens, whole.positions, turns, mx.array(padded, mx.int32), part.at, part.mask, layers
         )
         part.pool.take_back(layers)
@@ -56,12 +59,12 @@ class CompiledPasses:
 
     def _traced(
         self, tokens: mx.array, positions: mx.array, turns: Sequence[Table], queries: mx.array,
-        at: tuple[mx.array, mx.array], mask: mx.array, layers: Layers,
-    ) -> tuple[mx.array, Layers]:  # fmt: skip
+        at: tuple[mx.array, mx.array], mask: mx.array, layers: Layers, *, weighs: bool = False,
+    ) -> tuple[mx.array, Layers, list[mx.array]]:  # fmt: skip
         pool = Pool(len(layers), mask.shape[-1], self._packing)
         pool.take_back(layers)
         # The row is no constant of the graph; a pool that has but one needs no copy of it.
         rows = slice(1) if layers[0][0].shape[0] == 1 else at[0][:1]
-        whole = Pass([Lone(pool, at, rows, mask)], tokens, positions)
+        whole = Pass([Lone(pool, at, rows, mask)], tokens, positions, weighs=weighs)
         logits = self._model.batch(tokens, whole.caches(len(layers)), positions, queries, turns)
-        return logits, pool.hand_out()
+        return logits, pool.hand_out(), whole.weights

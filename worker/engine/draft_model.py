@@ -49,7 +49,7 @@ class _Follower(msgspec.Struct):
             target=written[start:],
             target_start=start,
             num_drafts=0,
-            draw=replace(row.draw.after(row.drafts + drafts), with_probabilities=False),
+            draw=replace(row.draw.after(row.drafts + drafts), with_probabilities=False, aligned_from=None),
             plain=row.plain,
             source_start=self.num_read,
         )

@@ -92,6 +92,18 @@ def _exponentials(scores: mx.array, highest: mx.array) -> mx.array:
     return exp(scores - highest)
 
 
+def weights(queries: mx.array, keys: mx.array, *, mask: mx.array, scale: float) -> mx.array:
+    """How much of what `queries` (R, H, T, D) read is from which of `keys` (R, G, L, D), averaged over the heads:
+    (R, T, L) fp32. `mask` as in `attention`.
+    """
+    rows, heads, tokens, size = queries.shape
+    groups = keys.shape[1]
+    grouped = queries.reshape(rows, groups, heads // groups, tokens, size)
+    scores = (grouped @ keys[:, :, None].swapaxes(-1, -2)).astype(mx.float32) * scale
+    seen = mask[:, None] if mask.ndim == 4 else mask
+    return mx.softmax(mx.where(seen, scores, _UNSEEN), axis=-1).mean(axis=(1, 2))
+
+
 def attention(queries: mx.array, keys: mx.array, values: mx.array, *, mask: mx.array, **options: Any) -> mx.array:
     """What `queries` (R, H, T, D) read of `values` (R, G, L, D), H a multiple of G: (R, H, T, D).
 

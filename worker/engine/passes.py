@@ -49,11 +49,11 @@ class Lone:
         self, pool: Pool, at: tuple[mx.array, mx.array], rows: Any, mask: mx.array, span: slice = slice(None)
     ) -> None:
         self.pool, self.at, self.mask = pool, at, mask
-        self._rows, self._span = rows, span
+        self._rows, self.span = rows, span
 
     def store(self, layer: int, keys: mx.array, values: mx.array) -> None:
         """The pool holds the part's keys and values, of the pass's (1, H, N, D)."""
-        fresh = [each[0, :, self._span].transpose(1, 0, 2) for each in (keys, values)]
+        fresh = [each[0, :, self.span].transpose(1, 0, 2) for each in (keys, values)]
         self.pool.store(layer, self.at, *fresh)
 
     def held(self, layer: int) -> tuple[mx.array, mx.array]:
@@ -63,7 +63,11 @@ class Lone:
     def attend(self, layer: int, queries: mx.array, **options: Any) -> mx.array:
         """What the part's tokens read, (H, n, D), for the pass's queries (1, H, N, D)."""
         keys, values = self.held(layer)
-        return kernels.attention(queries[:, :, self._span], keys, values, mask=self.mask, **options)[0]
+        return kernels.attention(queries[:, :, self.span], keys, values, mask=self.mask, **options)[0]
+
+    def weigh(self, layer: int, queries: mx.array, scale: float) -> mx.array:
+        """How much of what each of the part's tokens reads is from which slot: (n, L), averaged over the heads."""
+        return kernels.weights(queries[:, :, self.span], self.held(layer)[0], mask=self.mask, scale=scale)[0]
 
 
 class Grid(Lone):
@@ -92,14 +96,23 @@ class Grid(Lone):
 
     def attend(self, layer: int, queries: mx.array, **options: Any) -> mx.array:
         """What the part's tokens read, (H, n, D), for the pass's queries (1, H, N, D)."""
-        mine = queries[0, :, self._span]
+        keys, values = self.held(layer)
+        read = kernels.attention(self._grid(queries), keys, values, mask=self.mask, **options)
+        flat = read.transpose(1, 0, 2, 3).reshape(read.shape[1], -1, read.shape[-1])
+        return flat if self._filled is None else mx.take(flat, self._filled, axis=1)
+
+    def weigh(self, layer: int, queries: mx.array, scale: float) -> mx.array:
+        """How much of what each of the part's tokens reads is from which slot: (n, L), averaged over the heads."""
+        found = kernels.weights(self._grid(queries), self.held(layer)[0], mask=self.mask, scale=scale)
+        flat = found.reshape(-1, found.shape[-1])
+        return flat if self._filled is None else mx.take(flat, self._filled, axis=0)
+
+    def _grid(self, queries: mx.array) -> mx.array:
+        # The part's queries, (R, H, T, D).
+        mine = queries[0, :, self.span]
         heads, _, size = mine.shape
         spread = mine if self._cells is None else mx.take(mine, self._cells, axis=1)
-        grid = spread.reshape(heads, self._num_lines, self._width, size).transpose(1, 0, 2, 3)
-        keys, values = self.held(layer)
-        read = kernels.attention(grid, keys, values, mask=self.mask, **options)
-        flat = read.transpose(1, 0, 2, 3).reshape(heads, -1, read.shape[-1])
-        return flat if self._filled is None else mx.take(flat, self._filled, axis=1)
+        return spread.reshape(heads, self._num_lines, self._width, size).transpose(1, 0, 2, 3)
 
 
 def _part(pool: Pool, shares: Sequence[Share], first: int) -> tuple[Lone, list[int]]:
@@ -140,10 +153,22 @@ def _spread(seen: NDArray[np.bool_], lines: Sequence[int], num_lines: int) -> ND
 
 
 class Pass:
-    """The parts of one pass, its tokens and their positions (1, N) int32, part after part, and the highest of these."""
+    """The parts of one pass, its tokens and their positions (1, N) int32, part after part, and the highest of these.
 
-    def __init__(self, parts: Sequence[Lone], tokens: mx.array, positions: mx.array, last_position: int = 0) -> None:
+    Where it `weighs`, `weights` (n, L) of each part come to be those of its tokens, summed over the layers.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Lone],
+        tokens: mx.array,
+        positions: mx.array,
+        last_position: int = 0,
+        *,
+        weighs: bool = False,
+    ) -> None:
         self.parts, self.tokens, self.positions, self.last_position = parts, tokens, positions, last_position
+        self.weighs, self.weights = weighs, [mx.array(0.0)] * len(parts)
         self.num_attended = 0  # layers that have attended by `PassCache.attend`
 
     @property
@@ -161,7 +186,7 @@ class Pass:
         return [PassCache(self, layer) for layer in range(num_layers)]
 
 
-def make_pass(groups: Iterable[tuple[Pool, Sequence[Share]]]) -> Pass:
+def make_pass(groups: Iterable[tuple[Pool, Sequence[Share]]], *, weighs: bool = False) -> Pass:
     """The pass over these shares, those of a pool and of like length together; their tokens are placed."""
     parts: list[Lone] = []
     tokens: list[int] = []
@@ -171,7 +196,7 @@ def make_pass(groups: Iterable[tuple[Pool, Sequence[Share]]]) -> Pass:
         parts.append(part)
         tokens += [token for share in shares for token in share.tokens]
         positions += places
-    return Pass(parts, mx.array([tokens]), mx.array([positions]), max(positions))
+    return Pass(parts, mx.array([tokens]), mx.array([positions]), max(positions), weighs=weighs)
 
 
 class PassCache:
@@ -208,5 +233,8 @@ class PassCache:
         if keys is not self._given[0] or values is not self._given[1]:
             raise UnsupportedModel("its layers change what they fetch before they attend to it")
         self._pass.num_attended += 1
+        if self._pass.weighs:
+            added = [part.weigh(self._layer, queries, options["scale"]) for part in self._pass.parts]
+            self._pass.weights = [old + new for old, new in zip(self._pass.weights, added, strict=True)]
         read = [part.attend(self._layer, queries, **options) for part in self._pass.parts]
         return (read[0] if len(read) == 1 else mx.concatenate(read, axis=1))[None]

@@ -4,7 +4,7 @@ One thread owns a runner, loads its model and evaluates; only Python values leav
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, groupby
 from typing import Final, Protocol
 
@@ -13,6 +13,8 @@ import msgspec
 
 from worker.core.drafting import num_true
 from worker.core.ports import Draw, Lane, Row, Sampled
+from worker.engine import alignment
+from worker.engine.alignment import Alignments
 from worker.engine.compiled import CompiledPasses
 from worker.engine.errors import UnsupportedModel
 from worker.engine.lanes import Lanes, NoRoom
@@ -170,14 +172,16 @@ class Runner:
         rows = sorted(rows, key=self._place)
         shares = [Share(self._lanes[row.lane], row) for row in rows]
         grouped = groupby(zip(rows, shares, strict=True), key=lambda pair: self._place(pair[0])[:2])
-        whole = make_pass((self._lanes.pool(length), [share for _, share in group]) for (length, _), group in grouped)
+        groups = ((self._lanes.pool(length), [share for _, share in group]) for (length, _), group in grouped)
+        whole = make_pass(groups, weighs=alignment.is_asked(shares))
         ends = accumulate(len(share.tokens) for share in shares)
         queries = [i for row, end in zip(rows, ends, strict=True) for i in range(end - row.num_samples, end)]
         writing = [row for row in rows if row.num_samples]
         found = self._sampler.sample(self._logits(whole, queries), writing)
-        mx.eval(found.arrays, [part.pool.arrays for part in whole.parts])
+        alignments = Alignments(whole, shares)
+        mx.eval(found.arrays, alignments.arrays, [part.pool.arrays for part in whole.parts])
         self._count(rows, whole)
-        return {row.lane: Sampled() for row in rows} | self._sampled(writing, found)
+        return {row.lane: Sampled() for row in rows} | self._sampled(writing, found, alignments.values())
 
     def _logits(self, whole: Pass, queries: list[int]) -> mx.array:
         if self._compiled.takes(whole):
@@ -185,8 +189,11 @@ class Runner:
         caches = whole.caches(self.model.num_layers)
         turns = self.model.turns(whole.positions, whole.last_position)
         logits = self.model.batch(whole.tokens, caches, whole.positions, mx.array(queries, mx.int32), turns)
-        if not whole.is_single and whole.num_attended < self.model.num_layers:
-            raise UnsupportedModel("its layers have an attention of their own, which does not tell rows apart")
+        if (whole.weighs or not whole.is_single) and whole.num_attended < self.model.num_layers:
+            lack = "tell rows apart"
+            if whole.is_single:
+                lack = "show what they attend to; align-att needs that: ask for another policy"
+            raise UnsupportedModel(f"its layers have an attention of their own, which does not {lack}")
         return logits
 
     def _place(self, row: Row) -> tuple[int, int, int]:
@@ -194,14 +201,16 @@ class Runner:
         tenant = self._lanes[row.lane]
         return tenant.slots.length, _width(row), tenant.row
 
-    def _sampled(self, rows: Sequence[Row], found: Draws) -> dict[Lane, Sampled]:
+    def _sampled(
+        self, rows: Sequence[Row], found: Draws, aligned: Mapping[Lane, tuple[int, ...]]
+    ) -> dict[Lane, Sampled]:
         out: dict[Lane, Sampled] = {}
         for row, (tokens, probabilities) in zip(rows, found.values(), strict=True):
             if tokens is None:
                 self._lanes.wipe(row.lane)
                 out[row.lane] = _fault(ArithmeticError("the model's logits are not numbers (NaN)"))
                 continue
-            out[row.lane] = Sampled(tokens=tokens, probabilities=probabilities)
+            out[row.lane] = Sampled(tokens=tokens, probabilities=probabilities, aligned=aligned.get(row.lane, ()))
             self._count_drafts(row.drafts, tokens)
         return out
 

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from protocol import Adaptive, Limits, LocalAgreement, Sampling, Session, WaitK
+from protocol import Adaptive, AlignAtt, Limits, LocalAgreement, Sampling, Session, WaitK
 from tests.worker.fakes import LATIN, PIECES, PROMPT, SPECIAL, FakeModel, FakeVocabulary
 
 ALL = tuple(range(SPECIAL, SPECIAL + len(PIECES)))
@@ -37,6 +37,7 @@ POLICIES = st.one_of(
         Adaptive, min_k=st.integers(1, 3), max_k=st.integers(3, 6), threshold=st.sampled_from([0.0, 0.4, 0.8, 1.0])
     ),
     st.builds(LocalAgreement, k=st.integers(1, 4), max_ahead_tokens=st.sampled_from([1, 2, 5, 16])),
+    st.builds(AlignAtt, k=st.integers(1, 3), frame_words=st.integers(1, 4)),
 )
 SESSIONS = st.builds(
     Session,

@@ -2,14 +2,14 @@
 
 For target word t: read what the policy needs, at most N + 1 segments, feed the last token again, sample the first token
 of the word, which must begin a word, go on to the token that begins the next word, throw that away. At the end of
-sequence, and where an adaptive policy is in doubt of a token: hold, read one more, write the word anew. Local agreement
-translates whole prefixes and keeps what two of them share.
+sequence, and where an adaptive policy is in doubt of a token, or AlignAtt finds that it comes from the newest words:
+hold, read one more, write the word anew. Local agreement translates whole prefixes and keeps what two of them share.
 """
 
 from dataclasses import dataclass, field
 from math import floor
 
-from protocol import Adaptive, LocalAgreement, Session, WaitK
+from protocol import Adaptive, AlignAtt, LocalAgreement, Session, WaitK
 from tests.worker.fakes import EOS, FakeModel, FakeVocabulary
 from worker.core import words
 from worker.core.ports import Draw, Prompt
@@ -35,6 +35,7 @@ class Reference:
         self.fed: list[tuple[int, int]] = []
         self.word: list[int] = []  # confirmed tokens of the word that is being written
         self.out = Translation()
+        self.segments: list[tuple[int, ...]] = []  # prompt, words, end
 
     def translate(self, source_words: list[str]) -> Translation:
         """The translation of a whole segment."""
@@ -43,7 +44,7 @@ class Reference:
             return self.out
         before = ["", *source_words]
         read = [self.vocabulary.encode_word(word, before[i]) for i, word in enumerate(source_words)]
-        segments = [self.prompt.source, *read, self.prompt.end]
+        segments = self.segments = [self.prompt.source, *read, self.prompt.end]
         total, hold = len(segments) - 1, 0
         guess: list[int] = []
         while not self._is_full():
@@ -70,7 +71,7 @@ class Reference:
                 return k + words - floor(catchup * words)
             case Adaptive(min_k=k):
                 return k + words
-            case LocalAgreement(k=k):
+            case LocalAgreement(k=k) | AlignAtt(k=k):
                 return k
 
     def _is_full(self) -> bool:
@@ -94,6 +95,9 @@ class Reference:
                 lag = need - len(self.out.words)
                 wanted = threshold * (high - lag + bool(self.word)) / max(1, high - low)
                 return lag < high and self.model.probability(source, self.fed, token) < wanted
+            case AlignAtt(frame_words=frame) if token != EOS and need < total and not self._begins(token):
+                newest = sum(map(len, self.segments[: need + 1 - frame])) if need >= frame else 0
+                return self.model.aligned(source, self.fed, token) >= newest
         return False
 
     def _write(self, source: list[int], need: int, total: int) -> str:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from protocol import (
     Adaptive,
+    AlignAtt,
     InputTextAppend,
     Limits,
     LocalAgreement,
@@ -145,6 +146,7 @@ def test_many_sessions_are_each_alone(
         replace(FRENCH, policy=WaitK(k=2, catchup=0.3)),
         replace(FRENCH, policy=Adaptive(min_k=1, max_k=5, threshold=0.6)),
         replace(FRENCH, policy=LocalAgreement(k=2)),
+        replace(FRENCH, policy=AlignAtt(frame_words=1)),
     ],
 )
 def test_evicted_and_rebuilt_is_kept(

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from protocol import (
     Adaptive,
+    AlignAtt,
     InputTextAppend,
     LocalAgreement,
     OutputTextDelta,
@@ -43,6 +44,7 @@ POLICIES: tuple[Policy, ...] = (
     WaitK(k=2, catchup=0.5),
     Adaptive(threshold=0.3),
     LocalAgreement(),
+    AlignAtt(),
     WaitK(k=50),
 )
 SAMPLINGS = (

@@ -1,0 +1,121 @@
+"""Which source token a drawn token attends to most: as plain attention has it, in any company, compiled or not."""
+
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mlx_lm.models.base import scaled_dot_product_attention as plain
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from tests.worker.engine.test_batching import TICKS, Alone, Anything, rows_of
+from tests.worker.engine.tiny import build
+from worker.core.ports import Draw, Lane, Row
+from worker.engine import attention, kernels, lanes
+from worker.engine.cache import SOURCE
+from worker.engine.model import StreamingModel
+from worker.engine.runner import Runner
+
+Floats = NDArray[np.float64]
+
+
+class Attending(Alone):
+    """Each lane with a dual cache of its own, whose attention is watched from outside."""
+
+    def __init__(self, model: StreamingModel) -> None:
+        super().__init__(model)
+        self.calls: list[tuple[Any, Any, Any, Any, float]] = []
+
+    def watched(self, queries: Any, keys: Any, values: Any, cache: Any, *, mask: Any, scale: float) -> Any:
+        """Attends as ever."""
+        self.calls.append((queries, keys, cache, mask, scale))
+        return plain(queries, keys, values, cache, mask=mask, scale=scale)
+
+    def weights(self, row: Row) -> Floats:
+        """What the row's drawn tokens attend to of each source token, (drafts + 1, S), the layers' sum."""
+        self.calls.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(attention, "plain", self.watched)
+            self.logits(row)
+        total: Any = 0.0
+        for queries, keys, cache, mask, scale in self.calls:
+            per_head = np.repeat(np.array(keys[0], np.float64), queries.shape[1] // keys.shape[1], axis=0)
+            scores = np.array(queries[0], np.float64) @ per_head.swapaxes(-1, -2) * scale
+            scores = scores if mask is None else np.where(np.array(mask), scores, -np.inf)
+            shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
+            shares /= shares.sum(axis=-1, keepdims=True)
+            total = total + shares.mean(axis=0)[:, cache._kinds[: cache.num_slots] == SOURCE]
+        found: Floats = total[-(row.num_drafts + 1) :]
+        return found
+
+
+def asking(ticks: list[tuple[list[Row], list[Lane]]], since: int) -> list[tuple[list[Row], list[Lane]]]:
+    """Rows of even lanes ask what comes from the source tokens from `since` on, as soon as there are some."""
+    read: dict[Lane, int] = {}
+    out = []
+    for rows, dropped in ticks:
+        read = {lane: num for lane, num in read.items() if lane not in dropped}
+        asked = []
+        for row in rows:
+            read[row.lane] = read.get(row.lane, 0) + len(row.source)
+            is_asked = row.lane[0] % 2 == 0 and read[row.lane] > since
+            asked.append(replace(row, draw=Draw(aligned_from=since if is_asked else None)))
+        out.append((asked, dropped))
+    return out
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+@pytest.mark.parametrize("num_lanes", [1, 5])
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(ticks=TICKS, since=st.integers(0, 3))
+def test_it_is_what_plain_attention_has(
+    family: str, num_lanes: int, ticks: list[list[tuple[int, list[int], list[int], int, int, int]]], since: int
+) -> None:
+    """One lane, in compiled passes where there are some, or several that join, roll back and leave: the token named is
+    that of the most weight, and no row is told of what it did not ask.
+    """
+    model = StreamingModel(build(family), position_offset=3)
+    runner, alone = Runner(model, Anything()), Attending(model)
+    few = [[step for step in tick if step[0] < num_lanes] for tick in ticks]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lanes, "LENGTHS", (8, 16, 128))
+        for rows, dropped in asking(rows_of(few), since):
+            for lane in dropped:
+                alone.caches.pop(lane, None)
+            for row, sampled in zip(rows, runner.run(rows, dropped), strict=True):
+                weights = alone.weights(row)
+                if row.draw.aligned_from is None or not row.target:
+                    assert sampled.aligned == ()
+                    continue
+                assert len(sampled.aligned) == len(sampled.tokens)
+                for each, index in zip(weights[:, since:], sampled.aligned, strict=True):
+                    assert each[index - since] > each.max() - 1e-4
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (6, 2), (4, 1)])
+def test_weights_are_those_of_attention(heads: tuple[int, int]) -> None:
+    """With one value a key, what is read is the weights: averaged over the heads, they add up to one."""
+    q, k = (mx.random.normal((3, n, 4, 8), key=mx.random.key(n + i)) for i, n in enumerate(heads))
+    k = mx.concatenate([k, k[:, :, :1] + 1], axis=2)
+    values = mx.broadcast_to(mx.eye(5), (3, heads[1], 5, 5))
+    for mask in (mx.random.uniform(shape=(3, 1, 4, 5), key=mx.random.key(7)) > 0.5, mx.tri(4, 5, 1, dtype=mx.bool_)):
+        mask[..., 0] = True
+        found = kernels.weights(q, k, mask=mask, scale=0.4)
+        read = mx.fast.scaled_dot_product_attention(q, k, values, mask=mask, scale=0.4).mean(axis=1)
+        np.testing.assert_allclose(np.array(found), np.array(read), atol=1e-6)
+        np.testing.assert_allclose(np.array(found.sum(axis=-1)), 1, atol=1e-6)
+
+
+def test_an_attention_of_its_own_shows_nothing() -> None:
+    """The row that asks fails, with the reason; one that does not ask is served."""
+    runner = Runner(StreamingModel(build("gemma2")), Anything())
+    row = Row((0, 0), (1, 2, 3), (4,), 0, 0, Draw())
+    asked, plain = runner.run([replace(row, draw=Draw(aligned_from=1)), replace(row, lane=(1, 0))])
+    assert asked.fault == (
+        "UnsupportedModel: its layers have an attention of their own, which does not show what they attend to; "
+        "align-att needs that: ask for another policy"
+    )
+    assert plain.is_done
