@@ -10,8 +10,9 @@ from math import sqrt
 import msgspec
 from msgspec.structs import replace
 
-_FIRST = 8  # passes before the first trial
-_WAIT = 32  # passes, while another number of rows finds out
+_FIRST = 8  # passes before the first trial, and before a second look at a verdict that drafts pay
+_FIRST_DRAFTED = 4  # the same where the first passes have drafts
+_WAIT = 64  # passes of another number of rows, where drafts did not pay or it is not known yet
 _TRIAL = 16  # passes at most
 _CLEAR = 2.0  # standard deviations: a difference that ends a trial
 _DEAR = 4.0  # such deviations of one pass: a loss that ends a trial
@@ -38,10 +39,11 @@ class Speed(msgspec.Struct, frozen=True):
 class Payoff(msgspec.Struct, frozen=True):
     """What is known of passes with about so many rows."""
 
-    pays: bool = True
+    pays: bool = False
     is_trial: bool = False  # of the other way
     passes_left: int = _FIRST
     pause: int = _SHORTEST_PAUSE  # the next one
+    is_known: bool = False  # a trial has ended
     with_drafts: Speed = Speed()
     without: Speed = Speed()
 
@@ -50,26 +52,25 @@ class Payoff(msgspec.Struct, frozen=True):
         """Whether the next pass has drafts."""
         return self.pays != self.is_trial
 
-    @property
-    def is_known(self) -> bool:
-        """Whether a trial has ended."""
-        return self.pause > _SHORTEST_PAUSE
-
 
 def first(num_rows: int) -> Payoff:
     """What to begin with where nothing is known: drafts are taken to pay one row, whose passes have time for them, and
-    no others; both is soon put to the test.
+    no others; both are soon put to the test.
     """
-    return Payoff(pays=num_rows == 1)
+    return Payoff(pays=True, passes_left=_FIRST_DRAFTED) if num_rows == 1 else Payoff()
 
 
-def like(neighbour: Payoff) -> Payoff:
-    """What to begin with where something is known of another number of rows: what holds there, to be tested later. As
-    long as that is not found out, no drafts, so that a batch that drains does not start anew at each size.
+def like(other: Payoff, *, is_larger: bool) -> Payoff:
+    """What to begin with where something is known of another number of rows. Drafts that pay more rows pay fewer, and
+    those that do not pay fewer do not pay more; that is put to the test later. Where they do not pay more rows, or
+    nobody knows yet, they may, and are tried before long: not at once, so that a batch that drains does not start anew
+    at each size it passes through.
     """
-    if neighbour.is_known:
-        return Payoff(pays=neighbour.pays, passes_left=_SHORTEST_PAUSE)
-    return Payoff(pays=False, passes_left=_WAIT)
+    if not other.is_known or (is_larger and not other.pays):
+        return Payoff(passes_left=_WAIT)
+    if other.pays and not is_larger:
+        return Payoff()
+    return Payoff(pays=other.pays, passes_left=_SHORTEST_PAUSE)
 
 
 def learn(payoff: Payoff, num_tokens: int, pass_s: float) -> Payoff:
@@ -104,8 +105,11 @@ def _tried(payoff: Payoff) -> Payoff:
     if payoff.passes_left > 0 and not _is_over(usual, tried):
         return payoff
     pays = payoff.with_drafts.at_least(payoff.without)
+    tried_out = replace(payoff, pays=pays, is_trial=False, is_known=True)
+    if pays and not payoff.pays:  # one hiccup of the passes without may have made them seem slow
+        return replace(tried_out, passes_left=_FIRST, pause=_SHORTEST_PAUSE)
     pause = payoff.pause if pays == payoff.pays else _SHORTEST_PAUSE
-    return replace(payoff, pays=pays, is_trial=False, passes_left=pause, pause=min(_LONGEST_PAUSE, 2 * pause))
+    return replace(tried_out, passes_left=pause, pause=min(_LONGEST_PAUSE, 2 * pause))
 
 
 def _is_over(usual: Speed, tried: Speed) -> bool:

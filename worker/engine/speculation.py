@@ -5,6 +5,7 @@ greedy or sampled, and the drafter only makes it faster (Leviathan et al. 2023, 
 of a second draw).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import Protocol
@@ -19,6 +20,8 @@ from worker.engine.runner import Counters
 
 _LONG_TOKENS = 64
 """Of source: longer than a sentence, which the drafter has to read, too."""
+_MOST_UNUSUAL = 16
+"""Passes in a row: where more are so, that is what is usual here."""
 
 
 class Drafter(Protocol):
@@ -58,6 +61,7 @@ class SpeculativeRunner:
         self.drafter = drafter
         self._clock_s = clock_s
         self._payoffs: dict[int, Payoff] = {}  # by the number of rows, in powers of two
+        self._unusual: Counter[int] = Counter()  # passes with drafts in a row that told nothing, by the same
         self._progress = _Progress()
         self._passed_over: set[Lane] = set()  # the drafter has not been asked since they were fed
 
@@ -85,17 +89,20 @@ class SpeculativeRunner:
         longer = [_behind(row, more) for row, more in zip(rows, drafts, strict=True)]
         found = self.runner.run(longer, gone)
         num_tokens = self._progress.after(rows, longer, found)
-        if self._clock_s and self._is_usual(rows, found, has_drafts=has_drafts):
-            self._payoffs[size] = payoff.learn(known, num_tokens, self._clock_s() - start_s)
+        is_usual = self._is_usual(rows, has_drafts=has_drafts)
+        if self._clock_s and any(sampled.tokens for sampled in found):
+            self._unusual[size] = 0 if is_usual else self._unusual[size] + has_drafts
+            if is_usual or self._unusual[size] > _MOST_UNUSUAL:
+                self._payoffs[size] = payoff.learn(known, num_tokens, self._clock_s() - start_s)
         return tuple(replace(sampled, proposed=more) for sampled, more in zip(found, drafts, strict=True))
 
     def _first(self, size: int, num_rows: int) -> Payoff:
         if not self._payoffs:
             return payoff.first(num_rows)
-        _, nearest = min(self._payoffs.items(), key=lambda other: (not other[1].is_known, abs(other[0] - size)))
-        return payoff.like(nearest)
+        other = min(self._payoffs, key=lambda each: (not self._payoffs[each].is_known, abs(each - size)))
+        return payoff.like(self._payoffs[other], is_larger=other > size)
 
-    def _is_usual(self, rows: Sequence[Row], found: Sequence[Sampled], *, has_drafts: bool) -> bool:
+    def _is_usual(self, rows: Sequence[Row], *, has_drafts: bool) -> bool:
         # Whether a pass tells what others of its kind will be like: not where a long text is read or a lane rebuilt,
         # nor where the drafter had to catch up with a lane first.
         asked = {row.lane for row in rows if row.max_proposed and has_drafts}
@@ -105,7 +112,7 @@ class SpeculativeRunner:
         else:
             self._passed_over.update(row.lane for row in rows)
         is_long = any(len(row.source) > _LONG_TOKENS or row.sights for row in rows)
-        return not catches_up and not is_long and any(sampled.tokens for sampled in found)
+        return not catches_up and not is_long
 
 
 def _behind(row: Row, drafts: tuple[int, ...]) -> Row:

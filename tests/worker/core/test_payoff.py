@@ -54,14 +54,14 @@ def test_it_notices_a_change() -> None:
 def test_dear_drafts_cost_little_to_try() -> None:
     """Drafts that make a pass six times as long for nothing are then given up after one pass, and seldom tried."""
     done = drive(lambda _, drafts: (8, 0.06 if drafts else 0.01), 20_000)
-    assert [n for n, (drafts, _) in enumerate(done[:600]) if drafts] == [*range(8), 137, 394]
+    assert [n for n, (drafts, _) in enumerate(done[:600]) if drafts] == [*range(4), 133, 390]
     assert 0.99 < speed([made for _, made in done]) / 800 < 1
 
 
 @given(ratio=st.floats(0.6, 1), batch=st.tuples(st.integers(8, 64), st.integers(1, 6)))
 def test_a_short_run_loses_little(ratio: float, batch: tuple[int, int]) -> None:
-    """Law: over the first 250 passes, drafts that do not pay cost less than 3 % in batches of eight and more. Alone,
-    where chance is stronger, those that make two tokens a pass cost less than 6 %.
+    """Law: over the first 250 passes, drafts that do not pay cost less than 3 % in batches of eight and more; alone,
+    where chance is stronger, those that make two tokens a pass cost less than 4 %.
     """
 
     def run(rows: int, made: int) -> float:
@@ -69,7 +69,7 @@ def test_a_short_run_loses_little(ratio: float, batch: tuple[int, int]) -> None:
         return speed([pass_ for _, pass_ in done]) / rows
 
     assert run(*batch) > 0.97
-    assert run(1, 2) > 0.94
+    assert run(1, 2) > 0.96
 
 
 def test_what_is_clear_is_soon_found_out() -> None:
@@ -83,20 +83,27 @@ def test_what_is_clear_is_soon_found_out() -> None:
 
 
 def test_another_number_of_rows_begins_with_what_is_known() -> None:
-    """And puts it to the test after a pause. While nothing is known there, it makes no drafts."""
-    known = Payoff(pays=True, is_trial=True, pause=1024, with_drafts=Speed(9, 9, 9), without=Speed(1, 1, 1))
-    assert known.is_known
-    unknown = replace(known, pause=128)
-    assert not unknown.is_known
-    assert like(known) == Payoff(pays=True, passes_left=128)
-    assert like(unknown) == Payoff(pays=False, passes_left=32)
+    """Drafts that pay eight rows pay four, those that do not pay four do not pay eight; the rest is to be found out."""
+    pays = Payoff(pays=True, is_known=True, is_trial=True, pause=1024, with_drafts=Speed(9, 9, 9))
+    does_not, unknown = replace(pays, pays=False), replace(pays, is_known=False)
+    assert like(pays, is_larger=True) == Payoff(pays=True, passes_left=128)
+    assert like(does_not, is_larger=False) == Payoff(pays=False, passes_left=128)
+    assert like(pays, is_larger=False) == Payoff(pays=False, passes_left=8)
+    assert like(does_not, is_larger=True) == like(unknown, is_larger=True) == Payoff(pays=False, passes_left=64)
 
 
 def test_a_hiccup_is_forgotten_by_the_next_trial() -> None:
     """A pass of drafts that pay takes a hundred times as long, once: after the next trial they are made again."""
-    done = drive(lambda n, drafts: (13 if drafts else 10, 1.0 if n == 5 else 0.01), 500)
-    assert not any(drafts for drafts, _ in done[30:130])
+    done = drive(lambda n, drafts: (13 if drafts else 10, 1.0 if n == 2 else 0.01), 500)
+    assert not any(drafts for drafts, _ in done[10:130])
     assert sum(drafts for drafts, _ in done[180:]) > 300
+
+
+def test_what_a_hiccup_made_seem_to_pay_is_looked_at_again() -> None:
+    """One of the passes without drafts takes ten times as long: these are taken to be slow for a few passes only."""
+    done = drive(lambda n, drafts: (16, 0.025) if drafts else (8, 0.1 if n == 5 else 0.01), 200, Payoff())
+    assert any(drafts for drafts, _ in done[9:])
+    assert sum(drafts for drafts, _ in done) < 40
 
 
 def test_a_verdict_that_is_new_is_soon_put_to_the_test() -> None:

@@ -250,6 +250,24 @@ def test_a_batch_that_drains_finds_out_once() -> None:
     assert 0.97 < sketch.written.total() / sketch.now_s / (sum(sizes) / len(sizes)) < 1
 
 
+def test_what_pays_one_row_is_not_taken_to_pay_more() -> None:
+    """After a time alone, sixteen sessions at once: drafts that cost them more than they make are found out soon."""
+    sketch = Sketch(draft_s=0.2)
+    assert sketch.shares(400, range(1)) > [0.5]
+    before = sketch.written.total(), sketch.now_s
+    sketch.shares(200, range(16))
+    assert (sketch.written.total() - before[0]) / (sketch.now_s - before[1]) > 0.95 * 16
+
+
+def test_a_trial_ends_though_the_drafter_always_catches_up() -> None:
+    """Batches of eight, eight and seven of the same sessions, by turns: one with drafts always follows one without."""
+    sketch, sizes = Sketch(draft_s=0.0), (8, 8, 7) * 600
+    for size in sizes:
+        sketch.draft_s = 1.5 / size
+        sketch.shares(1, range(size))
+    assert sketch.written.total() / sketch.now_s > 0.96 * sum(sizes) / len(sizes)
+
+
 def test_a_drafter_that_catches_up_is_not_blamed() -> None:
     """Sixteen sessions by turns: after a pause, the first draft of each takes as long as all that it has missed."""
     sketch = Sketch(draft_s=5)
