@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 from protocol.limits import MAX_SEQ, MAX_TEXT_CHARS
 from protocol.options import Limits, Sampling, Session, SessionPatch, Speculation, apply_patch
-from protocol.policies import Adaptive, LocalAgreement, Policy, WaitK
+from protocol.policies import Adaptive, AlignAtt, LocalAgreement, Policy, WaitK
 
 WIRE_VERSION: Final = 1
 """The version of the wire that this package speaks; rises only when an old reader would misunderstand."""
@@ -184,6 +184,7 @@ def wire_type(event: type[Struct]) -> str:
 __all__ = [
     "WIRE_VERSION",
     "Adaptive",
+    "AlignAtt",
     "ClientEvent",
     "Error",
     "Event",

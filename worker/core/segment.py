@@ -198,7 +198,7 @@ def _draw(segment: Segment) -> Draw:
         context_tokens=context,
         word_start=is_start and not words.is_spaceless(segment.text[-1:] or " "),
         with_probabilities=policy.asks_probabilities(segment.session),
-        aligned_from=segment.bounds[0] if policy.asks_alignment(segment.session) else None,
+        aligned_from=segment.bounds[0] if policy.asks_alignment(segment.session) and not segment.is_read else None,
     )
 
 

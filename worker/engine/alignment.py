@@ -3,53 +3,38 @@
 The weights are those of the query that the token was drawn from, averaged over all heads and layers.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
 from worker.core.ports import Lane
-from worker.engine.passes import Pass, Share
+from worker.engine.passes import Gaze, Pass
 from worker.engine.slots import FREE
 
 
-def is_asked(shares: Sequence[Share]) -> bool:
-    """Tell whether a row of the pass asks."""
-    return any(_asks(share) for share in shares)
-
-
 class Alignments:
-    """What the rows of a pass asked for, whose weights are there; `arrays` are to be evaluated before `values`."""
+    """What the rows of a pass asked for, once it has run; `arrays` are to be evaluated before `values`."""
 
-    def __init__(self, whole: Pass, shares: Sequence[Share]) -> None:
-        self.arrays: list[mx.array] = []  # the slots (T,) of each row that asks
-        self._shares: list[Share] = []
-        end = 0
-        for share in shares:
-            end += len(share.tokens)
-            if _asks(share):
-                self.arrays.append(_slots(whole, share, end))
-                self._shares.append(share)
+    def __init__(self, whole: Pass) -> None:
+        self._gazes = [part.gaze for part in whole.parts if part.gaze is not None]
+        self.arrays = [_slots(gaze) for gaze in self._gazes]
 
     def values(self) -> dict[Lane, tuple[int, ...]]:
         """For each lane that asks, the indices of the source tokens that its drawn tokens attend to."""
-        found = {}
-        for share, slots in zip(self._shares, self.arrays, strict=True):
+        found: dict[Lane, tuple[int, ...]] = {}
+        for gaze, slots in zip(self._gazes, self.arrays, strict=True):
             picked: Any = slots.tolist()
-            found[share.row.lane] = tuple(share.tenant.slots.ranks[picked].tolist())
+            for share, line in zip(gaze.shares, picked, strict=True):
+                ranks = share.tenant.slots.ranks[line[len(line) - share.row.num_samples :]]
+                found[share.row.lane] = tuple(ranks.tolist())
         return found
 
 
-def _asks(share: Share) -> bool:
-    return share.row.draw.aligned_from is not None and share.row.num_samples > 0
-
-
-def _slots(whole: Pass, share: Share, end: int) -> mx.array:
-    number, part = next((i, part) for i, part in enumerate(whole.parts) if part.span.start < end <= part.span.stop)
-    weights = whole.weights[number]
-    first = end - share.row.num_samples - part.span.start
-    ranks = share.tenant.slots.ranks[: weights.shape[-1]]
-    is_source = (ranks >= (share.row.draw.aligned_from or 0)) & (ranks != FREE)
-    seen = mx.where(mx.array(np.asarray(is_source)), weights[first : end - part.span.start], -1.0)
-    return mx.argmax(seen, axis=-1)
+def _slots(gaze: Gaze) -> mx.array:
+    # Those of the source tokens that count, (A, T).
+    length = gaze.weights.shape[-1]
+    ranks = np.stack([share.tenant.slots.ranks[:length] for share in gaze.shares])
+    since = np.array([share.row.draw.aligned_from for share in gaze.shares])[:, None]
+    counts = mx.array((ranks >= since) & (ranks != FREE))[:, None]
+    return mx.argmax(mx.where(counts, gaze.weights, -1.0), axis=-1)

@@ -4,7 +4,6 @@ A graph is traced once for each number of tokens, and kept: for other sizes of t
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Final
 
 import mlx.core as mx
@@ -29,12 +28,12 @@ class CompiledPasses:
         self._model, self._packing = model, packing
         # Weights are looked up in each pass, as they are in one that is not compiled.
         self._graph: Any = mx.compile(self._traced, inputs=model.inner.state)
-        self._weighing_graph: Any = mx.compile(partial(self._traced, weighs=True), inputs=model.inner.state)
 
     def takes(self, whole: Pass) -> bool:
         """Tell whether the pass can be a compiled one, and gains by it. It is so where mlx compiles for a CPU."""
         return (
             whole.is_single
+            and whole.parts[0].gaze is None
             and whole.tokens.size <= MOST_TOKENS
             and self._model.has_plain_head
             and kernels.can_fuse()
@@ -49,8 +48,7 @@ class CompiledPasses:
         padded = [*queries, *[0] * (whole.tokens.size - len(queries))] if queries else []
         # The cosines and sines are made outside: within, a dozen kernels more would have to be built.
         turns = self._model.turns(whole.positions, whole.last_position)
-        graph = self._weighing_graph if whole.weighs else self._graph
-        logits, layers, whole.weights = graph(
+        logits, layers = self._graph(
             whole.tokens, whole.positions, turns, mx.array(padded, mx.int32), part.at, part.mask, layers
         )
         part.pool.take_back(layers)
@@ -59,12 +57,12 @@ class CompiledPasses:
 
     def _traced(
         self, tokens: mx.array, positions: mx.array, turns: Sequence[Table], queries: mx.array,
-        at: tuple[mx.array, mx.array], mask: mx.array, layers: Layers, *, weighs: bool = False,
-    ) -> tuple[mx.array, Layers, list[mx.array]]:  # fmt: skip
+        at: tuple[mx.array, mx.array], mask: mx.array, layers: Layers,
+    ) -> tuple[mx.array, Layers]:  # fmt: skip
         pool = Pool(len(layers), mask.shape[-1], self._packing)
         pool.take_back(layers)
         # The row is no constant of the graph; a pool that has but one needs no copy of it.
         rows = slice(1) if layers[0][0].shape[0] == 1 else at[0][:1]
-        whole = Pass([Lone(pool, at, rows, mask)], tokens, positions, weighs=weighs)
+        whole = Pass([Lone(pool, at, rows, mask)], tokens, positions)
         logits = self._model.batch(tokens, whole.caches(len(layers)), positions, queries, turns)
-        return logits, pool.hand_out(), whole.weights
+        return logits, pool.hand_out()

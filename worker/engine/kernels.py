@@ -94,14 +94,16 @@ def _exponentials(scores: mx.array, highest: mx.array) -> mx.array:
 
 def weights(queries: mx.array, keys: mx.array, *, mask: mx.array, scale: float) -> mx.array:
     """How much of what `queries` (R, H, T, D) read is from which of `keys` (R, G, L, D), averaged over the heads:
-    (R, T, L) fp32. `mask` as in `attention`.
+    (R, T, L) fp32. `mask` (R, 1, T, L) as in `attention`.
     """
     rows, heads, tokens, size = queries.shape
     groups = keys.shape[1]
-    grouped = queries.reshape(rows, groups, heads // groups, tokens, size)
-    scores = (grouped @ keys[:, :, None].swapaxes(-1, -2)).astype(mx.float32) * scale
-    seen = mask[:, None] if mask.ndim == 4 else mask
-    return mx.softmax(mx.where(seen, scores, _UNSEEN), axis=-1).mean(axis=(1, 2))
+    # Products of half precision might overflow where mx.fast's do not.
+    lines = (queries.astype(mx.float32) * scale).reshape(rows, groups, -1, size)
+    scores = lines @ keys.astype(mx.float32).swapaxes(-1, -2)
+    seen = mx.tile(mask, (1, 1, heads // groups, 1))
+    shares = mx.softmax(mx.where(seen, scores, _UNSEEN), axis=-1)
+    return shares.reshape(rows, heads, tokens, -1).mean(axis=1)
 
 
 def attention(queries: mx.array, keys: mx.array, values: mx.array, *, mask: mx.array, **options: Any) -> mx.array:

@@ -4,6 +4,7 @@ Only attention tells rows apart. It is computed for each part of a pass, the row
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import mlx.core as mx
@@ -29,9 +30,35 @@ class Share(msgspec.Struct, frozen=True):
         """All that is fed, source first."""
         return self.row.source + self.row.target
 
+    @property
+    def asks(self) -> bool:
+        """Which source tokens the drawn tokens attend to is asked for."""
+        return self.row.draw.aligned_from is not None and self.row.num_samples > 0
+
     def place(self) -> Placed:
         """Its tokens are in the lane's slots."""
         return self.tenant.slots.place(len(self.row.source), len(self.row.target), self.row.sights)
+
+
+class Gaze:
+    """What the queries that tokens are drawn from attend to, for those rows of a part that ask.
+
+    `tokens` (A, T) are those queries among the pass's, of each share the last T, `rows` (A,) their rows of the pool and
+    `mask` (A, 1, T, L) what they see. `weights` (A, T, L) come to be averages over the heads, summed over the layers.
+    """
+
+    def __init__(self, pool: Pool, shares: Sequence[Share], tokens: NDArray[np.int32], mask: NDArray[np.bool_]) -> None:
+        self.shares, self.weights = shares, mx.array(0.0)
+        self._pool, self._shape = pool, tokens.shape
+        self._tokens, self._mask = mx.array(tokens.reshape(-1)), mx.array(mask[:, None])
+        self._rows = mx.array([share.tenant.row for share in shares])
+
+    def weigh(self, layer: int, queries: mx.array, scale: float) -> None:
+        """One more layer is in the weights, by the pass's queries (1, H, N, D)."""
+        picked = mx.take(queries[0], self._tokens, axis=1)
+        mine = picked.reshape(picked.shape[0], *self._shape, picked.shape[-1]).transpose(1, 0, 2, 3)
+        keys, _ = self._pool.held(layer, self._rows, self._mask.shape[-1])
+        self.weights = self.weights + kernels.weights(mine, keys, mask=self._mask, scale=scale)
 
 
 class Lone:
@@ -49,11 +76,12 @@ class Lone:
         self, pool: Pool, at: tuple[mx.array, mx.array], rows: Any, mask: mx.array, span: slice = slice(None)
     ) -> None:
         self.pool, self.at, self.mask = pool, at, mask
-        self._rows, self.span = rows, span
+        self.gaze: Gaze | None = None  # if one of its rows asks
+        self._rows, self._span = rows, span
 
     def store(self, layer: int, keys: mx.array, values: mx.array) -> None:
         """The pool holds the part's keys and values, of the pass's (1, H, N, D)."""
-        fresh = [each[0, :, self.span].transpose(1, 0, 2) for each in (keys, values)]
+        fresh = [each[0, :, self._span].transpose(1, 0, 2) for each in (keys, values)]
         self.pool.store(layer, self.at, *fresh)
 
     def held(self, layer: int) -> tuple[mx.array, mx.array]:
@@ -63,11 +91,7 @@ class Lone:
     def attend(self, layer: int, queries: mx.array, **options: Any) -> mx.array:
         """What the part's tokens read, (H, n, D), for the pass's queries (1, H, N, D)."""
         keys, values = self.held(layer)
-        return kernels.attention(queries[:, :, self.span], keys, values, mask=self.mask, **options)[0]
-
-    def weigh(self, layer: int, queries: mx.array, scale: float) -> mx.array:
-        """How much of what each of the part's tokens reads is from which slot: (n, L), averaged over the heads."""
-        return kernels.weights(queries[:, :, self.span], self.held(layer)[0], mask=self.mask, scale=scale)[0]
+        return kernels.attention(queries[:, :, self._span], keys, values, mask=self.mask, **options)[0]
 
 
 class Grid(Lone):
@@ -96,27 +120,36 @@ class Grid(Lone):
 
     def attend(self, layer: int, queries: mx.array, **options: Any) -> mx.array:
         """What the part's tokens read, (H, n, D), for the pass's queries (1, H, N, D)."""
-        keys, values = self.held(layer)
-        read = kernels.attention(self._grid(queries), keys, values, mask=self.mask, **options)
-        flat = read.transpose(1, 0, 2, 3).reshape(read.shape[1], -1, read.shape[-1])
-        return flat if self._filled is None else mx.take(flat, self._filled, axis=1)
-
-    def weigh(self, layer: int, queries: mx.array, scale: float) -> mx.array:
-        """How much of what each of the part's tokens reads is from which slot: (n, L), averaged over the heads."""
-        found = kernels.weights(self._grid(queries), self.held(layer)[0], mask=self.mask, scale=scale)
-        flat = found.reshape(-1, found.shape[-1])
-        return flat if self._filled is None else mx.take(flat, self._filled, axis=0)
-
-    def _grid(self, queries: mx.array) -> mx.array:
-        # The part's queries, (R, H, T, D).
-        mine = queries[0, :, self.span]
+        mine = queries[0, :, self._span]
         heads, _, size = mine.shape
         spread = mine if self._cells is None else mx.take(mine, self._cells, axis=1)
-        return spread.reshape(heads, self._num_lines, self._width, size).transpose(1, 0, 2, 3)
+        grid = spread.reshape(heads, self._num_lines, self._width, size).transpose(1, 0, 2, 3)
+        keys, values = self.held(layer)
+        read = kernels.attention(grid, keys, values, mask=self.mask, **options)
+        flat = read.transpose(1, 0, 2, 3).reshape(heads, -1, read.shape[-1])
+        return flat if self._filled is None else mx.take(flat, self._filled, axis=1)
 
 
 def _part(pool: Pool, shares: Sequence[Share], first: int) -> tuple[Lone, list[int]]:
     # The part of these shares, whose tokens begin at the first, and their positions.
+    part, positions, seen = _placed(pool, shares, first)
+    if any(share.asks for share in shares):
+        part.gaze = _gaze(pool, shares, first, seen)
+    return part, positions
+
+
+def _gaze(pool: Pool, shares: Sequence[Share], first: int, seen: NDArray[np.bool_]) -> Gaze:
+    ends = accumulate(len(share.tokens) for share in shares)
+    asking = [(line, share, end) for line, (share, end) in enumerate(zip(shares, ends, strict=True)) if share.asks]
+    last = np.arange(-max(share.row.num_samples for _, share, _ in asking), 0)
+    columns = [np.maximum(0, len(share.tokens) + last) for _, share, _ in asking]
+    tokens = [first + end - len(share.tokens) + each for (_, share, end), each in zip(asking, columns, strict=True)]
+    mask = [seen[line, each] for (line, _, _), each in zip(asking, columns, strict=True)]
+    return Gaze(pool, [share for _, share, _ in asking], np.array(tokens, np.int32), np.stack(mask))
+
+
+def _placed(pool: Pool, shares: Sequence[Share], first: int) -> tuple[Lone, list[int], NDArray[np.bool_]]:
+    # And who sees whom in it, (R, T, L).
     rows = [share.tenant.row for share in shares]
     lengths = [len(share.tokens) for share in shares]
     placed = [share.place() for share in shares]
@@ -132,7 +165,7 @@ def _part(pool: Pool, shares: Sequence[Share], first: int) -> tuple[Lone, list[i
     seen = visible(np.stack([share.tenant.slots.ranks[:top] for share in shares]), placed, max(lengths))
     if len(shares) == 1:
         # Its mask has no row: some attentions have another number of dimensions and could not take it.
-        return Lone(pool, at, slice(rows[0], rows[0] + 1), mx.array(seen[0]), span), positions
+        return Lone(pool, at, slice(rows[0], rows[0] + 1), mx.array(seen[0]), span), positions, seen
     # Where about all of the pool's rows take part, the grid is the pool's own, and nothing needs gathering; else it has
     # a line for each share.
     is_whole = max(rows) < 2 * len(rows)
@@ -140,7 +173,7 @@ def _part(pool: Pool, shares: Sequence[Share], first: int) -> tuple[Lone, list[i
     num_lines = max(lines) + 1
     mask = mx.array(_spread(seen, lines, num_lines))
     taken = slice(num_lines) if is_whole else mx.array(rows)
-    return Grid(pool, at, taken, mask, span, lines=lines, lengths=lengths), positions
+    return Grid(pool, at, taken, mask, span, lines=lines, lengths=lengths), positions, seen
 
 
 def _spread(seen: NDArray[np.bool_], lines: Sequence[int], num_lines: int) -> NDArray[np.bool_]:
@@ -153,22 +186,10 @@ def _spread(seen: NDArray[np.bool_], lines: Sequence[int], num_lines: int) -> ND
 
 
 class Pass:
-    """The parts of one pass, its tokens and their positions (1, N) int32, part after part, and the highest of these.
+    """The parts of one pass, its tokens and their positions (1, N) int32, part after part, and the highest of these."""
 
-    Where it `weighs`, `weights` (n, L) of each part come to be those of its tokens, summed over the layers.
-    """
-
-    def __init__(
-        self,
-        parts: Sequence[Lone],
-        tokens: mx.array,
-        positions: mx.array,
-        last_position: int = 0,
-        *,
-        weighs: bool = False,
-    ) -> None:
+    def __init__(self, parts: Sequence[Lone], tokens: mx.array, positions: mx.array, last_position: int = 0) -> None:
         self.parts, self.tokens, self.positions, self.last_position = parts, tokens, positions, last_position
-        self.weighs, self.weights = weighs, [mx.array(0.0)] * len(parts)
         self.num_attended = 0  # layers that have attended by `PassCache.attend`
 
     @property
@@ -186,7 +207,7 @@ class Pass:
         return [PassCache(self, layer) for layer in range(num_layers)]
 
 
-def make_pass(groups: Iterable[tuple[Pool, Sequence[Share]]], *, weighs: bool = False) -> Pass:
+def make_pass(groups: Iterable[tuple[Pool, Sequence[Share]]]) -> Pass:
     """The pass over these shares, those of a pool and of like length together; their tokens are placed."""
     parts: list[Lone] = []
     tokens: list[int] = []
@@ -196,7 +217,7 @@ def make_pass(groups: Iterable[tuple[Pool, Sequence[Share]]], *, weighs: bool = 
         parts.append(part)
         tokens += [token for share in shares for token in share.tokens]
         positions += places
-    return Pass(parts, mx.array([tokens]), mx.array([positions]), max(positions), weighs=weighs)
+    return Pass(parts, mx.array([tokens]), mx.array([positions]), max(positions))
 
 
 class PassCache:
@@ -233,8 +254,8 @@ class PassCache:
         if keys is not self._given[0] or values is not self._given[1]:
             raise UnsupportedModel("its layers change what they fetch before they attend to it")
         self._pass.num_attended += 1
-        if self._pass.weighs:
-            added = [part.weigh(self._layer, queries, options["scale"]) for part in self._pass.parts]
-            self._pass.weights = [old + new for old, new in zip(self._pass.weights, added, strict=True)]
+        for part in self._pass.parts:
+            if part.gaze is not None:
+                part.gaze.weigh(self._layer, queries, options["scale"])
         read = [part.attend(self._layer, queries, **options) for part in self._pass.parts]
         return (read[0] if len(read) == 1 else mx.concatenate(read, axis=1))[None]

@@ -13,7 +13,6 @@ import msgspec
 
 from worker.core.drafting import num_true
 from worker.core.ports import Draw, Lane, Row, Sampled
-from worker.engine import alignment
 from worker.engine.alignment import Alignments
 from worker.engine.compiled import CompiledPasses
 from worker.engine.errors import UnsupportedModel
@@ -137,6 +136,11 @@ class Runner:
     def _admit(self, row: Row, found: dict[Lane, Sampled]) -> Row | None:
         # What is left of the row for a pass; None where there is nothing to do, or nothing can be done.
         try:
+            if row.draw.aligned_from is not None and self.max_rows == 1:
+                raise UnsupportedModel(
+                    "its layers have an attention of their own, which does not show what they attend to; align-att "
+                    "needs that: ask for another policy"
+                )
             left = self._lanes.admit(row)
             if left is not None and (left.source or left.target):
                 return left
@@ -172,13 +176,12 @@ class Runner:
         rows = sorted(rows, key=self._place)
         shares = [Share(self._lanes[row.lane], row) for row in rows]
         grouped = groupby(zip(rows, shares, strict=True), key=lambda pair: self._place(pair[0])[:2])
-        groups = ((self._lanes.pool(length), [share for _, share in group]) for (length, _), group in grouped)
-        whole = make_pass(groups, weighs=alignment.is_asked(shares))
+        whole = make_pass((self._lanes.pool(length), [share for _, share in group]) for (length, _), group in grouped)
         ends = accumulate(len(share.tokens) for share in shares)
         queries = [i for row, end in zip(rows, ends, strict=True) for i in range(end - row.num_samples, end)]
         writing = [row for row in rows if row.num_samples]
         found = self._sampler.sample(self._logits(whole, queries), writing)
-        alignments = Alignments(whole, shares)
+        alignments = Alignments(whole)
         mx.eval(found.arrays, alignments.arrays, [part.pool.arrays for part in whole.parts])
         self._count(rows, whole)
         return {row.lane: Sampled() for row in rows} | self._sampled(writing, found, alignments.values())
@@ -189,11 +192,8 @@ class Runner:
         caches = whole.caches(self.model.num_layers)
         turns = self.model.turns(whole.positions, whole.last_position)
         logits = self.model.batch(whole.tokens, caches, whole.positions, mx.array(queries, mx.int32), turns)
-        if (whole.weighs or not whole.is_single) and whole.num_attended < self.model.num_layers:
-            lack = "tell rows apart"
-            if whole.is_single:
-                lack = "show what they attend to; align-att needs that: ask for another policy"
-            raise UnsupportedModel(f"its layers have an attention of their own, which does not {lack}")
+        if not whole.is_single and whole.num_attended < self.model.num_layers:
+            raise UnsupportedModel("its layers have an attention of their own, which does not tell rows apart")
         return logits
 
     def _place(self, row: Row) -> tuple[int, int, int]:

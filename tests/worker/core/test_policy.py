@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import Adaptive, Session, WaitK
-from worker.core.policy import calculate_wait_words, is_sure, needed
+from protocol import Adaptive, AlignAtt, Session, WaitK
+from worker.core.policy import calculate_wait_words, is_settled, is_sure, needed
 
 LENGTHS = st.lists(st.integers(0, 5), min_size=1, max_size=20)
 
@@ -41,3 +41,11 @@ def test_who_is_in_doubt_gets_surer_by_reading() -> None:
         assert lag == 4 or not is_sure(session, threshold - 1e-9, lag + 1, begins_word=False)
     assert all(is_sure(session, 0.0, 5, begins_word=begins) for begins in (True, False))
     assert is_sure(Session(policy=WaitK(k=1)), 0.0, 1, begins_word=True)
+
+
+def test_the_newest_words_are_not_settled() -> None:
+    """Of five words read, a frame of two leaves three, and the prompt; a frame of all that was read leaves nothing."""
+    session = Session(policy=AlignAtt(frame_words=2))
+    assert [is_settled(session, word, 5) for word in range(6)] == [True, True, True, True, False, False]
+    assert not any(is_settled(session, word, 1) for word in range(2))
+    assert is_settled(Session(), 5, 5)

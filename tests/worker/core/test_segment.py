@@ -1,7 +1,7 @@
 """Laws of one segment: streamed decoding is the naive decoding of the whole, at any pace, with and without drafts."""
 
 from math import floor
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from protocol import (
     Adaptive,
+    AlignAtt,
     ClientEvent,
     InputTextAppend,
     InputTextFinalize,
@@ -195,6 +196,19 @@ def test_an_early_end_holds_and_reads_on() -> None:
     driver.step(InputTextFinalize())
     driver.run()
     assert [event.finish_reason for event in driver.events["s"] if isinstance(event, SegmentDone)] == ["stop"]
+
+
+@pytest.mark.parametrize("mode", ["streaming", "completion"])
+def test_what_words_come_from_is_asked_while_more_may_be_read(mode: Literal["streaming", "completion"]) -> None:
+    """Once all has been read, nothing can change a word any more."""
+    driver = Driver(FakeModel(tokens=LATIN, eos=0.1))
+    driver.step(SessionCreate(session=Session(mode=mode, policy=AlignAtt())), InputTextAppend(text=" ".join(TEXT)))
+    driver.run()
+    assert {row.draw.aligned_from for row in driver.rows if row.target} == ({1} if mode == "streaming" else set())
+    before = len(driver.rows)
+    driver.step(InputTextFinalize())
+    driver.run()
+    assert {row.draw.aligned_from for row in driver.rows[before:] if row.target} == {None}
 
 
 @pytest.mark.parametrize(("lags", "source_words", "expected"), [((), 3, None), ((1,), 0, None), ((4, 4), 4, 4.0)])

@@ -101,19 +101,29 @@ def test_weights_are_those_of_attention(heads: tuple[int, int]) -> None:
     q, k = (mx.random.normal((3, n, 4, 8), key=mx.random.key(n + i)) for i, n in enumerate(heads))
     k = mx.concatenate([k, k[:, :, :1] + 1], axis=2)
     values = mx.broadcast_to(mx.eye(5), (3, heads[1], 5, 5))
-    for mask in (mx.random.uniform(shape=(3, 1, 4, 5), key=mx.random.key(7)) > 0.5, mx.tri(4, 5, 1, dtype=mx.bool_)):
-        mask[..., 0] = True
-        found = kernels.weights(q, k, mask=mask, scale=0.4)
-        read = mx.fast.scaled_dot_product_attention(q, k, values, mask=mask, scale=0.4).mean(axis=1)
-        np.testing.assert_allclose(np.array(found), np.array(read), atol=1e-6)
-        np.testing.assert_allclose(np.array(found.sum(axis=-1)), 1, atol=1e-6)
+    mask = mx.random.uniform(shape=(3, 1, 4, 5), key=mx.random.key(7)) > 0.5
+    mask[..., 0] = True
+    found = kernels.weights(q, k, mask=mask, scale=0.4)
+    read = mx.fast.scaled_dot_product_attention(q, k, values, mask=mask, scale=0.4).mean(axis=1)
+    np.testing.assert_allclose(np.array(found), np.array(read), atol=1e-6)
+    np.testing.assert_allclose(np.array(found.sum(axis=-1)), 1, atol=1e-6)
+
+
+def test_products_that_half_precision_cannot_hold() -> None:
+    """Scores beyond 65,504 before they are scaled are numbers all the same."""
+    large = mx.full((1, 1, 1, 64), 100.0, mx.float16)
+    keys = mx.concatenate([large, large * 0.5], axis=2)
+    found = kernels.weights(large, keys, mask=mx.ones((1, 1, 1, 2), mx.bool_), scale=1 / 8)
+    np.testing.assert_array_equal(np.array(found), [[[1.0, 0.0]]])
 
 
 def test_an_attention_of_its_own_shows_nothing() -> None:
-    """The row that asks fails, with the reason; one that does not ask is served."""
+    """The row that asks fails, with the reason; others are served, and keep what they hold."""
     runner = Runner(StreamingModel(build("gemma2")), Anything())
-    row = Row((0, 0), (1, 2, 3), (4,), 0, 0, Draw())
-    asked, plain = runner.run([replace(row, draw=Draw(aligned_from=1)), replace(row, lane=(1, 0))])
+    row = Row((1, 0), (1, 2, 3), (4,), 0, 0, Draw())
+    runner.run([row])
+    more = replace(row, source=(5,), source_start=3, target=(6,), target_start=1)
+    asked, plain = runner.run([replace(row, lane=(0, 0), draw=Draw(aligned_from=1)), more])
     assert asked.fault == (
         "UnsupportedModel: its layers have an attention of their own, which does not show what they attend to; "
         "align-att needs that: ask for another policy"
