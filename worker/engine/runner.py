@@ -210,7 +210,8 @@ class Runner:
                 self._lanes.wipe(row.lane)
                 out[row.lane] = _fault(ArithmeticError("the model's logits are not numbers (NaN)"))
                 continue
-            out[row.lane] = Sampled(tokens=tokens, probabilities=probabilities, aligned=aligned.get(row.lane, ()))
+            sure = probabilities if row.draw.with_probabilities else ()  # though another row has asked
+            out[row.lane] = Sampled(tokens=tokens, probabilities=sure, aligned=aligned.get(row.lane, ()))
             self._count_drafts(row.drafts, tokens)
         return out
 

@@ -12,6 +12,7 @@ from protocol import (
     InputTextAppend,
     Limits,
     LocalAgreement,
+    Policy,
     Sampling,
     Session,
     SessionClose,
@@ -136,6 +137,19 @@ def test_many_sessions_are_each_alone(
         assert timeless(together.events[name]) == timeless(alone.events[name])
     assert runner.num_lanes == 0
     assert runner.kv_bytes() == 0
+
+
+def test_sessions_of_unlike_policies_are_each_alone(
+    runner: Runner, starter: StreamingModel, starter_vocabulary: Vocabulary
+) -> None:
+    """What a policy asks of the engine, a session beside it is not told of: words and passes are those it has alone."""
+    policies: list[Policy] = [WaitK(k=2), Adaptive(threshold=0.6), AlignAtt(frame_words=1), LocalAgreement()]
+    sessions = {f"s{i}": (replace(FRENCH, policy=policy), TEXTS[1]) for i, policy in enumerate(policies)}
+    together = drive(runner, sessions, starter_vocabulary)
+    for i, (name, one) in enumerate(sessions.items()):
+        alone = drive(Runner(starter, starter_vocabulary), {name: one}, starter_vocabulary)
+        assert timeless(together.events[name]) == timeless(alone.events[name])
+        assert sum(row.lane[0] == i for row in together.rows) == len(alone.rows)
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_the_names_of_the_document_take_the_same_passes(
     """The table drives rows itself, as its forced drafts and random weights have to; for real models that is what
     `generate` and `generate_batch` do, pass for pass. Here drafts are made at all times: else, the clock would tell.
     """
-    monkeypatch.setattr("worker.core.payoff.learn", lambda known, *_: known)
+    monkeypatch.setattr("worker.core.payoff.Payoff.drafts", True)
     methods = decalage(*OPTIONS, "--draft-model", "starter", "--everywhere", "--text", text, "--json").json["methods"]
     lines = Path(text).read_text().splitlines()
     prompts = [f"Translate to French: {line}" for line in lines] * 2
