@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from worker.evaluation.run import Run, Translated
 
 HELP: Final = "score a model on a test set: quality, latency and speed under several policies"
-USAGE: Final = "--test FILE.tsv[.gz] [--wait-k K ...] [--offline] [options]"
+USAGE: Final = "--test FILE.tsv[.gz] | --values FILE.tsv --to LANG [--wait-k K ...] [--offline] [options]"
 EXAMPLES: Final = """\
 Each line of the test set is a source, a tab and its reference. Without a policy: offline, and wait-k
 at k = 1 3 5 7. --policy takes wait-K, wait-K~CATCHUP, adaptive-MIN-MAX-THRESHOLD, local-agreement-K-TOKENS and
-align-att-K-WORDS.
+align-att-K-WORDS. --values reports the share of numbers, dates, addresses, names and codes that
+the translations keep.
 
 Examples:
   decalage evaluate --test news.en-fr.tsv.gz --limit 300
   decalage evaluate --test talks.tsv --to de --wait-k 3 --output old
   decalage evaluate --test talks.tsv --to de --wait-k 3 --policy adaptive-1-5-0.9 adaptive-2-7-0.8
+  decalage evaluate --values spoken.tsv --to fr --offline --wait-k 3
   decalage evaluate --model ./new --test talks.tsv --to de --wait-k 3 --compare old/wait-3.jsonl"""
 
 
@@ -34,7 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     whole = arguments.whole
     arguments.add_model(parser)
     arguments.add_kv_bits(parser)
-    parser.add_argument("--test", type=Path, required=True, metavar="FILE", help="test set: TSV, gzipped or not")
+    subject = parser.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--test", type=Path, metavar="FILE", help="test set: TSV, gzipped or not")
+    subject.add_argument(
+        "--values", type=Path, metavar="FILE", help="TSV of a source and the values that must survive, parted by |"
+    )
     parser.add_argument(
         "--to",
         type=arguments.language,
@@ -96,6 +102,8 @@ def run(args: argparse.Namespace) -> int:
 
     _check(args)
     try:
+        if args.values is not None:
+            return _run_values(args)
         report = _evaluate(args)
     except EvaluationError as error:
         raise CommandError(str(error)) from error
@@ -112,7 +120,28 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _run_values(args: argparse.Namespace) -> int:
+    from worker.commands.evaluate_values import described, show
+    from worker.commands.translation import load_model
+    from worker.evaluation.corpus import read_corpus
+
+    corpus = read_corpus(args.values, limit=args.limit, seed=args.seed)
+    languages = _languages(args, args.values)
+    model = load_model(args.model)
+    report = described(args, languages[1], _runs(args, model, _session(args, model, languages), corpus))
+    if not args.json:
+        show(report)
+        return 0
+    from msgspec import to_builtins
+
+    output.print_json_line(to_builtins(report))
+    return 0
+
+
 def _check(args: argparse.Namespace) -> None:
+    files = ("output", "compare", "beside", "oracle")
+    if args.values is not None and (given := [f"--{name}" for name in files if getattr(args, name)]):
+        raise CommandError(f"--values has no references to score; leave {', '.join(given)} out, or give it --test FILE")
     if args.seed is not None and args.limit is None:
         raise CommandError("--seed draws the lines that --limit N leaves; give both, or neither for the whole test set")
     if args.oracle and args.offline and args.wait_k is None and not args.policy:
@@ -141,7 +170,7 @@ def _evaluate(args: argparse.Namespace) -> "Report":
         check_same_test(folder, other, args.test.name, num_sentences=len(corpus), seed=args.seed)
     if args.output is not None:
         args.output.mkdir(parents=True, exist_ok=True)
-    languages = _languages(args)
+    languages = _languages(args, args.test)
     model = load_model(args.model)
     runs = _runs(args, model, _session(args, model, languages), corpus)
     report = described(args, languages, runs)
@@ -152,13 +181,13 @@ def _evaluate(args: argparse.Namespace) -> "Report":
     return report
 
 
-def _languages(args: argparse.Namespace) -> tuple[str, str]:
+def _languages(args: argparse.Namespace, path: Path) -> tuple[str, str]:
     from worker.evaluation.corpus import direction
 
-    named = direction(args.test)
+    named = direction(path)
     target = args.to or (named and named[1])
     if target is None:
-        raise CommandError(f"the name {args.test.name!r} does not tell the languages; --to fr gives the target's")
+        raise CommandError(f"the name {path.name!r} does not tell the languages; --to fr gives the target's")
     return (named[0] if named else "en"), target
 
 

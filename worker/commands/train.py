@@ -11,22 +11,31 @@ if TYPE_CHECKING:
     from worker.training.recipe import Lora, Recipe
 
 HELP: Final = "train a model on parallel text, as it will be served"
-USAGE: Final = "--train FILE ... --valid FILE ... --to LANG --steps N --out DIR [options] | --resume --out DIR"
+USAGE: Final = (
+    "--train FILE ... --valid FILE ... --to LANG --steps N --out DIR [options] | --train ... --pack DIR | "
+    "--from-pack DIR --out DIR [options] | --resume --out DIR"
+)
 EXAMPLES: Final = """\
 A FILE is FILE[@LANG][:WEIGHT]: TSV (source, target), .json or .jsonl, gzipped (.gz) or not; an epoch reads each row
 WEIGHT times. Ctrl-C saves a checkpoint and the model; --resume goes on as if it had never stopped. What --lora writes
 is a whole model too: its adapters end in the weights. OPENBLAS_NUM_THREADS and OMP_NUM_THREADS bound the threads of
-mlx's and of PyTorch's products.
+mlx's and of PyTorch's products. A --pack holds data, tokenizer and start; --from-pack trains from it alone, with
+--device on a machine that has PyTorch and no mlx. --time-limit without --steps, or with --finish, plans the learning
+rate to end then.
 
 Examples:
   decalage train --train talks.tsv.gz docs.tsv.gz:0.5 --valid dev.tsv --to fr --steps 5000 --out my-model
   decalage train --train a.tsv@fr b.tsv@de --valid v.tsv@fr --steps 500 --from starter --lr 2e-4 --out tuned
   decalage train --train a.tsv@fr --valid v.tsv@fr --steps 500 --from Qwen/Qwen2.5-0.5B-Instruct --lora 8 --out adapted
-  decalage train --train a.tsv@fr --valid v.tsv@fr --steps 9000 --dropout 0.1 --gradients torch-bf16 --out quick
+  decalage train --train a.tsv@fr --valid v.tsv@fr --steps 9000 --dropout 0.1 --device cpu --out quick
+  decalage train --train a.tsv@fr b.tsv@de:0.1 --valid v.tsv@fr --augment 0.1 0.2 0.2 --templates 20000 --pack packed
+  decalage train --from-pack packed --device cuda --time-limit 540 --tokens-per-batch 65536 --out large
   decalage train --train a.tsv@fr --valid v.tsv@fr --steps 3000 --draft-of my-model --layers 1 --hidden 128 --out ahead
   decalage train --resume --out my-model"""
 
 _INTERRUPTED: Final = 130
+_UNPLANNED_STEPS: Final = 10**9
+"""Until the first steps have shown how many fit into --time-limit."""
 _OWN: Final = {
     "hidden": "--hidden",
     "layers": "--layers",
@@ -46,10 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--train", nargs="+", default=[], metavar="FILE", help="parallel text to learn from")
     add("--valid", nargs="+", default=[], metavar="FILE", help="parallel text to measure the loss on")
     add("--to", type=arguments.language, metavar="LANG", help="target language of files that name none")
-    add("--out", required=True, type=Path, metavar="DIR", help="where model, checkpoint, log and curve go")
+    add("--out", type=Path, metavar="DIR", help="where model, checkpoint, log and curve go")
+    add("--pack", type=Path, metavar="DIR", help="train nothing: write data, tokenizer and start there, to travel")
+    add(
+        "--from-pack", type=Path, metavar="DIR", help="take data and start from there, in place of the options for them"
+    )
     add("--steps", type=whole(1), metavar="N", help="steps of the optimizer")
     add("--resume", action="store_true", help="go on from the checkpoint in --out")
     add("--time-limit", type=number(0), metavar="S", help="stop after so many seconds, ready to resume")
+    add("--finish", action="store_true", help="with --resume and --time-limit: let the learning rate fall by then")
     arguments.add_json(parser, "every event as a JSON line on stdout")
     _add_model(parser)
     _add_data(parser)
@@ -62,6 +76,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     add, add_one = group.add_argument, group.add_mutually_exclusive_group().add_argument
     add_one("--from", dest="start", metavar="M", help="fine-tune this model: directory, hub id or shipped one")
     add_one("--draft-of", metavar="M", help="from scratch, with this model's tokenizer and prompt: to draft for it")
+    add("--split-digits", action="store_true", help="of --from or --draft-of: make every digit a token of its own")
     add("--lora", type=whole(1), metavar="RANK", help="of --from, train only adapters of this rank, then fuse them")
     add("--lora-layers", type=whole(1), metavar="N", help="adapt only the last N layers (default: all)")
     add("--lora-scale", type=number(0, is_open=True), metavar="S", help="of what adapters add (default: 20)")
@@ -99,6 +114,16 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         metavar=("SOURCE", "TARGET"),
         help="in JSON files (default: source_key target_key)",
     )
+    add(
+        "--augment",
+        nargs=3,
+        type=number(0, 1),
+        default=(0.0, 0.0, 0.0),
+        metavar=("JOINED", "REPLACED", "HEARD"),
+        help="add to each file, as shares of its rows: neighbours joined, names and numbers replaced on both sides, "
+        "sources as a recogniser gives them (English; default: 0 0 0)",
+    )
+    add("--templates", type=whole(0), default=0, metavar="N", help="add rows of values to copy, into fr and de")
     add("--valid-every", type=whole(1), default=500, metavar="N", help="steps, and for checkpoints (default: 500)")
     add("--valid-pairs", type=whole(1), default=500, metavar="N", help="used of each file (default: 500)")
 
@@ -118,12 +143,9 @@ def _add_optimizer(parser: argparse.ArgumentParser) -> None:
     add("--accumulate", type=whole(1), default=1, metavar="N", help="passes for one step (default: 1)")
     add("--lr", type=number(0, is_open=True), default=2e-3, metavar="R", help="highest learning rate (default: 2e-3)")
     add("--warmup", type=whole(0), default=200, metavar="N", help="steps up to it (default: 200)")
-    add(
-        "--gradients",
-        choices=("mlx", "torch-bf16"),
-        default="mlx",
-        help="torch-bf16: by PyTorch, with products in bf16; Qwen2 architectures only (default: mlx, in fp32)",
-    )
+    add("--decay", type=number(0, 1), default=1.0, metavar="P", help="let it fall in this last part (default: 1)")
+    add("--device", choices=("cuda", "cpu"), help="by PyTorch there, Qwen2 architectures only (default: by mlx)")
+    add("--precision", choices=("bf16", "fp32"), default="bf16", help="of products by PyTorch (default: bf16)")
     add(
         "--dropout",
         type=number(0, 0.99),
@@ -155,54 +177,99 @@ def run(args: argparse.Namespace) -> int:
 
     stop = Stop(args.time_limit)
     with output.busy("Starting the engine"):
-        from worker.training.checkpoint import read_recipe
-        from worker.training.train import train
-    recipe = read_recipe(args.out) if args.resume and not args.train else recipe_of(args)
+        from worker.training.train import pack, train
+    recipe = recipe_of(args)
+    plan_s = args.time_limit if args.finish or not (args.steps or args.resume) else None
     with view(recipe.steps, as_json=args.json) as report, stop:
-        progress = train(recipe, args.out, report, stop, resume=args.resume)
-    if progress.step < recipe.steps:
+        if args.pack is not None:
+            pack(recipe, args.pack, report)
+            return 0
+        progress = train(recipe, args.out, report, stop, resume=args.resume, plan_s=plan_s)
+    if progress.step < recipe.steps and plan_s is None:
         output.note(f"Stopped at step {progress.step} of {recipe.steps}: decalage train --resume --out {args.out}")
     return _INTERRUPTED if stop.is_signalled else 0
 
 
 def recipe_of(args: argparse.Namespace) -> "Recipe":
     """The recipe that the options tell. Raises CommandError where one is missing, DataError for a file's name."""
+    from msgspec.structs import replace
+
+    from worker.training.checkpoint import read_recipe
+    from worker.training.sources import recipe_of_pack
+
+    _check(args)
+    if args.resume and not args.train:
+        known = read_recipe(args.out)
+        return known if args.from_pack is None else replace(known, pack=str(args.from_pack))
+    if args.from_pack is not None:
+        return replace(recipe_of_pack(args.from_pack), **_optimizer(args))
+    return _recipe_of_text(args)
+
+
+def _check(args: argparse.Namespace) -> None:
+    if (args.out is None) == (args.pack is None):
+        raise CommandError("give --out DIR, where the model goes, or --pack DIR, to train on another machine")
+    if args.finish and not (args.resume and args.time_limit):
+        raise CommandError(
+            "--finish ends a run that is there within --time-limit: give --resume and --time-limit S too"
+        )
+    if args.resume and not args.train:
+        return
+    given = {"train": args.train, "valid": args.valid, "steps": args.steps or args.time_limit or args.pack}
+    wanted = ("steps",) if args.from_pack is not None else tuple(given)
+    missing = [f"--{name}" for name in wanted if not given[name]]
+    if missing:
+        raise CommandError(f"{', '.join(missing)} missing; a new run needs them, --resume goes on with an old one")
+    if args.from_pack is not None and args.train:
+        raise CommandError("--from-pack brings its own data; leave --train out, or pack again with --pack")
+
+
+def _recipe_of_text(args: argparse.Namespace) -> "Recipe":
+    from worker.training.augmentation import Augmentation
     from worker.training.data import Cleaning
     from worker.training.files import Keys, parse_data_file
     from worker.training.recipe import Recipe, Shape
 
-    missing = [f"--{name}" for name in ("train", "valid", "steps") if not getattr(args, name)]
-    if missing:
-        raise CommandError(f"{', '.join(missing)} missing; a new run needs them, --resume goes on with an old one")
     own = _own(args)
     return Recipe(
         train=tuple(parse_data_file(text, args.to) for text in args.train),
         valid=tuple(parse_data_file(text, args.to) for text in args.valid),
-        steps=args.steps,
         start=args.start,
         draft_of=args.draft_of,
         lora=_lora(args),
         source_language=own.pop("source_language", "en"),
         shape=Shape(**own),
         position_offset=args.position_offset,
-        wait_k=tuple(args.wait_k),
         split=args.split,
         cleaning=Cleaning(max_words=args.max_words, max_ratio=args.max_ratio),
         keys=Keys(*args.json_keys),
-        tokens_per_batch=args.tokens_per_batch,
-        accumulate=args.accumulate,
-        peak_rate=args.lr,
-        warmup_steps=args.warmup,
-        gradients=args.gradients,
-        dropout=args.dropout,
-        label_smoothing=args.label_smoothing,
-        weight_decay=args.weight_decay,
-        max_norm=args.clip,
-        average=args.average,
-        valid_every=args.valid_every,
+        augmentation=Augmentation(*args.augment, templates=args.templates),
+        split_digits=args.split_digits,
         valid_pairs=args.valid_pairs,
-        seed=args.seed,
+        **_optimizer(args),
     )
+
+
+def _optimizer(args: argparse.Namespace) -> dict[str, Any]:
+    # What a run from a pack is still told by options.
+    return {
+        "steps": args.steps or _UNPLANNED_STEPS,
+        "wait_k": tuple(args.wait_k),
+        "tokens_per_batch": args.tokens_per_batch,
+        "accumulate": args.accumulate,
+        "peak_rate": args.lr,
+        "warmup_steps": args.warmup,
+        "decay": args.decay,
+        "device": args.device or "mlx",
+        "precision": args.precision,
+        "dropout": args.dropout,
+        "label_smoothing": args.label_smoothing,
+        "weight_decay": args.weight_decay,
+        "max_norm": args.clip,
+        "average": args.average,
+        "valid_every": args.valid_every,
+        "seed": args.seed,
+    }
 
 
 def _own(args: argparse.Namespace) -> dict[str, Any]:

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 
-from worker.training.data import Corpus
-from worker.training.objective import Ints
+from worker.training.pairs import Corpus, Ints
 
 MULTIPLE = 4
 """Lengths are padded to multiples of it. Few shapes would only serve mx.compile, which on a CPU gains nothing here, and

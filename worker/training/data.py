@@ -1,9 +1,10 @@
 """From texts to pairs of tokens: cleaned, cut into words and tokenised exactly as they will be served."""
 
-from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from random import Random
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
@@ -11,13 +12,15 @@ import numpy as np
 from protocol import Session
 from worker.core.ports import Prompt
 from worker.core.words import UNFINISHED, separator, split_words
-from worker.engine.tokens import Vocabulary
+from worker.training.augmentation import Augmentation, WordPair, augmented, template_rows
 from worker.training.errors import DataError
 from worker.training.files import DataFile, Keys, read_rows
-from worker.training.objective import Ints, Pair
+from worker.training.pairs import MemoryCorpus, Pair
+
+if TYPE_CHECKING:
+    from worker.engine.tokens import Vocabulary
 
 Split = Literal["word", "token"]
-WordPair = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 class Cleaning(msgspec.Struct, frozen=True):
@@ -36,11 +39,25 @@ class Report(msgspec.Struct, frozen=True):
     left_out: dict[str, int]
 
 
-def clean_rows(file: DataFile, keys: Keys, cleaning: Cleaning, bad: Counter[str] | None = None) -> Iterator[WordPair]:
-    """The words of a file's good rows, each row once; `bad` counts the others, by reason."""
+def clean_rows(
+    file: DataFile,
+    keys: Keys,
+    cleaning: Cleaning,
+    bad: Counter[str] | None = None,
+    *,
+    share: float = 1.0,
+    seed: str = "",
+) -> Iterator[WordPair]:
+    """The words of a file's good rows, each row once; `bad` counts the others, by reason.
+
+    Of the rows, only a random `share` is looked at.
+    """
+    random = Random(seed)
     bad = Counter() if bad is None else bad
     known: set[int] = set()
     for texts in read_rows(file.path, keys, bad):
+        if share < 1 and random.random() >= share:
+            continue
         source, target = (tuple(split_words(text)) for text in texts)
         reason = _fault(source, target, cleaning)
         if reason is None:
@@ -66,49 +83,10 @@ def _fault(source: Sequence[str], target: Sequence[str], cleaning: Cleaning) -> 
     return "source is target" if source == target else None
 
 
-class Corpus:
-    """Pairs of tokens, four bytes a token; `weights[i]` is how often an epoch has pair i."""
-
-    def __init__(self) -> None:
-        self.weights = array("f")
-        self._numbers = array("i")  # bounds, predicts, source and target of all pairs
-        self._starts = array("q", [0])
-        self._shapes = array("i")  # lengths of bounds, predicts and source, and num_given
-
-    def __len__(self) -> int:
-        return len(self.weights)
-
-    def add(self, pair: Pair, weight: float = 1.0) -> None:
-        """The corpus has one more pair."""
-        for part in (pair.bounds, pair.predicts, pair.source, pair.target):
-            self._numbers.frombytes(np.ascontiguousarray(part, np.int32).tobytes())
-        self._starts.append(len(self._numbers))
-        self._shapes.extend((len(pair.bounds), len(pair.predicts), len(pair.source), pair.num_given))
-        self.weights.append(weight)
-
-    def __getitem__(self, index: int) -> Pair:
-        start, stop = self._starts[index], self._starts[index + 1]
-        bounds, predicts, source, num_given = self._shapes[4 * index : 4 * index + 4]
-        numbers: Ints = np.array(self._numbers[start:stop], np.int32)
-        parts = np.split(numbers, np.cumsum([bounds, predicts, source]))
-        return Pair(source=parts[2], bounds=parts[0], target=parts[3], predicts=parts[1], num_given=num_given)
-
-    @property
-    def max_segments(self) -> int:
-        """Source segments of the longest pair, without prompt and end: its words."""
-        return max(self._shapes[::4], default=2) - 2
-
-    def lengths(self) -> Ints:
-        """Tokens to feed for each pair."""
-        shapes = np.array(self._shapes, np.int32).reshape(-1, 4)
-        lengths: Ints = shapes[:, 2] + shapes[:, 1]
-        return lengths
-
-
 class Encoder:
     """Turns words into pairs with the vocabulary of the model that will be served."""
 
-    def __init__(self, vocabulary: Vocabulary, split: Split = "word") -> None:
+    def __init__(self, vocabulary: "Vocabulary", split: Split = "word") -> None:
         self._vocabulary = vocabulary
         self._split = split
         # By the word and the space before it. Words repeat: most are tokenised once.
@@ -139,6 +117,17 @@ class Encoder:
         is_long = len(pair.source) > prompt.max_source_tokens or len(pair.target) > prompt.max_target_tokens
         return None if is_long else pair
 
+    def add(self, corpus: MemoryCorpus, rows: Iterable[WordPair], file: DataFile, bad: Counter[str]) -> int:
+        """Append the rows to a corpus with the file's weight and return how many; `bad` counts those too long."""
+        before = len(corpus)
+        for words in rows:
+            pair = self.pair(words, file.language)
+            if pair is None:
+                bad["longer than the model's positions"] += 1
+            else:
+                corpus.add(pair, file.weight)
+        return len(corpus) - before
+
     def _units(self, words: Sequence[str]) -> list[tuple[int, ...]]:
         units = [self._encode(word, previous) for word, previous in zip(words, ("", *words), strict=False)]
         return units if self._split == "word" else [(token,) for unit in units for token in unit]
@@ -156,31 +145,38 @@ def load_corpus(
     *,
     keys: Keys | None = None,
     cleaning: Cleaning | None = None,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
     max_pairs: int | None = None,
-) -> tuple[Corpus, list[Report]]:
-    """The pairs of all files, at most `max_pairs` of each, and what was left out.
+    max_epochs: int | None = None,
+) -> tuple[MemoryCorpus, list[Report]]:
+    """The pairs of all files with what `augmentation` adds, at most `max_pairs` of each file, and what was left out.
 
+    With `max_epochs`, a file that an epoch reads in part is thinned out to the rows that so many epochs need.
     Raises DataError for a file without any usable row, core.ports.Refused for a language that the model does not know.
     """
-    corpus, reports = Corpus(), []
-    for file in files:
-        before = len(corpus)
-        bad: Counter[str] = Counter()
+    keys, cleaning, augmentation = keys or Keys(), cleaning or Cleaning(), augmentation or Augmentation()
+    corpus, reports = MemoryCorpus(), []
+    for i, file in enumerate(files):
+        random, bad = Random(f"{seed} {i}"), Counter[str]()
+        share = 1.0 if max_epochs is None else min(1.0, file.weight * max_epochs)
         encoder.prompt(file.language)
-        for words in clean_rows(file, keys or Keys(), cleaning or Cleaning(), bad):
-            pair = encoder.pair(words, file.language)
-            if pair is None:
-                bad["longer than the model's positions"] += 1
-                continue
-            corpus.add(pair, file.weight)
-            if max_pairs is not None and len(corpus) - before >= max_pairs:
-                break
-        reports.append(Report(file, len(corpus) - before, dict(bad)))
-        if len(corpus) == before:
+        rows = clean_rows(file, keys, cleaning, bad, share=share, seed=f"{seed} {i}")
+        added = augmented(rows, augmentation, random, cleaning.max_words)
+        used = encoder.add(
+            corpus, islice(added, max_pairs), DataFile(file.path, file.language, file.weight / share), bad
+        )
+        reports.append(Report(file, used, dict(bad)))
+        if not used:
             raise DataError(
                 f"{file.path} has no usable row ({_reasons(bad)}); expected source and target in two columns that are "
                 f"parted by a tab, or JSON objects with the keys that --json-keys names"
             )
+    for language in dict.fromkeys(file.language for file in files if augmentation.templates):
+        rows, bad = template_rows(language, augmentation.templates, Random(f"{seed} {language}")), Counter[str]()
+        noisy = augmented(rows, augmentation, Random(f"{seed} {language} noise"), cleaning.max_words)
+        file = DataFile("templates", language)
+        reports.append(Report(file, encoder.add(corpus, noisy, file, bad), dict(bad)))
     return corpus, reports
 
 

@@ -10,12 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from worker.training.errors import TrainingError
-
-
-def check(share: float) -> None:
-    """Raises TrainingError for a share that cannot be dropped."""
-    if not 0 <= share < 1:
-        raise TrainingError(f"--dropout is the share of values to drop, at least 0 and below 1, got {share:g}")
+from worker.training.recipe import check_dropout
 
 
 def add(model: nn.Module, share: float) -> None:
@@ -25,7 +20,7 @@ def add(model: nn.Module, share: float) -> None:
 
     Raises TrainingError for a share outside [0, 1) and for layers without attention and MLP of their own.
     """
-    check(share)
+    check_dropout(share)
     if share == 0:
         return
     dropped = [module for module in model.modules() if isinstance(module, nn.Embedding)]

@@ -1,46 +1,114 @@
-"""The trained model as a directory that the engine and mlx-lm read: weights, card and a README that tells the rest."""
+"""The trained model as a directory that the engine and mlx-lm read: weights, card and a README that tells the rest.
 
+It needs neither mlx nor PyTorch.
+"""
+
+import json
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, Final
 
-import mlx.core as mx
-import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from worker.engine.card import FILE, Card
-from worker.training.checkpoint import Progress, write_safely
+from worker.training.augmentation import Augmentation
 from worker.training.data import Report
 from worker.training.errors import TrainingError
 from worker.training.files import DataFile
+from worker.training.progress import Progress
 from worker.training.recipe import Lora, Recipe, wait_name
-from worker.training.start import write_json
+from worker.training.storage import write_json, write_whole
 
-WEIGHTS = "model.safetensors"
+CARD: Final = "decalage.json"
+MAX_SHARD_BYTES: Final = 15 * 2**20
+Arrays = Mapping[str, NDArray[Any]]
 
 
 def export(
-    directory: Path, weights: Mapping[str, mx.array], card: Card, *, recipe: Recipe, progress: Progress,
-    reports: Sequence[Report],
+    directory: Path, weights: Arrays, *, recipe: Recipe, progress: Progress, reports: Sequence[Report],
+    max_segments: int,
 ) -> Path:  # fmt: skip
-    """The directory holds the weights in bf16, the card and a README. Raises TrainingError where they cannot be
+    """Write weights in bf16, card and README beside the config and the tokenizer that are there already.
+
+    `max_segments` are the words of the longest source that was trained on. Raises TrainingError where they cannot be
     written; weights that were there stay whole.
     """
-    half = {name: array.astype(mx.bfloat16) for name, array in weights.items()}
-    path = directory / WEIGHTS
     try:
-        write_safely(path, directory / ".model-new.safetensors", half, {"format": "mlx"})
+        path = write_weights(directory, weights)
+        card = json.loads((directory / CARD).read_text(encoding="utf-8"))
+        if recipe.split == "word":  # token mode does not count words
+            card["max_segment_words"] = max(max_segments, card.get("max_segment_words") or 0)
         facts = {
             "data": [_data_facts(report) for report in reports],
             "steps": progress.step,
             "valid_loss": {name: round(loss, 4) for name, loss in progress.valid_loss.items()},
         }
-        write_json(directory / FILE, {**msgspec.to_builtins(card), "training": facts})
+        write_json(directory / CARD, {**card, "training": facts})
         num_parameters = sum(array.size for array in weights.values())
         text = readme(recipe, progress, reports, num_parameters)
         (directory / "README.md").write_text(text, encoding="utf-8")
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         raise TrainingError(f"{directory} could not be written ({error}); free some space, then --resume") from error
     return path
+
+
+def write_weights(directory: Path, weights: Arrays, stem: str = "model") -> Path:
+    """Write weights in bf16 to STEM.safetensors, or, beyond 15 MiB, to several such files with an index of them.
+
+    Return the file, or the index. Raises OSError.
+    """
+    shards = _shards(weights)
+    names = [f"{stem}.safetensors"]
+    if len(shards) > 1:
+        names = [f"{stem}-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
+    for name, shard in zip(names, shards, strict=True):
+        write_whole(directory / name, partial(_save, {key: weights[key] for key in shard}))
+    index = directory / f"{stem}.safetensors.index.json"
+    if len(shards) == 1:
+        return directory / names[0]
+    where = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
+    size = sum(2 * array.size for array in weights.values())
+    write_json(index, {"metadata": {"total_size": size}, "weight_map": where})
+    return index
+
+
+def _shards(weights: Arrays) -> list[list[str]]:
+    # The names in order, each shard as full as it may be; an array that is larger than a shard has one alone.
+    shards: list[list[str]] = [[]]
+    used = 0
+    for name, array in weights.items():
+        size = 2 * array.size
+        if shards[-1] and used + size > MAX_SHARD_BYTES - 2**16:  # the header's share
+            shards.append([])
+            used = 0
+        shards[-1].append(name)
+        used += size
+    return shards
+
+
+def _save(weights: Arrays, path: Path) -> None:
+    # By hand: NumPy has no bf16, and the safetensors package's own writer of plain bytes changes with its versions.
+    header: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
+    start = 0
+    for name, array in weights.items():
+        stop = start + 2 * array.size
+        header[name] = {"dtype": "BF16", "shape": list(array.shape), "data_offsets": [start, stop]}
+        start = stop
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for array in weights.values():
+            file.write(_bf16(array).tobytes())
+
+
+def _bf16(array: NDArray[Any]) -> NDArray[np.uint16]:
+    # The upper halves of the floats, rounded to even as bf16 is everywhere.
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
 
 
 def _data_facts(report: Report) -> dict[str, object]:
@@ -105,7 +173,9 @@ def command(recipe: Recipe) -> str:
         "--accumulate": [recipe.accumulate],
         "--lr": [f"{recipe.peak_rate:g}"],
         "--warmup": [recipe.warmup_steps],
-        **({} if recipe.gradients == "mlx" else {"--gradients": [recipe.gradients]}),
+        **({} if recipe.decay == 1 else {"--decay": [f"{recipe.decay:g}"]}),
+        **_device_options(recipe),
+        **_augmentation_options(recipe.augmentation),
         **({} if recipe.dropout == 0 else {"--dropout": [f"{recipe.dropout:g}"]}),
         "--label-smoothing": [f"{recipe.label_smoothing:g}"],
         "--weight-decay": [f"{recipe.weight_decay:g}"],
@@ -118,15 +188,27 @@ def command(recipe: Recipe) -> str:
         "--valid-pairs": [recipe.valid_pairs],
         "--seed": [recipe.seed],
     }
-    lines = [f"{name} {shlex.join(map(str, values))}" for name, values in options.items()]
+    lines = [f"{name} {shlex.join(map(str, values))}".rstrip() for name, values in options.items()]
     return " \\\n  ".join(["decalage train --out MODEL", *lines])
+
+
+def _device_options(recipe: Recipe) -> dict[str, Sequence[object]]:
+    return {} if recipe.device == "mlx" else {"--device": [recipe.device], "--precision": [recipe.precision]}
+
+
+def _augmentation_options(augmentation: Augmentation) -> dict[str, Sequence[object]]:
+    if augmentation == Augmentation():
+        return {}
+    shares = (augmentation.joined, augmentation.substituted, augmentation.recognised)
+    return {"--augment": [f"{share:g}" for share in shares], "--templates": [augmentation.templates]}
 
 
 def _start_options(recipe: Recipe) -> dict[str, Sequence[object]]:
     shape = recipe.shape
     offset = {} if recipe.position_offset is None else {"--position-offset": [recipe.position_offset]}
     if recipe.start is not None:
-        return {"--from": [_name(recipe.start)], **_lora_options(recipe.lora), **offset}
+        digits: dict[str, Sequence[object]] = {"--split-digits": []} if recipe.split_digits else {}
+        return {"--from": [_name(recipe.start)], **digits, **_lora_options(recipe.lora), **offset}
     own: dict[str, Sequence[object]]
     if recipe.draft_of is None:
         own = {"--source-language": [recipe.source_language], "--vocab": [shape.vocabulary]}

@@ -3,14 +3,12 @@
 import ctypes
 import sys
 
-import mlx.core as mx
-
 _MMAP_MAX, _TRIM_THRESHOLD, _ARENA_MAX = -4, -1, -8  # mallopt's, from <malloc.h>
 
 
 def keep_memory() -> None:
-    """Freed arrays stay with this process (glibc on a CPU only): zeroed pages for each result cost as much as it."""
-    if not sys.platform.startswith("linux") or mx.default_device() != mx.cpu:
+    """Keep freed arrays with this process (glibc only): zeroed pages for each result cost as much as it."""
+    if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -1,59 +1,13 @@
-"""The objective: what streamed decoding would have predicted, for a whole batch in one pass.
+"""The objective in mlx: what streamed decoding would have predicted, for a whole batch in one pass."""
 
-A row is all source tokens, then all target tokens but the last. Source positions count from 0, target positions from
-φ, and every target query sees the source that had been read when its token was fed in serving: the last token of a
-word is fed again once the next word's source has been read, so its query, which predicts the first token of that next
-word, sees what that next word may see (`worker.core.segment`). Nothing else differs from a plain causal pass.
-"""
-
-from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from worker.core.policy import wait_k_needed
 from worker.engine.model import StreamingModel
 from worker.training.loss import cross_entropy_sum
-
-Ints = NDArray[np.int32]
-
-
-class Pair(msgspec.Struct, frozen=True):
-    """One source and its translation as tokens.
-
-    `bounds[n]` source tokens are the prompt and the first n segments (words, then the end). `predicts[i]` is the index
-    of the target word that `target[i + 1]` belongs to, the end of the sequence being one word more; prompt tokens
-    predict word 0. The first `num_given` of those predictions are the prompt's own and are not learned.
-    """
-
-    source: Ints  # prompt, words, end
-    bounds: Ints
-    target: Ints  # prompt, words, end of sequence
-    predicts: Ints  # (len(target) - 1,)
-    num_given: int
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens fed for it: all but the end of the sequence, which is only predicted."""
-        return len(self.source) + len(self.target) - 1
-
-
-class Batch(msgspec.Struct, frozen=True):
-    """Rows of source, target and padding on the right, and what is to be predicted where."""
-
-    tokens: mx.array  # (B, T) int32
-    positions: mx.array  # (B, T) int32
-    num_source: mx.array  # (B,) int32
-    seen: mx.array  # (B, T) int32, source tokens that a query sees at most
-    queries: mx.array  # (Q,) int32, indices into B * T
-    labels: mx.array  # (Q,) int32
-    weights: mx.array  # (Q,) float32, 0 for padding
-    num_labels: int  # Q without padding
-    num_tokens: int  # source and target tokens without padding
+from worker.training.pairs import Batch
 
 
 class TrainingCache:
@@ -71,50 +25,6 @@ class TrainingCache:
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """The pass's own keys and values (B, H, T, D): there are no others."""
         return keys, values
-
-
-def source_seen(pair: Pair, wait_k: int | None) -> Ints:
-    """Source tokens that each target query sees, (len(target) - 1,); `wait_k` None reads everything first."""
-    last = len(pair.bounds) - 1
-    if wait_k is None:
-        return np.full(len(pair.predicts), pair.bounds[last], np.int32)
-    segments = np.minimum(wait_k_needed(wait_k, 0) + pair.predicts, last)
-    seen: Ints = pair.bounds[segments]
-    return seen
-
-
-def make_batch(
-    pairs: Sequence[Pair], wait_k: int | None, position_offset: int, multiple: int = 1, pad_token: int = 0
-) -> Batch:
-    """The pairs as one batch; T and Q are rounded up to a `multiple`. Raises ValueError for no pairs."""
-    if not pairs:
-        raise ValueError("a batch holds at least one pair, got none")
-    length = _rounded(max(pair.num_tokens for pair in pairs), multiple)
-    shape = (len(pairs), length)
-    tokens, positions = np.full(shape, pad_token, np.int32), np.zeros(shape, np.int32)
-    seen = np.zeros(shape, np.int32)
-    queries, labels = [], []
-    for row, pair in enumerate(pairs):
-        start, stop = len(pair.source), pair.num_tokens
-        tokens[row, :start], tokens[row, start:stop] = pair.source, pair.target[:-1]
-        positions[row, :start] = np.arange(start)
-        positions[row, start:stop] = position_offset + np.arange(stop - start)
-        seen[row, start:stop] = source_seen(pair, wait_k)
-        queries.append(row * length + np.arange(start + pair.num_given, stop))
-        labels.append(pair.target[1 + pair.num_given :])
-    flat_queries, flat_labels = np.concatenate(queries), np.concatenate(labels)
-    spare = _rounded(len(flat_queries), multiple) - len(flat_queries)
-    return Batch(
-        tokens=mx.array(tokens),
-        positions=mx.array(positions),
-        num_source=mx.array(np.array([len(pair.source) for pair in pairs], np.int32)),
-        seen=mx.array(seen),
-        queries=mx.array(np.pad(flat_queries, (0, spare)).astype(np.int32)),
-        labels=mx.array(np.pad(flat_labels, (0, spare)).astype(np.int32)),
-        weights=mx.array(np.pad(np.ones(len(flat_labels), np.float32), (0, spare))),
-        num_labels=len(flat_labels),
-        num_tokens=sum(pair.num_tokens for pair in pairs),
-    )
 
 
 def attention_mask(num_source: mx.array, seen: mx.array) -> mx.array:
@@ -142,20 +52,17 @@ class Objective:
 
     def logits(self, batch: Batch) -> mx.array:
         """Logits (Q, V) of the tokens to predict, by the one pass that serving's reads and writes amount to."""
-        mask = attention_mask(batch.num_source, batch.seen)
+        mask = attention_mask(mx.array(batch.num_source), mx.array(batch.seen))
         caches = [TrainingCache(mask) for _ in range(self.model.num_layers)]
-        return self.model.batch(batch.tokens, caches, batch.positions, batch.queries)
+        tokens, positions, queries = map(mx.array, (batch.tokens, batch.positions, batch.queries))
+        return self.model.batch(tokens, caches, positions, queries)
 
     def loss_sum(self, batch: Batch, label_smoothing: float = 0.0) -> mx.array:
         """The cross entropy in nats, summed over the labels; smoothing shares that mass over the whole vocabulary."""
         logits = self.logits(batch).astype(mx.float32)
-        return cross_entropy_sum(logits, batch.labels, batch.weights, label_smoothing)
+        return cross_entropy_sum(logits, mx.array(batch.labels), mx.array(batch.weights), label_smoothing)
 
     def loss_and_gradients(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[mx.array, Any]:
         """`loss_sum` and its gradients by the model's parameters, as a tree."""
         pair: tuple[mx.array, Any] = nn.value_and_grad(self.model.inner, self.loss_sum)(batch, label_smoothing)
         return pair
-
-
-def _rounded(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple

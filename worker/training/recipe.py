@@ -4,11 +4,15 @@ import math
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
+from worker.training.augmentation import Augmentation
 from worker.training.data import Cleaning, Split
+from worker.training.errors import TrainingError
 from worker.training.files import DataFile, Keys
 
-Gradients = Literal["mlx", "torch-bf16"]
+Device = Literal["mlx", "cuda", "cpu"]
+Precision = Literal["bf16", "fp32"]
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -41,6 +45,7 @@ class Recipe(msgspec.Struct, frozen=True):
     train: tuple[DataFile, ...]
     valid: tuple[DataFile, ...]
     steps: int
+    pack: str | None = None  # the directory of the pack that holds the data and the start, instead of the files
     start: str | None = None  # the model to go on from; None: from scratch
     draft_of: str | None = None  # from scratch, with the tokenizer and the prompt of this model
     lora: Lora | None = None  # None: all weights are trained
@@ -51,17 +56,23 @@ class Recipe(msgspec.Struct, frozen=True):
     split: Split = "word"
     cleaning: Cleaning = Cleaning()
     keys: Keys = Keys()
+    augmentation: Augmentation = Augmentation()
+    split_digits: bool = False  # each digit is a token of its own, whatever the start model's tokenizer did
     tokens_per_batch: int = 4096  # of one pass, padding included
     accumulate: int = 1  # passes for one step of the optimizer
     peak_rate: float = 2e-3
     warmup_steps: int = 200
-    gradients: Gradients = "mlx"  # by whom, in fp32 or with products in bf16
+    decay: float = 1.0  # the last part of the steps, in which the rate falls from its peak to 0
+    fall_from: int | None = None  # the step at which it begins to, where a run was planned anew (`replanned`)
+    device: Device = "mlx"  # mlx's own one, or one of PyTorch's
+    precision: Precision = "bf16"  # of matrix products on a PyTorch device; mlx trains in fp32
     dropout: float = 0.0  # of the embedding's output, and of what attention and MLP add
     label_smoothing: float = 0.1
     weight_decay: float = 0.01
     max_norm: float = 1.0  # of the gradients
     average: float = 0.1  # the last part of the steps over whose weights the result is the mean
     valid_every: int = 500  # steps
+    save_every_s: float = 600.0  # a checkpoint at the latest, behind the last one
     valid_pairs: int = 500  # of each file
     seed: int = 0
 
@@ -71,16 +82,41 @@ class Recipe(msgspec.Struct, frozen=True):
         return tuple(dict.fromkeys(file.language for file in self.train))
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step from 0: a linear rise to the peak, then half a cosine towards 0."""
+        """The learning rate of a step from 0: a linear rise to the peak, a stay there, half a cosine down to 0."""
         if step < self.warmup_steps:
             return self.peak_rate * (step + 1) / self.warmup_steps
-        part = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        return self.peak_rate * (1 + math.cos(math.pi * min(1.0, part))) / 2
+        return self.peak_rate * (1 + math.cos(math.pi * self.fallen(step))) / 2
+
+    def fallen(self, step: int) -> float:
+        """How much of the fall of the learning rate lies behind this step, from 0 to 1."""
+        planned = max(self.warmup_steps, round(self.steps * (1 - self.decay)))
+        first = planned if self.fall_from is None else self.fall_from
+        return min(1.0, max(0.0, (step - first) / max(1, self.steps - first)))
 
     @property
     def average_from(self) -> int:
         """The first step behind which the weights count for the mean; beyond the last one if none do."""
         return self.steps + 1 if self.average <= 0 else max(1, self.steps - round(self.steps * self.average) + 1)
+
+
+def check_dropout(share: float) -> None:
+    """Raises TrainingError for a share that cannot be dropped."""
+    if not 0 <= share < 1:
+        raise TrainingError(f"--dropout is the share of values to drop, at least 0 and below 1, got {share:g}")
+
+
+def replanned(recipe: Recipe, step: int, steps_left: int) -> Recipe:
+    """The recipe with its end moved to `steps_left` steps behind `step`.
+
+    The learning rate goes on from where it is: a fall that has begun is stretched or pressed into what is left, one
+    that has not begins where `decay` of the new plan says, at the earliest now.
+    """
+    steps, fallen = step + max(1, steps_left), recipe.fallen(step)
+    if 0 < fallen < 1:
+        first = round((step - fallen * steps) / (1 - fallen))
+    else:
+        first = max(step, recipe.warmup_steps, round(steps * (1 - recipe.decay)))
+    return replace(recipe, steps=steps, fall_from=first)
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:

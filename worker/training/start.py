@@ -4,7 +4,6 @@ Either way the output directory gets tokenizer, config and card at once, and the
 directory, which is the one that will be served.
 """
 
-import json
 import shutil
 from collections.abc import Mapping
 from itertools import chain
@@ -26,17 +25,16 @@ from worker.training import lora
 from worker.training.data import clean_rows
 from worker.training.errors import DataError, TrainingError
 from worker.training.recipe import Recipe, Shape
-from worker.training.tokenizer import END, PAD, TARGET, save_tokenizer, special_tokens, tagged_prompt, train_tokenizer
-
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "generation_config.json",
-    "chat_template.jinja",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
+from worker.training.storage import TOKENIZER_FILES, write_json
+from worker.training.tokenizer import (
+    END,
+    PAD,
+    TARGET,
+    save_tokenizer,
+    special_tokens,
+    split_digits,
+    tagged_prompt,
+    train_tokenizer,
 )
 
 
@@ -65,6 +63,8 @@ def prepare(recipe: Recipe, directory: Path) -> None:
         _prepare_draft(recipe, directory, model_path(recipe.draft_of))
     else:
         _prepare_new(recipe, directory)
+    if recipe.split_digits and (recipe.start or recipe.draft_of):
+        split_digits(directory)
 
 
 def _prepare_new(recipe: Recipe, directory: Path) -> None:
@@ -154,7 +154,7 @@ def _write_card(card: Card, recipe: Recipe, directory: Path, *, position_offset:
 
 
 def _copy_tokenizer(path: Path, directory: Path) -> None:
-    for name in _TOKENIZER_FILES:
+    for name in TOKENIZER_FILES:
         if (path / name).exists():
             shutil.copyfile(path / name, directory / name)
 
@@ -184,8 +184,3 @@ def random_model(config: Mapping[str, Any], *, seed: int, position_offset: int =
     inner = Qwen2(ModelArgs.from_dict(config))
     mx.eval(inner.parameters())
     return StreamingModel(inner, position_offset=position_offset)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """The file holds the value, indented."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

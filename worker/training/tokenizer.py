@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -47,7 +48,7 @@ def train_tokenizer(rows: Iterable[WordPair], languages: Sequence[str], vocabula
         )
     tokenizer = Tokenizer(models.BPE())
     # Words come with their leading space, and keep it: no space is put before the text.
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = single_digits(pre_tokenizers.ByteLevel(add_prefix_space=False))
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary_size,
@@ -57,6 +58,18 @@ def train_tokenizer(rows: Iterable[WordPair], languages: Sequence[str], vocabula
     )
     tokenizer.train_from_iterator(("".join(f" {word}" for word in side) for side in _sides(rows)), trainer)
     return tokenizer
+
+
+def single_digits(pre_tokenizer: Any) -> Any:
+    """The pre-tokenizer behind one that makes every digit a token: then any number can be copied, digit by digit."""
+    return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizer])
+
+
+def split_digits(path: Path) -> None:
+    """Change a directory's tokenizer.json to one token a digit; all tokens keep their ids."""
+    tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    tokenizer.pre_tokenizer = single_digits(tokenizer.pre_tokenizer)
+    tokenizer.save(str(path / "tokenizer.json"))
 
 
 def save_tokenizer(tokenizer: Tokenizer, languages: Sequence[str], path: Path, max_positions: int) -> None:

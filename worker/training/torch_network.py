@@ -4,16 +4,15 @@ Embedding, RMSNorm, rotary attention with biases, SwiGLU, a head that may be tie
 predicted. It imports torch, so it is imported only where that is wanted.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-import numpy as np
 import torch
-from mlx_lm.models.qwen2 import ModelArgs
 from torch import nn
 from torch.nn import functional
 
-from worker.training.objective import Batch, attention_mask
+from worker.training.pairs import Batch
 
 _UNSEEN = -1e9
 
@@ -29,21 +28,45 @@ class Tensors(msgspec.Struct, frozen=True):
     weights: Any  # (Q,)
 
 
-def tensors(batch: Batch) -> Tensors:
-    """The batch as tensors."""
-    mask = _tensor(attention_mask(batch.num_source, batch.seen))
+class Sizes(msgspec.Struct, frozen=True):
+    """What a config tells of a Qwen2 model."""
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    intermediate_size: int
+    rms_norm_eps: float
+    rope_theta: float = 1_000_000.0
+    tie_word_embeddings: bool = True
+
+    @staticmethod
+    def of(config: Mapping[str, Any]) -> "Sizes":
+        """The sizes in a config.json, other entries left out."""
+        return msgspec.convert(config, Sizes)
+
+
+def tensors(batch: Batch, device: Any = "cpu") -> Tensors:
+    """The batch as tensors on the device; the mask is that of `objective.attention_mask`."""
+    num_source, seen = _tensor(batch.num_source, device), _tensor(batch.seen, device)
+    order = torch.arange(seen.shape[1], device=device)
+    is_source = order < num_source[:, None]  # (B, T)
+    limit = torch.where(is_source, seen.shape[1], seen)
+    is_open = (order < limit[:, :, None]) | ~is_source[:, None, :]
+    mask = (order[None, :] <= order[:, None]) & is_open  # (B, T, T)
     return Tensors(
-        tokens=_tensor(batch.tokens),
-        positions=_tensor(batch.positions),
-        bias=torch.where(mask, 0.0, _UNSEEN),
-        queries=_tensor(batch.queries),
-        labels=_tensor(batch.labels).long(),
-        weights=_tensor(batch.weights),
+        tokens=_tensor(batch.tokens, device),
+        positions=_tensor(batch.positions, device),
+        bias=torch.where(mask, 0.0, _UNSEEN)[:, None],
+        queries=_tensor(batch.queries, device),
+        labels=_tensor(batch.labels, device).long(),
+        weights=_tensor(batch.weights, device),
     )
 
 
-def _tensor(array: Any) -> Any:
-    return torch.from_numpy(np.array(array))
+def _tensor(array: Any, device: Any) -> Any:
+    return torch.from_numpy(array).to(device)
 
 
 class Network(nn.Module):  # type: ignore[misc]  # untyped, as torch may be missing
@@ -51,7 +74,7 @@ class Network(nn.Module):  # type: ignore[misc]  # untyped, as torch may be miss
     of what attention and MLP add.
     """
 
-    def __init__(self, args: ModelArgs, dropout: float = 0.0) -> None:
+    def __init__(self, args: Sizes, dropout: float = 0.0) -> None:
         super().__init__()
         self.model = nn.Module()
         self.model.embed_tokens = nn.Embedding(args.vocab_size, args.hidden_size)
@@ -59,8 +82,9 @@ class Network(nn.Module):  # type: ignore[misc]  # untyped, as torch may be miss
         self.model.norm = _norm(args)
         if not args.tie_word_embeddings:
             self.lm_head = nn.Linear(args.hidden_size, args.vocab_size, bias=False)
+        nn.init.normal_(self.model.embed_tokens.weight, std=args.hidden_size**-0.5)
         half = args.hidden_size // args.num_attention_heads // 2
-        self._frequencies = args.rope_theta ** -(torch.arange(half) / half)
+        self.register_buffer("_frequencies", args.rope_theta ** -(torch.arange(half) / half), persistent=False)
         self._dropout = nn.Dropout(dropout)
 
     def forward(self, batch: Tensors) -> Any:
@@ -84,7 +108,7 @@ class Network(nn.Module):  # type: ignore[misc]  # untyped, as torch may be miss
 
 
 class _Layer(nn.Module):  # type: ignore[misc]
-    def __init__(self, args: ModelArgs, dropout: float) -> None:
+    def __init__(self, args: Sizes, dropout: float) -> None:
         super().__init__()
         self.input_layernorm, self.post_attention_layernorm = _norm(args), _norm(args)
         self.self_attn, self.mlp = _Attention(args), _Mlp(args)
@@ -97,7 +121,7 @@ class _Layer(nn.Module):  # type: ignore[misc]
 
 
 class _Attention(nn.Module):  # type: ignore[misc]
-    def __init__(self, args: ModelArgs) -> None:
+    def __init__(self, args: Sizes) -> None:
         super().__init__()
         self._groups, self._size = args.num_key_value_heads, args.hidden_size // args.num_attention_heads
         shared = self._groups * self._size
@@ -113,6 +137,10 @@ class _Attention(nn.Module):  # type: ignore[misc]
             part.unflatten(-1, (self._groups, -1, self._size)).permute(0, 2, 3, 1, 4) for part in projected
         )
         queries, keys = (_turned(part, turn).to(values.dtype) for part in (queries, keys))
+        if x.is_cuda:
+            heads = (part.expand(queries.shape).flatten(1, 2) for part in (queries, keys, values))
+            read = functional.scaled_dot_product_attention(*heads, attn_mask=bias[:, 0].to(values.dtype))
+            return self.o_proj(read.transpose(1, 2).flatten(2))
         # By hand: in bf16 on a CPU, torch's own function takes longer.
         scores = (queries @ keys.transpose(-1, -2)).float() * self._size**-0.5 + bias
         read = scores.softmax(-1).to(values.dtype) @ values
@@ -120,7 +148,7 @@ class _Attention(nn.Module):  # type: ignore[misc]
 
 
 class _Mlp(nn.Module):  # type: ignore[misc]
-    def __init__(self, args: ModelArgs) -> None:
+    def __init__(self, args: Sizes) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(args.hidden_size, args.intermediate_size, bias=False)
         self.up_proj = nn.Linear(args.hidden_size, args.intermediate_size, bias=False)
@@ -131,7 +159,7 @@ class _Mlp(nn.Module):  # type: ignore[misc]
         return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
-def _norm(args: ModelArgs) -> Any:
+def _norm(args: Sizes) -> Any:
     return nn.RMSNorm(args.hidden_size, eps=args.rms_norm_eps)
 
 

@@ -168,10 +168,10 @@ def test_dropout_reaches_the_recipe(options: Options, tmp_path: Path, decalage: 
     assert decalage(*options, "--dropout", "1").status == 2
 
 
-def test_gradients_need_pytorch(options: Options, decalage: Decalage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_of_pytorch_needs_it(options: Options, decalage: Decalage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it is missing, one line names the extra that installs it."""
     monkeypatch.setitem(sys.modules, "torch", None)
-    ran = decalage(*options, "--gradients", "torch-bf16", "--json")
+    ran = decalage(*options, "--device", "cpu", "--json")
     assert (ran.status, ran.json["error"]["code"]) == (1, "missing_package")
     assert "pip install 'decalage[torch]'" in ran.json["error"]["message"]
 

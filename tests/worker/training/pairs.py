@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from protocol import Session
 from worker.core.ports import Prompt
 from worker.engine.model import Model, ModelArgs
-from worker.training.objective import Pair
+from worker.training.pairs import Pair
 
 EOS = 1
 SIZE = 32

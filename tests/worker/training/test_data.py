@@ -13,9 +13,10 @@ from worker.engine.card import Card
 from worker.engine.tokens import Vocabulary
 from worker.library.preparation import StreamingDataPreparator
 from worker.training.batches import MULTIPLE, Place, batches_from, epoch_batches
-from worker.training.data import Cleaning, Corpus, Encoder, clean_rows, load_corpus
+from worker.training.data import Cleaning, Encoder, clean_rows, load_corpus
 from worker.training.errors import DataError
 from worker.training.files import DataFile, Keys
+from worker.training.pairs import Corpus
 
 WORDS = (("It’s", "42", "o'clock."), ("Il", "est", "42", "heures."))
 

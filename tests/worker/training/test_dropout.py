@@ -19,8 +19,10 @@ from worker.training.data import Encoder, load_corpus
 from worker.training.errors import TrainingError
 from worker.training.events import Validated
 from worker.training.export import command
-from worker.training.loop import Trainer, number
-from worker.training.objective import Objective, make_batch
+from worker.training.loop import Trainer
+from worker.training.mlx_backend import MlxBackend, number
+from worker.training.objective import Objective
+from worker.training.pairs import make_batch
 from worker.training.recipe import Lora
 
 BATCH = make_batch([pair_of([[8], [10, 9]], [[8, 9], [12]]), pair_of([[16]], [[18]])], 2, 0)
@@ -112,7 +114,7 @@ def test_measuring_drops_nothing(tmp_path: Path) -> None:
     told = run(plan, out)
     model = load(str(out))[0]
     corpus, _ = load_corpus(plan.valid, Encoder(load_vocabulary(str(out))))
-    trainer = Trainer(plan, model, corpus, corpus, directory=tmp_path, report=Told().append)
+    trainer = Trainer(plan, MlxBackend(plan, model), corpus, corpus, directory=tmp_path, report=Told().append)
     measured = []
     for _ in range(2):
         trainer.validate()

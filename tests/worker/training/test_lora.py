@@ -13,14 +13,16 @@ from tests.worker.training.corpus import ROWS, Told, recipe, run, write_tsv
 from tests.worker.training.test_train import losses, translate, weights
 from worker.engine.loading import load, load_vocabulary
 from worker.training import checkpoint
-from worker.training.checkpoint import Progress
-from worker.training.data import Corpus, Encoder, load_corpus
+from worker.training.data import Encoder, load_corpus
 from worker.training.errors import CheckpointError, TrainingError
 from worker.training.events import Validated
 from worker.training.export import command, readme
 from worker.training.files import DataFile
 from worker.training.loop import Trainer
 from worker.training.lora import adapt, fuse
+from worker.training.mlx_backend import MlxBackend
+from worker.training.pairs import MemoryCorpus
+from worker.training.progress import Progress
 from worker.training.recipe import Lora, Recipe
 
 
@@ -90,7 +92,7 @@ def test_dropout_is_of_training_alone(old: str, tmp_path: Path) -> None:
     plan, model = recipe(tmp_path, start=old, lora=Lora(2, dropout=0.5)), load(old)[0]
     adapt(model.inner, plan)
     corpus, _ = load_corpus(plan.valid, Encoder(load_vocabulary(old)))
-    trainer = Trainer(plan, model, corpus, corpus, directory=tmp_path, report=Told().append)
+    trainer = Trainer(plan, MlxBackend(plan, model), corpus, corpus, directory=tmp_path, report=Told().append)
     trainer.step(trainer.batches())
     measured = []
     for _ in range(2):
@@ -169,6 +171,8 @@ def test_a_checkpoint_of_another_rank_is_refused(old: str, tmp_path: Path) -> No
     model = load(old)[0]
     plan = recipe(tmp_path, start=old, lora=Lora(3))
     adapt(model.inner, plan)
-    trainer = Trainer(plan, model, Corpus(), Corpus(), directory=tmp_path / "out", report=print)
+    trainer = Trainer(
+        plan, MlxBackend(plan, model), MemoryCorpus(), MemoryCorpus(), directory=tmp_path / "out", report=print
+    )
     with pytest.raises(CheckpointError, match=r"lora_a is \(\d+, 2\) there, expected \(\d+, 3\)"):
         trainer.resume()

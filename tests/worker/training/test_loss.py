@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.training.loop import number
 from worker.training.loss import cross_entropy_sum
 from worker.training.memory import keep_memory
+from worker.training.mlx_backend import number
 
 NUM_ROWS, SIZE = 5, 40
 LABELS = mx.array([0, 7, 39, 7, 20])

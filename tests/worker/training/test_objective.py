@@ -17,8 +17,9 @@ from worker.core.ports import Sampled
 from worker.core.settling import settle
 from worker.engine.masks import streaming_mask
 from worker.engine.model import Model
-from worker.training.loop import number
-from worker.training.objective import Objective, Pair, attention_mask, make_batch, source_seen
+from worker.training.mlx_backend import number
+from worker.training.objective import Objective, attention_mask
+from worker.training.pairs import Pair, make_batch, source_seen
 
 WAITS = [1, 2, 3, None]
 SOURCES: list[Words] = [[[8], [10, 9], [12], [14, 15, 11]], [[20, 21], [8]], [[16]]]

@@ -10,7 +10,7 @@ from worker.commands.bench.page import finish, starting
 HELP: Final = "tokens a second of full training steps, beside PyTorch where it is installed"
 EXAMPLES: Final = """\
 A step is forward, backward and optimizer, on random pairs of a model of random weights. Where PyTorch is installed, the
-trainer by its gradients in bf16 and an equal loop of its own in fp32 take every batch too, in turns, from the same
+trainer by it in bf16 and an equal loop of its own in fp32 take every batch too, in turns, from the same
 weights; the first losses must agree. OMP_NUM_THREADS bounds PyTorch's threads, OPENBLAS_NUM_THREADS those of mlx.
 
 Examples:

@@ -1,6 +1,4 @@
-"""Training steps of the trainer and, where PyTorch is installed, of the trainer by PyTorch's gradients and of an equal
-loop of PyTorch's own, in turns.
-"""
+"""Training steps of the trainer by mlx and, where PyTorch is installed, by it and of a plain loop, in turns."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -40,7 +38,7 @@ class Speeds(msgspec.Struct, frozen=True):
     num_parameters: int
     machine: dict[str, Any]
     ours: Speed
-    bf16: Speed | None = None  # ours by PyTorch's gradients, with products in bf16
+    bf16: Speed | None = None  # ours by PyTorch, with products in bf16
     torch: Speed | None = None  # a loop of PyTorch's own, in fp32
     ratio: float | None = None  # ours to PyTorch's own, of the medians
     bf16_ratio: float | None = None
@@ -71,7 +69,7 @@ def measure(workload: Workload) -> Speeds:
 
 
 def loops_of(plan: Recipe, workload: Workload) -> tuple[Ours, *tuple[Loop, ...]]:
-    """The trainer, and where PyTorch is installed the trainer by its gradients and a loop of its own, all from the same
+    """The trainer, and where PyTorch is installed the trainer by it and a loop of its own, all from the same
     weights.
     """
     corpus = random_pairs(workload)
@@ -80,7 +78,7 @@ def loops_of(plan: Recipe, workload: Workload) -> tuple[Ours, *tuple[Loop, ...]]
         return (ours,)
     from worker.commands.bench.train_torch import TorchLoop
 
-    return ours, Ours(plan, corpus, "torch-bf16"), TorchLoop(plan, ours)
+    return ours, Ours(plan, corpus, "cpu"), TorchLoop(plan, ours)
 
 
 def in_turns(loops: Sequence[Loop], batches: Batches, num_steps: int) -> list[list[Step]]:

@@ -1,4 +1,4 @@
-"""The trainer as `decalage bench train` drives it, a step at a time, by mlx's gradients or PyTorch's."""
+"""The trainer as `decalage bench train` drives it, a step at a time, by mlx or by PyTorch."""
 
 from importlib import metadata
 from pathlib import Path
@@ -8,12 +8,12 @@ from typing import Final, Protocol
 import msgspec
 from msgspec.structs import replace
 
+from worker.training import backends
 from worker.training.batches import MULTIPLE, Place
-from worker.training.data import Corpus
 from worker.training.events import Event, Stepped
 from worker.training.loop import Batches, Trainer
-from worker.training.objective import Batch, Ints, make_batch
-from worker.training.recipe import Gradients, Recipe
+from worker.training.pairs import Batch, Ints, MemoryCorpus, make_batch
+from worker.training.recipe import Device, Recipe
 from worker.training.start import architecture, random_model
 
 WAIT_K: Final = 3
@@ -45,14 +45,15 @@ class Loop(Protocol):
 class Ours:
     """The trainer, with a model of random weights that the plan's seed tells."""
 
-    def __init__(self, plan: Recipe, corpus: Corpus, gradients: Gradients = "mlx") -> None:
-        self.library = f"MLX {metadata.version('mlx')}" if gradients == "mlx" else f"{torch_name()}, bf16"
-        self.tolerance = 0.0 if gradients == "mlx" else 0.02
+    def __init__(self, plan: Recipe, corpus: MemoryCorpus, device: Device = "mlx") -> None:
+        self.library = f"MLX {metadata.version('mlx')}" if device == "mlx" else f"{torch_name()}, bf16"
+        self.tolerance = 0.0 if device == "mlx" else 0.02
         self.model = random_model(architecture(plan.shape, plan.shape.vocabulary), seed=plan.seed)
         self._corpus = corpus
         self._told: list[Event] = []
-        plan = replace(plan, gradients=gradients)
-        self._trainer = Trainer(plan, self.model, corpus, Corpus(), directory=Path(), report=self._told.append)
+        plan = replace(plan, device=device)
+        backend = backends.of_model(plan, self.model, architecture(plan.shape, plan.shape.vocabulary))
+        self._trainer = Trainer(plan, backend, corpus, MemoryCorpus(), directory=Path(), report=self._told.append)
 
     def batches(self) -> Batches:
         """Without end."""

@@ -36,9 +36,7 @@ def _notes(speeds: Speeds) -> Iterator[str]:
         yield "PyTorch is not installed, so there is no baseline: pip install 'decalage[torch]'"
     else:
         losses = ", ".join(f"{speed.first_loss:.4f}" for speed in _loops(speeds).values())
-        yield (
-            f"{speeds.ratio:.2f} times the plain loop, and {speeds.bf16_ratio:.2f} times with --gradients torch-bf16."
-        )
+        yield (f"{speeds.ratio:.2f} times the plain loop, and {speeds.bf16_ratio:.2f} times with --device cpu.")
         yield f"The first batch's losses agree: {losses}."
         yield "In fp32, but for the products where bf16 is named."
     yield f"Medians, steps measured: {speeds.workload.steps}; tokens of source and target, padding left out."

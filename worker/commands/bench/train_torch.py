@@ -6,16 +6,16 @@ only where that is installed.
 
 from time import perf_counter
 
-import numpy as np
 import torch
 from torch import nn
 
 from worker.commands.bench.train_steps import Ours, Step, torch_name
 from worker.training.batches import Place
-from worker.training.checkpoint import weights_of
-from worker.training.objective import Ints
+from worker.training.mlx_backend import all_weights
+from worker.training.pairs import Ints
 from worker.training.recipe import Recipe
-from worker.training.torch_network import Network, Tensors, tensors
+from worker.training.start import architecture
+from worker.training.torch_network import Network, Sizes, Tensors, tensors
 
 
 class TorchLoop:
@@ -26,9 +26,9 @@ class TorchLoop:
     def __init__(self, plan: Recipe, ours: Ours) -> None:
         self.library = torch_name()
         self._plan, self._ours = plan, ours
-        self._network = Network(ours.model.inner.args)
-        weights = weights_of(ours.model.inner).items()
-        self._network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights})
+        self._network = Network(Sizes.of(architecture(plan.shape, plan.shape.vocabulary)))
+        weights = all_weights(ours.model.inner).items()
+        self._network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights})
         self._optimizer = torch.optim.AdamW(
             self._network.parameters(), betas=(0.9, 0.98), weight_decay=plan.weight_decay, fused=True
         )

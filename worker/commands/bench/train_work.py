@@ -4,8 +4,7 @@ import msgspec
 import numpy as np
 from numpy.random import Generator
 
-from worker.training.data import Corpus
-from worker.training.objective import Pair
+from worker.training.pairs import MemoryCorpus, Pair
 from worker.training.recipe import Shape
 
 _NUM_SPECIAL = 5  # token ids that are of no word
@@ -22,9 +21,9 @@ class Workload(msgspec.Struct, frozen=True):
     steps: int  # measured; one more comes first, to warm up
 
 
-def random_pairs(workload: Workload) -> Corpus:
+def random_pairs(workload: Workload) -> MemoryCorpus:
     """About three times the pairs that the steps need, of half to one and a half times the wanted tokens."""
-    random, corpus = np.random.default_rng(0), Corpus()
+    random, corpus = np.random.default_rng(0), MemoryCorpus()
     for _ in range(3 * (workload.steps + 1) * workload.tokens_per_batch // workload.pair_tokens + 1):
         corpus.add(_pair(random, workload))
     return corpus

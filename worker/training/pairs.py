@@ -1,0 +1,162 @@
+"""Parallel text as tokens: pairs, a corpus of them, and batches of pairs as arrays. It needs neither mlx nor PyTorch.
+
+A row of a batch is all source tokens, then all target tokens but the last. Source positions count from 0, target
+positions from φ, and every target query sees the source that had been read when its token was fed in serving: the last
+token of a word is fed again once the next word's source has been read, so its query, which predicts the first token of
+that next word, sees what that next word may see (`worker.core.segment`).
+"""
+
+from array import array
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.core.policy import wait_k_needed
+
+Ints = NDArray[np.int32]
+
+
+class Pair(msgspec.Struct, frozen=True):
+    """One source and its translation as tokens.
+
+    `bounds[n]` source tokens are the prompt and the first n segments (words, then the end). `predicts[i]` is the index
+    of the target word that `target[i + 1]` belongs to, the end of the sequence being one word more; prompt tokens
+    predict word 0. The first `num_given` of those predictions are the prompt's own and are not learned.
+    """
+
+    source: Ints  # prompt, words, end
+    bounds: Ints
+    target: Ints  # prompt, words, end of sequence
+    predicts: Ints  # (len(target) - 1,)
+    num_given: int
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens fed for it: all but the end of the sequence, which is only predicted."""
+        return len(self.source) + len(self.target) - 1
+
+
+def source_seen(pair: Pair, wait_k: int | None) -> Ints:
+    """Source tokens that each target query sees, (len(target) - 1,); `wait_k` None reads everything first."""
+    last = len(pair.bounds) - 1
+    if wait_k is None:
+        return np.full(len(pair.predicts), pair.bounds[last], np.int32)
+    segments = np.minimum(wait_k_needed(wait_k, 0) + pair.predicts, last)
+    seen: Ints = pair.bounds[segments]
+    return seen
+
+
+class Corpus(Protocol):
+    """Pairs by index, wherever they are kept."""
+
+    @property
+    def weights(self) -> Sequence[float] | NDArray[np.float32]:
+        """How often an epoch has each pair."""
+        ...
+
+    @property
+    def max_segments(self) -> int:
+        """Source segments of the longest pair, without prompt and end: its words."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Pair: ...
+
+    def lengths(self) -> Ints:
+        """Tokens to feed for each pair, (len,)."""
+        ...
+
+
+class MemoryCorpus:
+    """Pairs in memory, four bytes a token."""
+
+    def __init__(self) -> None:
+        self.weights = array("f")
+        self._numbers = array("i")  # bounds, predicts, source and target of all pairs
+        self._starts = array("q", [0])
+        self._shapes = array("i")  # lengths of bounds, predicts and source, and num_given
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def add(self, pair: Pair, weight: float = 1.0) -> None:
+        """Append a pair."""
+        for part in (pair.bounds, pair.predicts, pair.source, pair.target):
+            self._numbers.frombytes(np.ascontiguousarray(part, np.int32).tobytes())
+        self._starts.append(len(self._numbers))
+        self._shapes.extend((len(pair.bounds), len(pair.predicts), len(pair.source), pair.num_given))
+        self.weights.append(weight)
+
+    def __getitem__(self, index: int) -> Pair:
+        start, stop = self._starts[index], self._starts[index + 1]
+        bounds, predicts, source, num_given = self._shapes[4 * index : 4 * index + 4]
+        numbers: Ints = np.array(self._numbers[start:stop], np.int32)
+        parts = np.split(numbers, np.cumsum([bounds, predicts, source]))
+        return Pair(source=parts[2], bounds=parts[0], target=parts[3], predicts=parts[1], num_given=num_given)
+
+    @property
+    def max_segments(self) -> int:
+        """Source segments of the longest pair, without prompt and end: its words."""
+        return max(self._shapes[::4], default=2) - 2
+
+    def lengths(self) -> Ints:
+        """Tokens to feed for each pair, (len,)."""
+        shapes = np.array(self._shapes, np.int32).reshape(-1, 4)
+        lengths: Ints = shapes[:, 2] + shapes[:, 1]
+        return lengths
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Rows of source, target and padding on the right, and what is to be predicted where."""
+
+    tokens: Ints  # (B, T)
+    positions: Ints  # (B, T)
+    num_source: Ints  # (B,)
+    seen: Ints  # (B, T), source tokens that a query sees at most
+    queries: Ints  # (Q,), indices into B * T
+    labels: Ints  # (Q,)
+    weights: NDArray[np.float32]  # (Q,), 0 for padding
+    num_labels: int  # Q without padding
+    num_tokens: int  # source and target tokens without padding
+
+
+def make_batch(
+    pairs: Sequence[Pair], wait_k: int | None, position_offset: int, multiple: int = 1, pad_token: int = 0
+) -> Batch:
+    """Arrange pairs in one batch; T and Q are rounded up to a `multiple`. Raises ValueError for no pairs."""
+    if not pairs:
+        raise ValueError("a batch holds at least one pair, got none")
+    length = _rounded(max(pair.num_tokens for pair in pairs), multiple)
+    shape = (len(pairs), length)
+    tokens, positions = np.full(shape, pad_token, np.int32), np.zeros(shape, np.int32)
+    seen = np.zeros(shape, np.int32)
+    queries, labels = [], []
+    for row, pair in enumerate(pairs):
+        start, stop = len(pair.source), pair.num_tokens
+        tokens[row, :start], tokens[row, start:stop] = pair.source, pair.target[:-1]
+        positions[row, :start] = np.arange(start)
+        positions[row, start:stop] = position_offset + np.arange(stop - start)
+        seen[row, start:stop] = source_seen(pair, wait_k)
+        queries.append(row * length + np.arange(start + pair.num_given, stop))
+        labels.append(pair.target[1 + pair.num_given :])
+    flat_queries, flat_labels = np.concatenate(queries), np.concatenate(labels)
+    spare = _rounded(len(flat_queries), multiple) - len(flat_queries)
+    return Batch(
+        tokens=tokens,
+        positions=positions,
+        num_source=np.array([len(pair.source) for pair in pairs], np.int32),
+        seen=seen,
+        queries=np.pad(flat_queries, (0, spare)).astype(np.int32),
+        labels=np.pad(flat_labels, (0, spare)).astype(np.int32),
+        weights=np.pad(np.ones(len(flat_labels), np.float32), (0, spare)),
+        num_labels=len(flat_labels),
+        num_tokens=sum(pair.num_tokens for pair in pairs),
+    )
+
+
+def _rounded(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
