@@ -151,3 +151,15 @@ def test_results_of_other_sentences_do_not_compare(decalage: Decalage, test_set:
         assert ran.status == 1
         assert ran.json["error"]["code"] == "invalid_input"
     assert not (tmp_path / "new").exists()
+
+
+def test_values_that_survive(tmp_path: Path, decalage: Decalage) -> None:
+    """It reports each policy's share; references' options are usage errors beside it."""
+    file = tmp_path / "few.tsv"
+    file.write_text("We sold 1,200 cars on March 14.\t1,200|March|14\nCall 555-0163.\t555-0163\n", encoding="utf-8")
+    options = ("evaluate", "--values", str(file), "--to", "fr", "--offline", "--wait-k", "3")
+    found = decalage(*options, "--json").json
+    assert [kept["policy"] for kept in found["policies"]] == ["wait-3", "offline"]
+    assert {kept["num_values"] for kept in found["policies"]} == {4}
+    assert "Values that survive" in decalage(*options).out
+    assert decalage(*options, "--output", str(tmp_path)).status == 1

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.commands.conftest import Decalage
 from worker.evaluation.run import Run, Translated
 from worker.evaluation.values import Kept, is_kept, kept_values
 
@@ -59,15 +58,3 @@ def test_the_share() -> None:
     assert isinstance(kept, Kept)
     assert (kept.num_kept, kept.num_values, kept.share) == (3, 4, 0.75)
     assert [loss.lost for loss in kept.losses] == [("8",)]
-
-
-def test_the_command(tmp_path: Path, decalage: Decalage) -> None:
-    """It reports each policy's share; references' options are usage errors beside it."""
-    file = tmp_path / "few.tsv"
-    file.write_text("\n".join(SPOKEN.read_text(encoding="utf-8").splitlines()[:2]) + "\n", encoding="utf-8")
-    options = ("evaluate", "--values", str(file), "--to", "fr", "--offline", "--wait-k", "3")
-    found = decalage(*options, "--json").json
-    assert [kept["policy"] for kept in found["policies"]] == ["wait-3", "offline"]
-    assert {kept["num_values"] for kept in found["policies"]} == {3}
-    assert "Values that survive" in decalage(*options).out
-    assert decalage(*options, "--output", str(tmp_path)).status == 1
