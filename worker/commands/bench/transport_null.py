@@ -6,7 +6,7 @@ from typing import Final
 from protocol import Limits, Session, WaitK
 from worker.app.engine import Engine
 from worker.app.thread import EngineThread
-from worker.core.ports import Lane, Prompt, Row, Sampled
+from worker.core.rows import Lane, Prompt, Row, Sampled
 from worker.engine.runner import Counters
 
 _EOS, _TAG, _END, _START = range(4)
