@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from protocol import Session
-from worker.core.ports import Prompt
+from worker.core.rows import Prompt
 from worker.core.words import UNFINISHED, separator, split_words
 from worker.training.augmentation import Augmentation, WordPair, augmented, template_rows
 from worker.training.errors import DataError
@@ -18,7 +18,7 @@ from worker.training.files import DataFile, Keys, read_rows
 from worker.training.pairs import MemoryCorpus, Pair
 
 if TYPE_CHECKING:
-    from worker.engine.tokens import Vocabulary
+    from worker.engine.text.tokenizer import Vocabulary
 
 Split = Literal["word", "token"]
 
