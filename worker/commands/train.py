@@ -120,8 +120,8 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         type=number(0, 1),
         default=(0.0, 0.0, 0.0),
         metavar=("JOINED", "REPLACED", "HEARD"),
-        help="add to each file, as shares of its rows: neighbours joined, names and numbers replaced on both sides, "
-        "sources as a recogniser gives them (English; default: 0 0 0)",
+        help="change shares of the rows: neighbours joined, names and numbers replaced on both sides, sources as a "
+        "recogniser gives them (English; default: 0 0 0)",
     )
     add("--templates", type=whole(0), default=0, metavar="N", help="add rows of values to copy, into fr and de")
     add("--valid-every", type=whole(1), default=500, metavar="N", help="steps, and for checkpoints (default: 500)")

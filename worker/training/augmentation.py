@@ -27,9 +27,9 @@ _NUMBER = re.compile(r"\d{1,6}")
 
 
 class Augmentation(msgspec.Struct, frozen=True):
-    """What is added to a file's rows: shares of its rows, and rows from templates for each language."""
+    """What becomes of a file's rows, as shares of them, and rows from templates for each language."""
 
-    joined: float = 0.0  # two or three rows that follow each other, as one
+    joined: float = 0.0  # the row behind the one or two before it, as one
     substituted: float = 0.0  # with another name or number on both sides
     recognised: float = 0.0  # with a recogniser's faults in the source
     templates: int = 0
@@ -38,20 +38,18 @@ class Augmentation(msgspec.Struct, frozen=True):
 def augmented(
     rows: Iterable[WordPair], augmentation: Augmentation, random: Random, max_words: int
 ) -> Iterator[WordPair]:
-    """The rows, each followed by what is made of it; none of that is longer than `max_words` on either side."""
+    """The rows, some of them changed, joined, or both; one that would be longer than `max_words` stays as it is."""
     recent: list[WordPair] = []
     for row in rows:
-        yield row
         recent = [*recent[-2:], row]
-        made: list[WordPair] = []
+        made = row
+        if random.random() < augmentation.substituted:
+            made = substitute(row, random) or row
         if random.random() < augmentation.joined:
-            made.append(join(recent[-random.randint(2, 3) :]))
-        if random.random() < augmentation.substituted and (other := substitute(row, random)) is not None:
-            made.append(other)
+            made = join([*recent[-random.randint(2, 3) : -1], made])
         if random.random() < augmentation.recognised:
-            source, target = random.choice((row, *made))
-            made.append((recognised(source, random), target))
-        yield from (pair for pair in made if max(map(len, pair)) <= max_words)
+            made = recognised(made[0], random), made[1]
+        yield made if max(map(len, made)) <= max_words else row
 
 
 def join(rows: Iterable[WordPair]) -> WordPair:

@@ -94,7 +94,7 @@ class Encoder:
         self._prompts: dict[str, Prompt] = {}
 
     def prompt(self, language: str) -> Prompt:
-        """The model's prompt for a target language. Raises core.ports.Refused for one that it does not know."""
+        """The model's prompt for a target language. Raises core.rows.Refused for one that it does not know."""
         if language not in self._prompts:
             session = Session(source_language=self._vocabulary.card.source_language, target_language=language)
             self._prompts[language] = self._vocabulary.prompt(session)
@@ -153,7 +153,7 @@ def load_corpus(
     """The pairs of all files with what `augmentation` adds, at most `max_pairs` of each file, and what was left out.
 
     With `max_epochs`, a file that an epoch reads in part is thinned out to the rows that so many epochs need.
-    Raises DataError for a file without any usable row, core.ports.Refused for a language that the model does not know.
+    Raises DataError for a file without any usable row, core.rows.Refused for a language that the model does not know.
     """
     keys, cleaning, augmentation = keys or Keys(), cleaning or Cleaning(), augmentation or Augmentation()
     corpus, reports = MemoryCorpus(), []

@@ -18,8 +18,8 @@ from worker.training.pairs import Corpus
 from worker.training.recipe import Recipe
 from worker.training.storage import TOKENIZER_FILES
 
-PACK_EPOCHS = 3
-"""A pack holds the rows that so many epochs read of a file with a weight below 1."""
+PACK_EPOCHS = 1
+"""A pack holds the rows that so many epochs read of a file with a weight below 1; later epochs read the same ones."""
 _START = "start"
 
 

@@ -78,12 +78,11 @@ def test_joined_rows_follow_each_other() -> None:
 
 
 @given(st.integers(0, 1000), st.integers(5, 12))
-def test_the_rows_stay_and_others_are_short(seed: int, max_words: int) -> None:
-    """All rows come once as they are, in order, and what is added fits into the bound."""
+def test_each_row_gives_one_within_the_bound(seed: int, max_words: int) -> None:
+    """There are as many rows, none longer than the bound; without shares they are the rows themselves."""
     rows = [ROW, (("Go.",), ("Geh.",)), ROW]
     augmentation = Augmentation(joined=0.8, substituted=0.8, recognised=0.8)
     out = list(augmented(rows, augmentation, Random(seed), max_words))
-    found = iter(out)
-    assert all(any(row == other for other in found) for row in rows)
+    assert len(out) == len(rows)
     assert all(max(map(len, row)) <= max_words for row in out)
     assert list(augmented(rows, Augmentation(), Random(seed), max_words)) == rows
