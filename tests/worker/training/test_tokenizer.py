@@ -10,7 +10,7 @@ from tests.worker.training.corpus import ROWS
 from worker.engine.loading import model_path
 from worker.training.data import WordPair
 from worker.training.errors import DataError
-from worker.training.tokenizer import save_tokenizer, special_tokens, train_tokenizer
+from worker.training.tokenizer import save_tokenizer, special_tokens, split_digits, train_tokenizer
 
 WORDS: list[WordPair] = [(tuple(source.split()), tuple(target.split())) for source, target in ROWS]
 
@@ -41,10 +41,25 @@ def test_it_is_saved_like_the_shipped_one(tokenizer: Tokenizer, tmp_path: Path) 
     assert ours == theirs
     ours, theirs = (json.loads((path / "tokenizer.json").read_text()) for path in (tmp_path, shipped))
     assert ours["added_tokens"] == theirs["added_tokens"]
-    assert ours["pre_tokenizer"] == theirs["pre_tokenizer"]
+    digits, ours_last = ours["pre_tokenizer"]["pretokenizers"]
+    assert digits == {"type": "Digits", "individual_digits": True}
+    assert ours_last == theirs["pre_tokenizer"].get("pretokenizers", [theirs["pre_tokenizer"]])[-1]
 
 
 def test_a_vocabulary_needs_room_for_all_bytes() -> None:
     """The smallest size is named."""
     with pytest.raises(DataError, match=r"at least 260 tokens.*got 100"):
         train_tokenizer(WORDS, ["fr"], 100)
+
+
+def test_digits_are_split_in_a_tokenizer_that_is_there(tmp_path: Path) -> None:
+    """Every digit is a token afterwards, all tokens keep their ids, and text without digits its tokens."""
+    old = Tokenizer.from_file(str(model_path("starter") / "tokenizer.json"))
+    old.save(str(tmp_path / "tokenizer.json"))
+    split_digits(tmp_path)
+    new = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert new.get_vocab() == old.get_vocab()
+    text = " We see the boats, and https://a.example/x."
+    assert new.encode(text).ids == old.encode(text).ids
+    assert new.encode(" 1,204.5").tokens == ["Ġ", "1", ",", "2", "0", "4", ".", "5"]
+    assert new.decode(new.encode(" 1,204.5").ids) == " 1,204.5"
