@@ -231,6 +231,7 @@ def _recipe_of_text(args: argparse.Namespace) -> "Recipe":
     from worker.training.recipe import Recipe, Shape
 
     own = _own(args)
+    joined, substituted, heard = args.augment
     return Recipe(
         train=tuple(parse_data_file(text, args.to) for text in args.train),
         valid=tuple(parse_data_file(text, args.to) for text in args.valid),
@@ -243,7 +244,7 @@ def _recipe_of_text(args: argparse.Namespace) -> "Recipe":
         split=args.split,
         cleaning=Cleaning(max_words=args.max_words, max_ratio=args.max_ratio),
         keys=Keys(*args.json_keys),
-        augmentation=Augmentation(*args.augment, templates=args.templates),
+        augmentation=Augmentation(joined, substituted, heard, args.templates),
         split_digits=args.split_digits,
         valid_pairs=args.valid_pairs,
         **_optimizer(args),

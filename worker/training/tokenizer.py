@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from worker.engine.text.card import TaggedPrompt
-from worker.training.data import WordPair
+from worker.training.augmentation import WordPair
 from worker.training.errors import DataError
 
 PAD, END, TARGET = "<pad>", "</s>", "<t>"

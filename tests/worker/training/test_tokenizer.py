@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 
 from tests.worker.training.corpus import ROWS
 from worker.engine.loading import model_path
-from worker.training.data import WordPair
+from worker.training.augmentation import WordPair
 from worker.training.errors import DataError
 from worker.training.tokenizer import save_tokenizer, special_tokens, split_digits, train_tokenizer
 
