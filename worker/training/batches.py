@@ -36,10 +36,13 @@ def epoch_batches(corpus: Corpus, tokens_per_batch: int, seed: int, epoch: int) 
     order = np.argsort(lengths, kind="stable")
     chosen, lengths = chosen[order], lengths[order]
     batches: list[Ints] = []
-    for length in np.unique(lengths):
-        same = chosen[lengths == length]
-        rows = max(1, tokens_per_batch // int(length))
-        batches += np.split(same, range(rows, len(same), rows))
+    start = 0
+    while start < len(chosen):
+        stop = min(len(chosen), start + max(1, tokens_per_batch // int(lengths[start])))
+        while (stop - start) * lengths[stop - 1] > tokens_per_batch and stop - start > 1:
+            stop = start + max(1, min(stop - start - 1, tokens_per_batch // int(lengths[stop - 1])))
+        batches.append(chosen[start:stop])
+        start = stop
     return [batches[i] for i in random.permutation(len(batches))]
 
 

@@ -1,6 +1,7 @@
 """Cleaning and tokenising: what is learned is what will be served."""
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -136,8 +137,11 @@ def test_an_epoch_has_every_pair_by_its_weight(corpus: Corpus) -> None:
     assert set(counts[:half]) == {1}
     assert set(counts[half:]) == {2, 3}
     lengths = -(-corpus.lengths() // MULTIPLE) * MULTIPLE
-    assert all(len({int(lengths[i]) for i in batch}) == 1 for batch in batches)
-    assert max(lengths[batch[0]] * len(batch) for batch in batches) <= 128
+    assert max(max(lengths[batch]) * len(batch) for batch in batches) <= 128
+    by_length = sorted(batches, key=lambda batch: (min(lengths[batch]), max(lengths[batch])))
+    for one, other in pairwise(by_length):  # neighbours in length are together, and no batch has room for the next one
+        assert max(lengths[one]) <= min(lengths[other])
+        assert min(lengths[other]) * (len(one) + 1) > 128
     assert min(map(len, epoch_batches(corpus, 1, seed=1, epoch=0))) == 1
 
 
