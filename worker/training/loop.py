@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -18,15 +18,14 @@ from worker.training.backend import Arrays, Backend
 from worker.training.batches import MULTIPLE, Place, batches_from, epoch_batches
 from worker.training.checkpoint import load_checkpoint, save_checkpoint
 from worker.training.errors import LossError
-from worker.training.events import Event, Note, Saved, Stepped, Validated
+from worker.training.events import Event, Saved, Stepped, Validated
 from worker.training.pairs import Batch, Corpus, Ints, make_batch
+from worker.training.planner import Planner
 from worker.training.progress import Progress
 from worker.training.recipe import Recipe, replanned, wait_name
 
 Batches: TypeAlias = Iterator[tuple[Ints, Place]]
 _VALID_EPOCH = (0, 0)  # seed and epoch of the only order in which validation batches come
-_PLAN_EVERY: Final = 0.05  # of the time of a run that is planned by time
-_RESERVE: Final = 0.03  # of that time, for validation and the last files
 
 
 class Trainer:
@@ -55,12 +54,15 @@ class Trainer:
         With `plan_s`, the number of steps follows from the time that steps take: the run ends after so many seconds.
         Raises LossError where the loss is no number any more: the last checkpoint stays.
         """
-        start_s, planned_s = perf_counter(), 0.0
+        planner = None if plan_s is None else Planner(plan_s, perf_counter())
         batches = self.batches()
         while self.progress.step < self.recipe.steps and not stop():
             self.step(batches)
-            if plan_s is not None:
-                planned_s = self._plan(plan_s, perf_counter() - start_s, planned_s)
+            if (
+                planner is not None
+                and (steps_left := planner.steps_left(self.progress.step, perf_counter())) is not None
+            ):
+                self.recipe = replanned(self.recipe, self.progress.step, steps_left)
             if self.progress.step % self.recipe.valid_every == 0 and self.progress.step < self.recipe.steps:
                 self.validate()
                 self.save()
@@ -68,20 +70,6 @@ class Trainer:
                 self.save()
         self.save()
         return self.progress.step >= self.recipe.steps
-
-    def _plan(self, plan_s: float, elapsed_s: float, planned_s: float) -> float:
-        # The time of the last plan. The first steps are slow: they warm caches and allocators up.
-        if len(self._spent_s) < 5 or (planned_s and elapsed_s - planned_s < _PLAN_EVERY * plan_s):
-            return planned_s
-        measured = list(self._spent_s)[2 if not planned_s else 0 :]
-        left_s = plan_s * (1 - _RESERVE) - elapsed_s
-        steps_left = round(left_s * len(measured) / sum(measured))
-        self.recipe = replanned(self.recipe, self.progress.step, steps_left)
-        if not planned_s:
-            self._report(
-                Note(f"planned {self.recipe.steps:,} steps for {plan_s:g} s, by {len(measured)} measured ones")
-            )
-        return elapsed_s
 
     def batches(self) -> Batches:
         """The batches that come next, without end."""

@@ -63,7 +63,7 @@ class Recipe(msgspec.Struct, frozen=True):
     peak_rate: float = 2e-3
     warmup_steps: int = 200
     decay: float = 1.0  # the last part of the steps, in which the rate falls from its peak to 0
-    fall_from: int | None = None  # the step at which it begins to, where a run was planned anew (`replanned`)
+    fall_from: float | None = None  # the step at which it begins to, where a run was planned anew (`replanned`)
     device: Device = "mlx"  # mlx's own one, or one of PyTorch's
     precision: Precision = "bf16"  # of matrix products on a PyTorch device; mlx trains in fp32
     dropout: float = 0.0  # of the embedding's output, and of what attention and MLP add
@@ -113,7 +113,7 @@ def replanned(recipe: Recipe, step: int, steps_left: int) -> Recipe:
     """
     steps, fallen = step + max(1, steps_left), recipe.fallen(step)
     if 0 < fallen < 1:
-        first = round((step - fallen * steps) / (1 - fallen))
+        first = (step - fallen * steps) / (1 - fallen)
     else:
         first = max(step, recipe.warmup_steps, round(steps * (1 - recipe.decay)))
     return replace(recipe, steps=steps, fall_from=first)

@@ -193,7 +193,38 @@ def test_a_k_is_a_number_or_full(value: str, options: Options, decalage: Decalag
 
 def test_a_fast_blas_is_loaded_before_mlx() -> None:
     """Whatever module of the trainer is imported first, the engine's package comes before mlx."""
-    program = "import sys, worker.training.checkpoint; names = list(sys.modules); "
+    program = "import sys, worker.training.loss; names = list(sys.modules); "
     program += "print(names.index('worker.engine.blas') < names.index('mlx.core'))"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout == "True\n"
+
+
+def test_a_pack_is_all_that_a_run_needs(options: Options, tmp_path: Path, decalage: Decalage) -> None:
+    """--pack instead of --out writes it, --from-pack trains without the files, and --resume goes on from it."""
+    at = options.index("--out")
+    packed, out = str(tmp_path / "packed"), str(tmp_path / "model")
+    assert decalage(*options[:at], *options[at + 2 :], "--pack", packed, "--augment", "0.5", "0.5", "0.5").status == 0
+    Path(options[options.index("--train") + 1].partition("@")[0]).unlink()
+    run = ["train", "--from-pack", packed, "--out", out, "--wait-k", "2", "--steps", "3"]
+    assert "Stopped at step 0 of 3" in decalage(*run, "--time-limit", "0").err
+    again = decalage("train", "--resume", "--out", out, "--json")
+    assert [json.loads(line)["event"] for line in again.out.splitlines()].count("step") == 3
+    assert "--augment 0.5 0.5 0.5" in (tmp_path / "model" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--from-pack", "packed", "--steps", "3"], "give --out DIR"),
+        (["--pack", "a", "--out", "b", "--steps", "3"], "give --out DIR"),
+        (["--from-pack", "packed", "--out", "b"], "--steps missing"),
+        (["--from-pack", "packed", "--train", "x.tsv@fr", "--out", "b", "--steps", "3"], "brings its own data"),
+        (["--finish", "--resume", "--out", "b"], "give --resume and --time-limit S too"),
+        (["--from-pack", "nowhere", "--out", "b", "--steps", "3"], "nowhere/pack.safetensors is not there"),
+    ],
+)
+def test_options_that_do_not_fit(given: list[str], said: str, decalage: Decalage) -> None:
+    """One line tells what is missing, or what to leave out."""
+    ran = decalage("train", *given)
+    assert ran.status == 1
+    assert said in ran.err

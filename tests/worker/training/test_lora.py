@@ -45,7 +45,7 @@ def test_it_overfits_a_toy_language_and_is_served(old: str, tmp_path: Path) -> N
     meanings = {"vois": "veux", "veux": "aime", "aime": "vois"}
     rows = [(source, " ".join(meanings.get(word, word) for word in target.split())) for source, target in ROWS]
     file = DataFile(str(write_tsv(tmp_path / "other.tsv", rows)), "fr")
-    plan = recipe(tmp_path, steps=80, label_smoothing=0.0, tokens_per_batch=768, valid_every=1000, average=0.0)
+    plan = recipe(tmp_path, steps=140, label_smoothing=0.0, tokens_per_batch=768, valid_every=1000, average=0.0)
     told = run(replace(plan, train=(file,), valid=(file,), start=old, lora=Lora(8)), tmp_path / "tuned")
     assert max(told.of(Validated)[-1].loss.values()) < 0.2
     for source, target in rows[::7]:

@@ -2,22 +2,25 @@
 
 import json
 import math
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mlx.utils import tree_flatten
 from msgspec.structs import replace
 
 from protocol import OutputTextDelta, Session, WaitK
-from tests.worker.training.corpus import ROWS, TINY, recipe, run, write_tsv
+from tests.worker.training.corpus import ROWS, TINY, Told, recipe, run, write_tsv
 from worker.core.rows import Refused
 from worker.engine.loading import load, load_vocabulary
 from worker.engine.text.card import read_card
 from worker.library.speculative_decoding import SpeculativeConfig, SpeculativeDecodingEngine
 from worker.library.words import generate_words
-from worker.training import checkpoint
+from worker.training import checkpoint, loop
 from worker.training.batches import epoch_batches
 from worker.training.data import Encoder, load_corpus
 from worker.training.errors import CheckpointError, LossError, TrainingError
@@ -25,7 +28,9 @@ from worker.training.events import Loaded, Note, Saved, Stepped, Validated
 from worker.training.files import DataFile
 from worker.training.history import LOG, read_log
 from worker.training.loop import Trainer
-from worker.training.recipe import Recipe, Shape
+from worker.training.planner import Planner
+from worker.training.recipe import Recipe, Shape, replanned
+from worker.training.train import train
 
 
 def losses(events: list[Any]) -> list[tuple[int, float]]:
@@ -244,6 +249,49 @@ def test_the_rate_rises_and_falls() -> None:
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert [plan.rate(55), plan.rate(100)] == pytest.approx([0.5, 0.0])
     assert (plan.average_from, Recipe((), (), 100, average=0.0).average_from) == (76, 101)
+
+
+@given(st.integers(0, 500), st.integers(1, 500), st.sampled_from([0.3, 1.0]), st.integers(0, 50))
+def test_a_new_plan_goes_on_from_the_present_rate(step: int, left: int, decay: float, warmup: int) -> None:
+    """The rate does not jump, never rises behind the warm-up, and ends at 0, however often it is planned."""
+    plan = Recipe(train=(), valid=(), steps=600, peak_rate=1.0, warmup_steps=warmup, decay=decay)
+    for i in range(3):
+        at = step + i * left // 4
+        new = replanned(plan, at, left)
+        assert new.steps == at + left
+        if at >= warmup and left > 1:
+            assert new.rate(at) == pytest.approx(plan.rate(at), abs=0.05)
+            rates = [new.rate(n) for n in range(at, new.steps + 1)]
+            assert rates == sorted(rates, reverse=True)
+            assert rates[-1] == pytest.approx(0.0, abs=1e-9)
+        plan = new
+
+
+@pytest.mark.parametrize("slowdown", [1.0, 3.0])
+def test_a_run_is_planned_for_its_time(slowdown: float) -> None:
+    """It ends by its own last step and before its time, near it, though steps get slower half way."""
+    recipe_, planner, now_s = Recipe((), (), steps=10**9, peak_rate=1.0, warmup_steps=3), Planner(100.0, 7.0), 7.0
+    step = 0
+    while step < recipe_.steps:
+        now_s += 0.1 * (slowdown if now_s > 57 else 1.0) * (20 if step == 0 else 1)
+        step += 1
+        if (left := planner.steps_left(step, now_s)) is not None:
+            recipe_ = replanned(recipe_, step, left)
+    assert 90 < now_s - 7 <= 98
+    assert recipe_.rate(step - 1) < 0.02
+
+
+def test_the_trainer_follows_the_planner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that goes on by itself: the run ends by its last step, and the checkpoint has the plan."""
+    clock = count(0.0, 0.25)
+    monkeypatch.setattr(loop, "perf_counter", lambda: next(clock))
+    told = Told()
+    plan = recipe(tmp_path, steps=10**9, valid_every=10**6, warmup_steps=2)
+    progress = train(plan, tmp_path / "out", told.append, lambda: False, plan_s=40.0)
+    last = told.of(Stepped)[-1]
+    assert last.step == last.steps == progress.step < 100
+    assert last.learning_rate < 0.1 * plan.peak_rate
+    assert checkpoint.read_recipe(tmp_path / "out").steps == last.step
 
 
 def test_the_saved_model_has_the_names_of_its_architecture(tmp_path: Path) -> None:
