@@ -185,4 +185,4 @@ def _mapped(path: Path, start: int, entry: dict[str, Any], name: str) -> NDArray
 
 
 def _checksum(array: NDArray[Any]) -> str:
-    return hashlib.sha256(memoryview(np.ascontiguousarray(array))).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
