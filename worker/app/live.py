@@ -7,20 +7,10 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from protocol import (
-    Error,
-    ErrorCode,
-    MalformedEvent,
-    ProtocolError,
-    ServerEvent,
-    SessionCreate,
-    SessionPhase,
-    decode_client,
-    peek_seq,
-)
-from protocol.keys import EVENT_FIELD
-from worker.core import replay, scheduler
+from protocol import Error, ErrorCode, ServerEvent, SessionPhase
+from worker.core import entries, replay, scheduler
 from worker.core import session as machine
+from worker.core.entries import Admission
 from worker.core.rows import Lane, Row, Sampled, Vocabulary
 from worker.core.scheduler import Budget
 from worker.core.state import State, lanes
@@ -28,14 +18,6 @@ from worker.io.store import TRIAL_OWNERS, Checkpoint, Commit, Entry
 
 MAX_TRIALS = 3
 """So many owners fail at a session, working on nothing else, before it is to blame."""
-
-_OLDEST_MS = 3_600_000
-
-
-class WorkerFull(ProtocolError):
-    """The worker takes no further session."""
-
-    code = ErrorCode.WORKER_FULL.value
 
 
 class Live:
@@ -108,21 +90,16 @@ class Live:
         dropped, self._dropped = self._dropped, set()
         return dropped
 
-    def replay(self, entries: Iterable[Entry], refused: Container[str], vocabulary: Vocabulary, model: str) -> None:
-        """Steps through the log up to the checkpoint, aside: nothing is translated meanwhile.
+    def replay(self, page: Iterable[Entry], refused: Container[str], vocabulary: Vocabulary, model: str) -> None:
+        """Step through the log up to the checkpoint, aside: nothing is translated meanwhile.
 
         `refused` holds the ids of entries that were turned away for lack of room, which a log read again does not tell.
         """
-        state = self._again or self.state
-        for entry_id, fields in entries:
-            try:
-                event = decode_client(fields.get(EVENT_FIELD.encode(), b""))
-            except ProtocolError:
-                continue
-            if entry_id in refused:
-                continue
-            arrival_ms = _arrival_ms(entry_id, 0)
-            state, _ = machine.step(state, event, now_ms=arrival_ms, vocabulary=vocabulary, model=model, is_replay=True)
+        state, admit = self._again or self.state, entries.as_before(refused)
+        for source_id, fields in page:
+            state, _ = entries.step(
+                state, source_id, fields, heard_ms=None, vocabulary=vocabulary, model=model, admit=admit
+            )
         self._again = state
 
     def resume(self, now_ms: int) -> None:
@@ -136,30 +113,14 @@ class Live:
             self.state = state
             self._give_up()
 
-    def take(self, entry: Entry, now_ms: int, vocabulary: Vocabulary, model: str, *, admit: Callable[[], None]) -> None:
-        """The session after one entry of its source stream."""
-        entry_id, fields = entry
-        self.cursor = entry_id
-        data = fields.get(EVENT_FIELD.encode(), b"")
-        try:
-            if not data:
-                raise MalformedEvent(f"expected an event in the field `event`, got the fields {_names(fields)}")
-            event = decode_client(data)
-            if isinstance(event, SessionCreate) and self.state.phase is SessionPhase.ABSENT:
-                admit()
-        except ProtocolError as error:
-            self._set(machine.refuse(self.state, error, seq=peek_seq(data), source_id=entry_id))
-            return
-        outcome = machine.step(
-            self.state,
-            event,
-            now_ms=_arrival_ms(entry_id, now_ms),
-            vocabulary=vocabulary,
-            model=model,
-            source_id=entry_id,
+    def take(self, entry: Entry, now_ms: int, vocabulary: Vocabulary, model: str, *, admit: Admission) -> None:
+        """Apply one entry of the session's source stream."""
+        self.cursor, fields = entry
+        self._set(
+            entries.step(
+                self.state, self.cursor, fields, heard_ms=now_ms, vocabulary=vocabulary, model=model, admit=admit
+            )
         )
-        # Delays count from the word's arrival in Redis, idleness from when it was heard.
-        self._set((replace(outcome[0], active_ms=now_ms), outcome[1]))
 
     def update(self, row: Row, sampled: Sampled, now_ms: int, vocabulary: Vocabulary) -> None:
         """The session after a pass."""
@@ -243,13 +204,3 @@ class Live:
         del self.pending[: len(commit.events)]
         self.saved = commit.checkpoint
         self.is_further |= commit.advance == "further"
-
-
-def _names(fields: dict[bytes, bytes]) -> str:
-    return ", ".join(repr(name.decode(errors="replace")[:40]) for name in fields) or "none"
-
-
-def _arrival_ms(entry_id: str, now_ms: int) -> int:
-    # Entry ids carry Redis's clock. One that a producer chose itself may be anything: then what counts is now.
-    stamp = int(entry_id.partition("-")[0])
-    return stamp if not now_ms or 0 <= now_ms - stamp <= _OLDEST_MS else now_ms

@@ -13,13 +13,16 @@ from redis.exceptions import ClusterError, RedisClusterException
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import TimeoutError as Unanswered
 
+from protocol import ClientEvent
 from worker.app.config import Settings
-from worker.app.live import Live, WorkerFull
+from worker.app.live import Live
 from worker.app.ownership import Ownership
 from worker.app.reports import Reports
 from worker.app.table import Table
 from worker.app.trial import Trial
+from worker.core.entries import WorkerFull, opens, order
 from worker.core.rows import Vocabulary
+from worker.core.state import State
 from worker.io.store import PAGE_ENTRIES, Claim, Entry, Fenced, Store, Suspect
 
 # A lost connection is nobody's fault: it goes up to the loop that waits for Redis.
@@ -161,7 +164,7 @@ class Reader:
     def _step_again(self, live: Live, page: list[Entry], refused: Container[str]) -> str | None:
         # Where the log's next page begins; None at the checkpoint, where the session goes on.
         with self.isolated(live.session_id):
-            entries = [entry for entry in page if _order(entry[0]) <= _order(live.saved.cursor)]
+            entries = [entry for entry in page if order(entry[0]) <= order(live.saved.cursor)]
             live.replay(entries, refused, self._vocabulary, self._settings.model)
             if len(entries) == PAGE_ENTRIES:
                 return entries[-1][0]
@@ -188,7 +191,9 @@ class Reader:
                         return
         self._reports.accepted(before, live.state)
 
-    def _admit(self) -> None:
+    def _admit(self, state: State, event: ClientEvent, source_id: str) -> None:
+        if not opens(state, event):
+            return
         if self._table.num_open >= self.max_sessions:
             raise WorkerFull(f"this worker has {self.max_sessions} open sessions, its limit; try again later")
         if self._reports.is_full:
@@ -201,8 +206,3 @@ class Reader:
 def now_ms() -> int:
     """The worker's clock: the wall's at its start, and what has passed since. A clock that is set ends no session."""
     return (_STARTED_NS + time.monotonic_ns()) // 1_000_000
-
-
-def _order(entry_id: str) -> tuple[int, int]:
-    stamp, _, number = entry_id.partition("-")
-    return int(stamp), int(number or 0)

@@ -7,6 +7,7 @@ from protocol import InputTextAppend, InputTextFinalize, Session, SessionClose, 
 from tests.worker.fakes import FakeModel, FakeRunner, FakeVocabulary
 from worker.app.table import Table
 from worker.core import scheduler
+from worker.core.entries import as_before
 from worker.core.scheduler import Budget
 from worker.io.store import Checkpoint, Commit
 
@@ -34,7 +35,7 @@ class World:
         self._entries += 1
         if (live := self.table.get(name)) is not None:
             entry = (f"{self._entries}-0", {b"event": encode(event)})
-            live.take(entry, self._entries, VOCABULARY, "fake", admit=lambda: None)
+            live.take(entry, self._entries, VOCABULARY, "fake", admit=as_before(()))
 
     def tick(self, budget: Budget) -> scheduler.Plan:
         """A plan, run and settled."""
@@ -102,6 +103,6 @@ def test_a_session_that_was_forgotten_while_it_changed_stays_forgotten() -> None
     live = world.table.get("b")
     assert live is not None
     world.table.forget("b")
-    live.take(("99-0", {b"event": encode(SessionClose())}), 1, VOCABULARY, "fake", admit=lambda: None)
+    live.take(("99-0", {b"event": encode(SessionClose())}), 1, VOCABULARY, "fake", admit=as_before(()))
     assert all(commit.session_id != "b" for commit in world.table.commits(lambda name: True))
     assert "b" not in world.table.plan(Budget()).deferred
