@@ -3,6 +3,7 @@
 import structlog
 
 from worker.app.ownership import Ownership
+from worker.app.quarantine import Quarantine
 from worker.app.reader import Reader
 from worker.app.reports import Reports
 from worker.app.table import Table
@@ -12,16 +13,26 @@ from worker.io.store import Behind, Commit, Fenced, Store
 class Egress:
     """Publishes for the sessions of a table as long as their leases last."""
 
-    def __init__(self, table: Table, store: Store, ownership: Ownership, *, reader: Reader, reports: Reports) -> None:
+    def __init__(
+        self,
+        table: Table,
+        store: Store,
+        ownership: Ownership,
+        *,
+        reader: Reader,
+        reports: Reports,
+        quarantine: Quarantine,
+    ) -> None:
         self._table = table
         self._store = store
         self._ownership = ownership
         self._reader = reader
         self._reports = reports
+        self._quarantine = quarantine
         self._log = structlog.get_logger(worker=ownership.worker)
 
     async def publish(self) -> None:
-        """All that may be published is. A session that is another worker's is dropped, with its shard."""
+        """Publish all that may be. A session that is another worker's is dropped, with its shard."""
         commits = self._table.commits(self._ownership.may_publish)
         if not commits:
             return
@@ -32,7 +43,7 @@ class Egress:
                 continue
             if isinstance(answer, int):
                 live.committed(commit)
-                self._reader.trial.committed(live)
+                self._quarantine.committed(live)
                 self._reports.published(live, commit, num_repeated=answer)
             elif isinstance(answer, Fenced):
                 self._reports.fenced(commit.session_id)
@@ -52,7 +63,7 @@ class Egress:
             self._reader.lose(commit.session_id, failure)
 
     async def hand_over(self) -> None:
-        """What is `leaving` can be taken by others, at the place where this worker has published last."""
+        """Give back what is `leaving`; others go on at the place where this worker has published last."""
         if leaving := self._ownership.leaving:
             await self.publish()
             self._table.forget_shards(leaving)

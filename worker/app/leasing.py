@@ -17,16 +17,23 @@ class Leasing:
     """Whose shards are the worker's decides what it listens to, and which sessions stay in its table."""
 
     def __init__(
-        self, ownership: Ownership, doorbell: Doorbell, table: Table, *, metrics: Metrics, on_look: Callable[[], None]
+        self,
+        ownership: Ownership,
+        doorbell: Doorbell,
+        table: Table,
+        *,
+        metrics: Metrics,
+        on_look: Callable[[], None],
+        on_gain: Callable[[], None],
     ) -> None:
-        """`on_look` is called whenever Redis has told how the leases stand."""
+        """`on_look` is called whenever Redis has told how the leases stand, `on_gain` where shards have come."""
         self.known = asyncio.Event()  # they have been asked for: it is known which bells to hear
-        self.gained = asyncio.Event()  # sessions may be there to take that nobody has looked for
         self._ownership = ownership
         self._doorbell = doorbell
         self._table = table
         self._metrics = metrics
         self._on_look = on_look
+        self._on_gain = on_gain
         self._log = structlog.get_logger(worker=ownership.worker)
 
     async def keep(self, about: Callable[[], Peer], stopping: asyncio.Event) -> None:
@@ -41,7 +48,7 @@ class Leasing:
                 self._log.info("shards", held=len(held), of=self._ownership.num_shards)
                 await self._doorbell.listen(sorted(held))
             if held - before:
-                self.gained.set()
+                self._on_gain()
             self.known.set()
             self._on_look()
             self._metrics.shards.set(len(held))

@@ -2,22 +2,20 @@
 published.
 """
 
-from collections.abc import Callable, Container, Iterable
-from typing import Literal
+import time
+from collections.abc import Callable, Container, Sequence
 
 from msgspec.structs import replace
 
 from protocol import Error, ErrorCode, ServerEvent, SessionPhase
-from worker.core import entries, replay, scheduler
+from worker.core import entries, quarantine, replay, scheduler
 from worker.core import session as machine
-from worker.core.entries import Admission
+from worker.core.entries import Admission, order
+from worker.core.quarantine import MAX_ATTEMPTS, Record
 from worker.core.rows import Lane, Row, Sampled, Vocabulary
 from worker.core.scheduler import Budget
 from worker.core.state import State, lanes
-from worker.io.store import TRIAL_OWNERS, Checkpoint, Commit, Entry
-
-MAX_TRIALS = 3
-"""So many owners fail at a session, working on nothing else, before it is to blame."""
+from worker.io.store import Checkpoint, Commit, Entry
 
 
 class Live:
@@ -31,16 +29,17 @@ class Live:
         self.cursor = saved.cursor
         self.saved = saved
         self.rings = False
-        self.is_further = saved.failed_owners == 0  # than the owner before
-        self.has_caught_up = False  # with its log
-        self.num_passes = 0
+        self.is_caught_up = False  # with its log
         self.pending: list[ServerEvent] = []
+        self.opened_s = time.monotonic()
         self._on_change = on_change
         self._dropped: set[Lane] = set()
         self.first_word_ms = 0  # how long the last segment took to its first word
         phase = SessionPhase(saved.status)
         self.state = State(number=number)
         self._again: State | None = replay.begin(self.state, saved.base)  # as far as the log has been read again
+        self._replayed = saved.base.cursor if saved.base else "0-0"
+        self.refused: Container[str] = ()  # entries that were turned away for lack of room
         if phase not in (SessionPhase.OPEN, SessionPhase.CLOSING):
             self._again = None
             done = saved.progress
@@ -50,35 +49,40 @@ class Live:
 
     @property
     def is_open(self) -> bool:
-        """The session has been created and is not closed."""
+        """Whether the session has been created and is not closed."""
         return self.state.phase in (SessionPhase.OPEN, SessionPhase.CLOSING)
 
     @property
-    def is_on_trial(self) -> bool:
-        """Several owners have failed at it, and this one has not done all yet: it is given one entry at a time."""
-        return self.saved.failed_owners >= TRIAL_OWNERS and not self.is_further
+    def record(self) -> Record:
+        """What is held against the session."""
+        return self.saved.record
+
+    @property
+    def next_cursor(self) -> str:
+        """The entry behind which its log is to be read next."""
+        return self.cursor if self._again is None else self._replayed
 
     @property
     def is_readable(self) -> bool:
-        """It may be given more of its log: on trial, only once all that the last entry led to is in Redis."""
-        if not self.is_on_trial:
+        """Whether it may be given more of its log: in quarantine, only once all that the last entry led to is saved."""
+        if not self.record.is_quarantined or self.needs_replay:
             return True
         return self.cursor == self.saved.cursor and not self.pending and self._is_idle()
 
     def catch_up(self) -> None:
-        """All that is in its log has been applied."""
-        if not self.has_caught_up:
-            self.has_caught_up = True
+        """Note that all that is in its log has been applied."""
+        if not self.is_caught_up:
+            self.is_caught_up = True
             self._on_change(self)
 
     @property
     def is_quiet(self) -> bool:
-        """Its producer rings no bell, and may still have something to say."""
-        return (not self.rings or self.is_on_trial) and self.state.phase is not SessionPhase.CLOSED
+        """Whether its producer rings no bell, and may still have something to say."""
+        return (not self.rings or self.record.is_quarantined) and self.state.phase is not SessionPhase.CLOSED
 
     @property
     def needs_replay(self) -> bool:
-        """It was open under another worker, and has not been read again yet."""
+        """Whether it was open under another worker, and has not been read again yet."""
         return self._again is not None
 
     def all_lanes(self) -> set[Lane]:
@@ -90,20 +94,20 @@ class Live:
         dropped, self._dropped = self._dropped, set()
         return dropped
 
-    def replay(self, page: Iterable[Entry], refused: Container[str], vocabulary: Vocabulary, model: str) -> None:
-        """Step through the log up to the checkpoint, aside: nothing is translated meanwhile.
-
-        `refused` holds the ids of entries that were turned away for lack of room, which a log read again does not tell.
-        """
-        state, admit = self._again or self.state, entries.as_before(refused)
+    def replay(self, page: Sequence[Entry], vocabulary: Vocabulary, model: str) -> None:
+        """Step through a page of the log up to the checkpoint, aside: nothing is translated meanwhile."""
+        state, admit = self._again or self.state, entries.as_before(self.refused)
         for source_id, fields in page:
+            if order(source_id) > order(self.saved.cursor):
+                break
+            self._replayed = source_id
             state, _ = entries.step(
                 state, source_id, fields, heard_ms=None, vocabulary=vocabulary, model=model, admit=admit
             )
         self._again = state
 
     def resume(self, now_ms: int) -> None:
-        """Replay is over: the session goes on behind its checkpoint."""
+        """End the replay: the session goes on behind its checkpoint."""
         state, self._again = self._again or self.state, None
         if self.saved.status == SessionPhase.CLOSING.value and state.phase is SessionPhase.OPEN:
             state, _ = machine.close_idle(state, now_ms)
@@ -123,20 +127,19 @@ class Live:
         )
 
     def update(self, row: Row, sampled: Sampled, now_ms: int, vocabulary: Vocabulary) -> None:
-        """The session after a pass."""
-        self.num_passes += 1
+        """Apply a pass."""
         self._set(machine.update(self.state, row, sampled, now_ms=now_ms, vocabulary=vocabulary))
 
     def check(self, now_ms: int) -> None:
-        """Closes the session if it has been idle for too long."""
+        """Close the session if it has been idle for too long."""
         if self.is_open:
             self._set(machine.expire(self.state, now_ms))
 
-    def condemn(self, source_id: str, cause: str) -> None:
-        """The session ends with an error, as it is saved, behind that event: nothing of it is tried again."""
+    def end_as_poison(self, source_id: str, cause: str) -> None:
+        """End the session with an error, as it is saved, behind that event: nothing of it is tried again."""
         self._again, self.cursor = None, source_id
         message = (
-            f"the event {source_id} of its source stream has failed {MAX_TRIALS} workers ({cause}); the session ends"
+            f"the event {source_id} of its source stream has failed {MAX_ATTEMPTS} workers ({cause}); the session ends"
         )
         self._end(message, ErrorCode.POISON_EVENT)
 
@@ -169,8 +172,15 @@ class Live:
         self._on_change(self)
 
     def commit(self) -> Commit | None:
-        """What is to be published and saved; None where nothing has happened since."""
-        advance = self._advance()
+        """Return what is to be published and saved; None where nothing has happened since."""
+        advance = quarantine.advance(
+            self.record,
+            has_output=any(not isinstance(event, Error) for event in self.pending),
+            has_read=self.cursor != self.saved.cursor,
+            is_idle=self._is_idle(),
+            is_caught_up=self.is_caught_up,
+            is_closed=self.state.phase is SessionPhase.CLOSED,
+        )
         if not self.pending and self.cursor == self.saved.cursor and not advance:
             return None
         point = Checkpoint(
@@ -179,28 +189,14 @@ class Live:
             source_seq=self.state.source_seq,
             progress=replay.progress(self.state),
             base=replay.base(self.state, self.cursor),
-            failed_owners=0 if advance == "further" else self.saved.failed_owners,
-            failed_trials=0 if advance else self.saved.failed_trials,
+            record=self.record.after(advance),
         )
         return Commit(self.session_id, self.epoch, tuple(self.pending), point, advance)
-
-    def _advance(self) -> Literal["", "event", "further"]:
-        # Something was said (errors count for nothing: a producer's bad event leads to no work), or all that an event
-        # led to has been done. On trial, that clears one event; the session, only once there is nothing to do.
-        if self.is_further:
-            return ""
-        if self.has_caught_up and self._is_idle():
-            return "further"
-        has_output = any(not isinstance(event, Error) for event in self.pending)
-        if has_output or (self._is_idle() and self.cursor != self.saved.cursor):
-            return "event" if self.is_on_trial and self.state.phase is not SessionPhase.CLOSED else "further"
-        return ""
 
     def _is_idle(self) -> bool:
         return scheduler.wants(self.state, Budget()) is None
 
     def committed(self, commit: Commit) -> None:
-        """That commit is in Redis."""
+        """Note that this commit is in Redis."""
         del self.pending[: len(commit.events)]
         self.saved = commit.checkpoint
-        self.is_further |= commit.advance == "further"

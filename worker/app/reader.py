@@ -6,7 +6,7 @@ Whatever is wrong with one session's keys stays with that session: it is set asi
 import asyncio
 import contextlib
 import time
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import structlog
 from redis.exceptions import ClusterError, RedisClusterException
@@ -17,9 +17,9 @@ from protocol import ClientEvent
 from worker.app.config import Settings
 from worker.app.live import Live
 from worker.app.ownership import Ownership
+from worker.app.quarantine import Quarantine
 from worker.app.reports import Reports
 from worker.app.table import Table
-from worker.app.trial import Trial
 from worker.core.entries import WorkerFull, opens, order
 from worker.core.rows import Vocabulary
 from worker.core.state import State
@@ -27,13 +27,16 @@ from worker.io.store import PAGE_ENTRIES, Claim, Entry, Fenced, Store, Suspect
 
 # A lost connection is nobody's fault: it goes up to the loop that waits for Redis.
 INTERRUPTED = (Disconnected, Unanswered, ClusterError, RedisClusterException, OSError)
-_SET_ASIDE_S = 10.0
 _STARTED_NS = time.time_ns() - time.monotonic_ns()
 _ENTRIES_AT_ONCE = 16  # applied before other tasks get their turn
 
 
 class Reader:
-    """Applies entries to the sessions of a table. `admit`s sessions up to the worker's limits."""
+    """Applies entries to the sessions of a table. Admits sessions up to the worker's limits.
+
+    It reads in rounds, each a page of every session whose turn it is: a producer that writes faster than it is read
+    takes its turn with the others.
+    """
 
     def __init__(
         self,
@@ -44,7 +47,7 @@ class Reader:
         reports: Reports,
         vocabulary: Vocabulary,
         ownership: Ownership,
-        trial: Trial,
+        quarantine: Quarantine,
     ) -> None:
         self.max_sessions = settings.max_sessions
         self._settings = settings
@@ -53,37 +56,61 @@ class Reader:
         self._reports = reports
         self._vocabulary = vocabulary
         self._ownership = ownership
-        self.trial = trial
-        self._fetching = asyncio.Lock()
-        self._put_off: dict[str, None] = {}  # sessions with news that wait until the one on trial is through
-        self._aside_until_s: dict[str, float] = {}
+        self._quarantine = quarantine
+        self._reading = asyncio.Lock()  # one round at a time: each entry counts once
+        self._unread: dict[str, None] = {}  # sessions with news that no round has read to the end
+        self._is_due = asyncio.Event()  # some of these may be read now
         self._log = structlog.get_logger()
 
-    async def fetch(self, names: Iterable[str]) -> bool:
-        """True if there was news of those sessions that are ours, which is applied; one at a time: each entry counts
-        once.
+    async def read(self, names: Iterable[str]) -> bool:
+        """Read a page of these sessions, those of them that are ours. Return whether there was news, which is applied.
+
+        What is left, or was interrupted, is read by `read_rest`.
         """
-        async with self._fetching:
-            wanted = [name for name in {**self._put_off, **dict.fromkeys(names)} if self._is_wanted(name)]
-            is_news = False
-            if self._table.alone is None:
-                is_news = await self._take_new([name for name in wanted if name not in self._table])
-            alone = self._table.alone
-            self._put_off = dict.fromkeys(wanted if alone else ())
-            wanted = [alone.session_id] if alone else wanted
-            while wanted:
-                cursors = {name: live.cursor for name in wanted if (live := self._table.get(name)) and live.is_readable}
-                pages = await self._store.read(cursors)
-                for name, entries in pages.items():
-                    live = self._table.get(name)
-                    if live is not None and live.cursor == cursors[name]:
-                        is_news |= await self._take(live, entries)
-                wanted = [name for name, entries in pages.items() if len(entries) == PAGE_ENTRIES]
-            return is_news
+        async with self._reading:
+            batch = dict.fromkeys(names)
+            self._unread |= batch
+            try:
+                return await self._round(list(batch))
+            finally:
+                if self._readable(self._unread):
+                    self._is_due.set()
+
+    async def read_rest(self) -> bool:
+        """Wait for sessions that no round has read to the end, and read a page of each."""
+        await self._is_due.wait()
+        self._is_due.clear()
+        return await self.read(self._unread)
+
+    def _readable(self, names: Iterable[str]) -> list[str]:
+        # While a session is exclusive, the others wait.
+        exclusive = self._quarantine.exclusive
+        return [name for name in names if not exclusive or name == exclusive]
+
+    async def _round(self, names: list[str]) -> bool:
+        is_news = await self._take_new([name for name in self._readable(names) if name not in self._table])
+        if exclusive := self._quarantine.exclusive:
+            names.append(exclusive)
+        names = self._readable(names)
+        lives = {name: live for name in names if (live := self._table.get(name)) is not None and live.is_readable}
+        cursors = {name: live.next_cursor for name, live in lives.items()}
+        pages = await self._store.read(cursors)
+        unread = []
+        for name, page in pages.items():
+            live = self._table.get(name)
+            if live is not lives[name] or live.next_cursor != cursors[name]:
+                unread.append(name)
+                continue
+            was_replay = live.needs_replay
+            is_news |= await (self._replay(live, page) if was_replay else self._take(live, page))
+            if was_replay or len(page) == PAGE_ENTRIES:
+                unread.append(name)
+        self._unread = {name: None for name in self._unread if name not in names} | dict.fromkeys(unread)
+        return is_news
 
     @contextlib.contextmanager
     def isolated(self, name: str) -> Iterator[None]:
-        """What goes wrong within the block is the fault of this one session, which is set aside."""
+        """Take what goes wrong within the block for the fault of this one session, which is set aside."""
         try:
             yield
         except INTERRUPTED:
@@ -92,35 +119,23 @@ class Reader:
             self.lose(name, error)
 
     def lose(self, name: str, error: Exception) -> None:
-        """The session is forgotten, and taken again after a while at the earliest."""
-        reason = str(error) or type(error).__name__
-        self._log.error("session_lost", session=name, error=type(error).__name__, reason=reason)
+        """Forget the session; it is taken again after a while at the earliest."""
+        cause = str(error) or type(error).__name__
+        self._log.error("session_lost", session=name, error=type(error).__name__, reason=cause)
         self._table.forget(name)
-        self.trial.blame(name, reason)
-        self._aside_until_s[name] = time.monotonic() + _SET_ASIDE_S
-
-    def _is_wanted(self, name: str) -> bool:
-        return self._ownership.epoch_of(name) is not None and not self._is_aside(name)
-
-    def _is_aside(self, name: str) -> bool:
-        until_s = self._aside_until_s.get(name)
-        if until_s is not None and time.monotonic() >= until_s:
-            del self._aside_until_s[name]
-            return False
-        return until_s is not None
+        self._quarantine.failed(name, cause, now_ms())
 
     async def _take_new(self, names: list[str]) -> bool:
-        # The sessions are in the table, those that a worker before us has left as their logs tell them; all or none:
-        # half replayed, one would go on from nothing.
+        # All or none: a session that is in the table goes on from its checkpoint.
         claims = [
             Claim(name, lease, self._ownership.dead_before(name))
             for name in names
-            if (lease := self._ownership.epoch_of(name)) is not None
+            if (lease := self._ownership.epoch_of(name)) is not None and self._quarantine.can_take(name, now_ms())
         ]
         if not claims:
             return False
         lives: list[Live] = []
-        for claim, opened in zip(claims, await self.trial.open(claims), strict=True):
+        for claim, opened in zip(claims, await self._quarantine.open(claims), strict=True):
             name = claim.session_id
             if isinstance(opened, Suspect):
                 continue
@@ -132,53 +147,36 @@ class Reader:
             else:
                 lives.append(self._table.add(name, *opened))
         try:
-            condemned = [live for live in lives if await self.trial.judge(live)]
-            left = [live for live in lives if live.needs_replay]
-            await self._replay(left)
+            poisoned = [live for live in lives if await self._quarantine.end_poison(live)]
+            for live in lives:
+                if num_refused := live.needs_replay and live.saved.progress.refused:
+                    with self.isolated(live.session_id):
+                        live.refused = await self._store.refused(live.session_id, num_refused)
         except BaseException:
             for live in lives:
                 self._table.forget(live.session_id)
             raise
-        return bool(condemned or left)
+        return bool(poisoned)
 
-    async def _replay(self, lives: list[Live]) -> None:
-        # The logs are read again up to the checkpoints, a page of each at a time.
-        started_s = time.monotonic()
-        refused: dict[str, frozenset[str]] = {}
-        for live in lives:
-            with self.isolated(live.session_id):
-                refused[live.session_id] = await self._store.refused(live.session_id, live.saved.progress.refused)
-        behind = {live.session_id: live for live in lives if live.session_id in refused}
-        cursors = {name: live.saved.base.cursor if live.saved.base else "0-0" for name, live in behind.items()}
-        while cursors:
-            pages = await self._store.read(cursors)
-            cursors = {
-                name: cursor
-                for name in cursors
-                if (cursor := self._step_again(behind[name], pages.get(name, []), refused[name]))
-            }
-            await asyncio.sleep(0)
-        for live in behind.values():
-            self._reports.resumed(live, time.monotonic() - started_s)
-
-    def _step_again(self, live: Live, page: list[Entry], refused: Container[str]) -> str | None:
-        # Where the log's next page begins; None at the checkpoint, where the session goes on.
+    async def _replay(self, live: Live, page: list[Entry]) -> bool:
+        # Reads the log again as far as the checkpoint, where the session goes on.
         with self.isolated(live.session_id):
-            entries = [entry for entry in page if order(entry[0]) <= order(live.saved.cursor)]
-            live.replay(entries, refused, self._vocabulary, self._settings.model)
-            if len(entries) == PAGE_ENTRIES:
-                return entries[-1][0]
-            live.resume(now_ms())
-        return None
+            live.replay(page, self._vocabulary, self._settings.model)
+            if len(page) == PAGE_ENTRIES and order(page[-1][0]) <= order(live.saved.cursor):
+                await asyncio.sleep(0)
+            else:
+                live.resume(now_ms())
+                self._reports.resumed(live)
+        return True
 
     async def _take(self, live: Live, page: list[Entry]) -> bool:
-        # What the page holds is applied; of a session on trial only one entry, so that it is known which one it was.
-        entries = page[:1] if live.is_on_trial else page
+        # Applies the page; of a session in quarantine only one entry, so that it is known which one it was.
+        entries = page[:1] if live.record.is_quarantined else page
         if entries:
             await self._apply(live, entries)
         if entries == page and len(page) < PAGE_ENTRIES:
             live.catch_up()
-        return bool(entries) or not live.is_further
+        return bool(entries) or not live.record.is_clear
 
     async def _apply(self, live: Live, entries: list[Entry]) -> None:
         before = live.state
@@ -204,5 +202,5 @@ class Reader:
 
 
 def now_ms() -> int:
-    """The worker's clock: the wall's at its start, and what has passed since. A clock that is set ends no session."""
+    """Tell the time by the wall's clock at the worker's start, and what has passed since: to set it ends no session."""
     return (_STARTED_NS + time.monotonic_ns()) // 1_000_000

@@ -96,8 +96,8 @@ class Reports:
         if not first.lags and row.target:
             live.first_word_ms = now_ms - first.arrivals_ms[0]
 
-    def resumed(self, live: Live, seconds: float) -> None:
-        """A session is taken over: its log has been read again, in so many seconds."""
+    def resumed(self, live: Live) -> None:
+        """Count a session that was taken over: its log has been read again."""
         written = live.saved.progress.written
         num_words = len(written.lags) if written else 0
         self._metrics.replayed_words.inc(num_words)
@@ -107,7 +107,7 @@ class Reports:
             epoch=live.epoch,
             events=live.saved.progress.seq,
             words=num_words,
-            ms=round(seconds * 1000, 1),
+            ms=round((time.monotonic() - live.opened_s) * 1000, 1),
         )
 
     def fenced(self, session_id: str) -> None:
@@ -115,8 +115,8 @@ class Reports:
         self._metrics.fenced.inc()
         self._log.warning("fenced", session=session_id)
 
-    def buried(self, session_id: str, cause: str) -> None:
-        """Counts a dead letter."""
+    def dead_letter(self, session_id: str, cause: str) -> None:
+        """Count a dead letter."""
         self._metrics.dead_letters.inc()
         self._log.error("poison_event", session=session_id, cause=cause)
 

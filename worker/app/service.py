@@ -25,10 +25,10 @@ from worker.app.engine import Engine, Report
 from worker.app.leasing import Leasing
 from worker.app.ownership import Ownership
 from worker.app.pulse import Pulse
+from worker.app.quarantine import Quarantine
 from worker.app.reader import Reader, now_ms
 from worker.app.reports import Reports
 from worker.app.table import Table
-from worker.app.trial import Trial
 from worker.core import leases as rules
 from worker.core.leases import Peer
 from worker.core.rows import Sampled
@@ -58,15 +58,23 @@ class Service:
         self.ownership = Ownership(leases, self.worker, settings.num_shards, settings.lease_ms)
         self._doorbell = Doorbell(self._blocking)
         self._sweep = Sweep(self._redis)
-        self.table = Table(settings.num_shards)
-        self._work = asyncio.Event()
-        # After each look, what is leaving goes, once the tick is through; and what could not be published may go now.
-        self._leasing = Leasing(self.ownership, self._doorbell, self.table, metrics=metrics, on_look=self._work.set)
-        metrics.engine_up.set_function(lambda: engine.is_alive)
         self.reports = Reports(self.worker, settings.model, metrics)
-        self.budget = settings.budget(has_drafter=engine.has_drafter)
+        self._look = asyncio.Event()  # sessions may be there to take that nobody has looked for
         about = {"worker": self.worker, "model": settings.model}
-        trial = Trial(self._store, self.table, self.reports, about=about, on_over=self._leasing.gained.set)
+        self.quarantine = Quarantine(self._store, self.reports, about=about, on_look=self._look.set)
+        self.table = Table(settings.num_shards, self.quarantine)
+        self._work = asyncio.Event()
+        self._leasing = Leasing(
+            self.ownership,
+            self._doorbell,
+            self.table,
+            metrics=metrics,
+            on_gain=self._look.set,
+            # What is leaving goes, once the tick is through; and what could not be published may go now.
+            on_look=self._work.set,
+        )
+        metrics.engine_up.set_function(lambda: engine.is_alive)
+        self.budget = settings.budget(has_drafter=engine.has_drafter)
         self.reader = Reader(
             settings,
             self._store,
@@ -74,9 +82,16 @@ class Service:
             reports=self.reports,
             vocabulary=engine.vocabulary,
             ownership=self.ownership,
-            trial=trial,
+            quarantine=self.quarantine,
         )
-        self._egress = Egress(self.table, self._store, self.ownership, reader=self.reader, reports=self.reports)
+        self._egress = Egress(
+            self.table,
+            self._store,
+            self.ownership,
+            reader=self.reader,
+            reports=self.reports,
+            quarantine=self.quarantine,
+        )
         self.pulse = Pulse(engine, self.ownership)
         self._log = structlog.get_logger(worker=self.worker)
         self._stopping = asyncio.Event()
@@ -95,7 +110,10 @@ class Service:
         Raises WrongShards, before anything is served; EngineDead, in a group.
         """
         pulse = asyncio.create_task(self.pulse.beat())
-        loops = (self._hold_leases, self._hear_bells, self._sweep_streams, self._watch_clock, self._tick_for_ever)
+        loops = (
+            *(self._hold_leases, self._hear_bells, self._sweep_streams, self._read_rest),
+            *(self._watch_clock, self._tick_for_ever),
+        )
         try:
             await self._for_ever(self.ownership.agree)
             async with asyncio.TaskGroup() as group:
@@ -185,9 +203,9 @@ class Service:
         round_, is_hurried = 0, False
         while not self._stopping.is_set():
             round_ += 1
-            if self._leasing.gained.is_set():
+            if self._look.is_set():
                 # Sessions of a shard that has just come are looked for at once, without pauses.
-                self._leasing.gained.clear()
+                self._look.clear()
                 self._sweep.restart()
                 is_hurried = True
             met, all_met = await self._sweep.step()
@@ -207,11 +225,16 @@ class Service:
             await self._fetch([name for name in met if name not in self.table] + missed)
             if not is_hurried:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._leasing.gained.wait(), self.settings.sweep_ms / 1000)
+                    await asyncio.wait_for(self._look.wait(), self.settings.sweep_ms / 1000)
 
     async def _fetch(self, names: Iterable[str]) -> None:
-        if await self.reader.fetch(names):
+        if await self.reader.read(names):
             self._work.set()
+
+    async def _read_rest(self) -> None:
+        while not self._stopping.is_set():
+            if await self.reader.read_rest():
+                self._work.set()
 
     # What is done
 
@@ -248,7 +271,7 @@ class Service:
                 return
 
     async def _tick(self) -> bool:  # whether there was a pass to run; then what the one before has made is published
-        async with self.reader.trial.calm:
+        async with self.quarantine.between_passes:
             plan = self.table.plan(self.budget)
             if not plan.rows and not plan.dropped:
                 return False
@@ -269,6 +292,7 @@ class Service:
             if live is None or live.state.number != row.lane[0]:
                 continue
             self.reports.row(live, row, result, settled_ms)
+            self.quarantine.ran(name)
             with self.reader.isolated(name):
                 live.update(row, result, settled_ms, self.engine.vocabulary)
         self.reports.lost(sampled)

@@ -105,6 +105,10 @@ class Suspects(msgspec.Struct, frozen=True):
         """The session beside which nothing else may be worked on: if the worker dies, it is known at what; or ''."""
         return self.quarantined if self.num_passes < EXCLUSIVE_PASSES else ""
 
+    def knows(self, name: str) -> bool:
+        """Tell whether anything is remembered of the session."""
+        return name == self.quarantined or name in self.failures
+
     def can_take(self, name: str, now_ms: int) -> bool:
         """Tell whether the worker's last failure at the session, if there is one, is long enough ago."""
         failure = self.failures.get(name)
@@ -163,17 +167,11 @@ class TakeAlone(msgspec.Struct, frozen=True):
     name: str
 
 
-class ReadOn(msgspec.Struct, frozen=True):
-    """Look whether the session's next entry may be read."""
-
-    name: str
-
-
 class Look(msgspec.Struct, frozen=True):
-    """Look for sessions that are not held: one that was withheld may be taken."""
+    """Look for sessions that are not held, and for entries of the quarantined one: what was withheld may be due."""
 
 
-Action: TypeAlias = TakeAlone | ReadOn | Look
+Action: TypeAlias = TakeAlone | Look
 Outcome: TypeAlias = tuple[Suspects, tuple[Action, ...]]
 
 
@@ -195,7 +193,7 @@ def step(suspects: Suspects, event: Event) -> Outcome:
             return ran, (Look(),) if ran.num_passes == EXCLUSIVE_PASSES else ()
         case Committed(name=name, record=record):
             if record.is_quarantined:
-                return suspects, (ReadOn(name),)
+                return suspects, (Look(),)  # for its next entry
             return _released(_forgiven(suspects, {name}), name) if record.is_clear else (suspects, ())
         case Released(names=names):
             kept = _forgiven(suspects, names) if event.is_for_good else suspects

@@ -4,7 +4,7 @@ Each change is one script on the session's keys; scripts of many sessions travel
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
@@ -22,6 +22,7 @@ from protocol import (
     target_key,
 )
 from protocol.keys import ABANDONED_TTL_S, CLOSED_TTL_S, DEAD_KEY, EVENT_FIELD
+from worker.core.quarantine import QUARANTINE_OWNERS, Advance, Record
 from worker.core.replay import Base, Progress, Written
 from worker.core.session import NO_ROOM
 from worker.io.channel import Channel
@@ -30,8 +31,6 @@ from worker.io.scripts import script
 MAX_TARGET_ENTRIES = 100_000
 PAGE_ENTRIES = 256
 MAX_DEAD_LETTERS = 1_000
-TRIAL_OWNERS = 2
-"""Once so many owners in a row have failed at a session, it is brought back alone, to see whether it is to blame."""
 
 Entry = tuple[str, dict[bytes, bytes]]
 Call = tuple[list[str], list[Any]]
@@ -46,8 +45,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     source_seq: int | None = None  # the producer's last number
     progress: Progress = Progress()
     base: Base | None = None  # where a replay begins; None: at the log's beginning, in a commit: where it did before
-    failed_owners: int = 0  # so many before this one have ended without getting further
-    failed_trials: int = 0  # so many of them worked on nothing else that could have been the cause
+    record: Record = Record()  # what is held against the session
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -56,8 +54,8 @@ class Claim(msgspec.Struct, frozen=True):
     session_id: str
     lease: int  # the epoch of its shard's lease
     dead: str = ""  # the worker that held the shard before, if it has died
-    has_failed: bool = False  # this worker itself at this session, since it took it last
-    is_alone: bool = False  # no other suspect is in this worker's hands
+    failure: int = 0  # the number of this worker's own last failure at the session; 0: none
+    is_alone: bool = False  # nothing else is in this worker's hands
 
 
 class Commit(msgspec.Struct, frozen=True):
@@ -67,7 +65,7 @@ class Commit(msgspec.Struct, frozen=True):
     epoch: int
     events: tuple[ServerEvent, ...]
     checkpoint: Checkpoint
-    advance: Literal["", "event", "further"] = ""  # than the last owner; `event`: on trial, one has been done
+    advance: Advance = ""
 
 
 class Store:
@@ -82,15 +80,17 @@ class Store:
     async def open(self, claims: Sequence[Claim]) -> list[tuple[int, Checkpoint] | Exception]:
         """Epoch and checkpoint of each session, which is this worker's from now on; or what is wrong with its state.
 
-        Fenced where it has been taken under a later lease; Suspect where TRIAL_OWNERS have failed at it and the claim
-        is not for it alone. It may be called again when the reply was lost.
+        Fenced where it has been taken under a later lease; Suspect where QUARANTINE_OWNERS have failed at it and
+        the claim is not for it alone. It may be called again when the reply was lost.
         """
         calls = [
             (
                 [state_key(claim.session_id)],
                 [
-                    *(ABANDONED_TTL_S, claim.lease, self._worker, TRIAL_OWNERS),
-                    *(int(claim.is_alone), int(claim.has_failed), claim.dead),
+                    *(ABANDONED_TTL_S, claim.lease, self._worker, QUARANTINE_OWNERS),
+                    int(claim.is_alone),
+                    f"{self._worker}:{claim.failure}" if claim.failure else "",
+                    claim.dead,
                 ],
             )
             for claim in claims
@@ -124,8 +124,8 @@ class Store:
         found: Any = await self._redis.xrange(source_key(session_id), min=entry_id, max=entry_id)
         return [(found_id.decode(), fields or {}) for found_id, fields in found]
 
-    async def bury(self, letter: Mapping[str, str | bytes]) -> None:
-        """The dead-letter stream has these fields as its newest entry; it keeps about the last thousand."""
+    async def dead_letter(self, letter: Mapping[str, str | bytes]) -> None:
+        """Put these fields into the dead-letter stream as its newest entry; it keeps about the last thousand."""
         fields: Any = dict(letter)
         await self._redis.xadd(DEAD_KEY, fields, maxlen=MAX_DEAD_LETTERS)
 
@@ -203,8 +203,7 @@ def _checkpoint(answer: list[Any]) -> tuple[int, Checkpoint]:
         status=SessionPhase(status or "absent").value,
         cursor=cursor or "0-0",
         source_seq=int(source_seq) if source_seq else None,
-        failed_owners=int(failed_owners),
-        failed_trials=int(failed_trials),
+        record=Record(int(failed_owners), int(failed_trials)),
         progress=Progress(
             seq=seq,
             segment=segment,

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -11,10 +11,10 @@ import pytest
 from tests.worker.app.conftest import CLOSE, FINALIZE, Event, Raw, append, create, new_service, until, untimed
 from worker.app.egress import Egress
 from worker.app.engine import Engine
-from worker.app.live import MAX_TRIALS, Live
+from worker.app.live import Live
 from worker.app.service import Service
-from worker.app.trial import Trial
-from worker.io.store import TRIAL_OWNERS, Entry
+from worker.core.quarantine import MAX_ATTEMPTS, QUARANTINE_OWNERS
+from worker.io.store import Claim, Entry, Store
 
 POISON = "plutonium"
 LEASE_MS = 300
@@ -37,7 +37,7 @@ class Mortals:
         self._life: asyncio.Task[None] | None = None
         self.service: Service | None = None
         self.is_trying = False  # a session is being taken alone: whoever dies now has died of it
-        publish, take, try_alone = Egress.publish, Live.take, Trial._try_alone
+        publish, take, open_ = Egress.publish, Live.take, Store.open
 
         async def fragile_publish(egress: Egress) -> None:
             assert self.service is not None
@@ -52,15 +52,15 @@ class Mortals:
                 raise asyncio.CancelledError
             take(live, entry, *args, **kwargs)  # type: ignore[arg-type]
 
-        async def noted_trial(trial: Trial, *args: object) -> None:
-            self.is_trying = True
+        async def noted_open(store: Store, claims: Sequence[Claim]) -> Any:
+            self.is_trying = any(claim.is_alone for claim in claims)
             try:
-                await try_alone(trial, *args)  # type: ignore[arg-type]
+                return await open_(store, claims)
             finally:
                 self.is_trying = False
 
         monkeypatch.setattr(Egress, "publish", fragile_publish)
-        monkeypatch.setattr(Trial, "_try_alone", noted_trial)
+        monkeypatch.setattr(Store, "open", noted_open)
         monkeypatch.setattr(Live, "take", allergic_take)
 
     def _kill(self) -> None:
@@ -117,7 +117,9 @@ async def test_a_fleet_that_is_killed_at_random_puts_nothing_aside(raw: Raw, mor
     def is_over(service: Service) -> bool:
         if mortals.deaths >= 12 or mortals.is_trying or not service.table.commits(lambda name: True):
             return False
-        if any(live.is_on_trial and live.saved.failed_trials == MAX_TRIALS - 1 for live in service.table):
+        if any(
+            live.record.is_quarantined and live.record.failed_attempts == MAX_ATTEMPTS - 1 for live in service.table
+        ):
             return False
         commits_left[0] -= 1
         if commits_left[0] >= 0:
@@ -146,7 +148,7 @@ async def test_an_event_that_kills_every_owner_is_put_aside(raw: Raw, mortals: M
     assert next(event["reason"] for event in bad if event["type"] == "session.closed") == "error"
     letters: Any = await raw.client.xrange("decalage:{workers}:dead")
     assert [(letter[b"session"], json.loads(letter[b"event"])["text"]) for _, letter in letters] == [(b"bad", POISON)]
-    assert TRIAL_OWNERS + MAX_TRIALS <= mortals.deaths - deaths <= 2 * (TRIAL_OWNERS + MAX_TRIALS)
+    assert QUARANTINE_OWNERS + MAX_ATTEMPTS <= mortals.deaths - deaths <= 2 * (QUARANTINE_OWNERS + MAX_ATTEMPTS)
 
 
 async def test_owners_that_live_are_not_counted(raw: Raw, mortals: Mortals) -> None:

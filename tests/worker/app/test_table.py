@@ -1,10 +1,13 @@
 """The table of sessions looks only at those that have changed, and misses none by it."""
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import InputTextAppend, InputTextFinalize, Session, SessionClose, SessionCreate, encode
 from tests.worker.fakes import FakeModel, FakeRunner, FakeVocabulary
+from worker.app.quarantine import Quarantine
 from worker.app.table import Table
 from worker.core import scheduler
 from worker.core.entries import as_before
@@ -17,13 +20,16 @@ MOVES = st.lists(
     st.one_of(st.just("tick"), st.just("forget"), st.tuples(st.sampled_from(NAMES), st.sampled_from(EVENTS)))
 )
 VOCABULARY = FakeVocabulary()
+STORE: Any = None
+REPORTS: Any = None
 
 
 class World:
     """A table whose engine is a fake one."""
 
     def __init__(self) -> None:
-        self.table = Table(16)
+        quarantine = Quarantine(STORE, REPORTS, about={}, on_look=lambda: None)
+        self.table = Table(16, quarantine)
         self._runner = FakeRunner(FakeModel())
         self._entries = 0
         for name in NAMES:

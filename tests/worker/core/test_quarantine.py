@@ -19,7 +19,6 @@ from worker.core.quarantine import (
     Look,
     Opened,
     Ran,
-    ReadOn,
     Record,
     Released,
     Suspects,
@@ -58,8 +57,8 @@ SHARED = Suspects("a", EXCLUSIVE_PASSES)
         (ALONE, Ran("a"), Suspects("a", 1), ()),
         (LAST_PASS, Ran("a"), SHARED, (Look(),)),
         (SHARED, Ran("a"), Suspects("a", EXCLUSIVE_PASSES + 1), ()),
-        (ALONE, Committed("a", QUARANTINED), ALONE, (ReadOn("a"),)),
-        (ALONE, Committed("b", QUARANTINED), ALONE, (ReadOn("b"),)),
+        (ALONE, Committed("a", QUARANTINED), ALONE, (Look(),)),
+        (ALONE, Committed("b", QUARANTINED), ALONE, (Look(),)),
         (ALONE, Committed("b", Record()), ALONE, ()),
         (ALONE, Committed("a", Record()), Suspects(), (Look(),)),
         (BROKEN, Committed("a", Record(1, 1)), BROKEN, ()),
@@ -111,6 +110,7 @@ def test_only_an_exclusive_session_keeps_others_from_work() -> None:
 
 def test_a_failure_is_told_until_the_session_gets_further_and_it_waits() -> None:
     """However often a claim is lost, the next one carries the same number; the session rests meanwhile."""
+    assert (BROKEN.knows("a"), ALONE.knows("a"), ALONE.knows("b")) == (True, True, False)
     assert (BROKEN.failure_number("a"), BROKEN.failure_number("b")) == (1, 0)
     assert [BROKEN.can_take("a", now_ms) for now_ms in (0, RETRY_MS - 1, RETRY_MS)] == [False, False, True]
     assert BROKEN.can_take("b", 0)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.worker.app.conftest import FINALIZE, Raw, Running, append, create, until
-from worker.app import reader
 from worker.app.live import Live
 from worker.app.service import Service
+from worker.core import quarantine
 from worker.io.store import Entry
 
 POISON = "plutonium"
@@ -26,7 +26,7 @@ def allergic(monkeypatch: pytest.MonkeyPatch) -> None:
         take(self, entry, *args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Live, "take", allergic_take)
-    monkeypatch.setattr(reader, "_SET_ASIDE_S", 0.0)
+    monkeypatch.setattr(quarantine, "RETRY_MS", 0)
 
 
 def value(service: Service, name: str) -> float:
@@ -104,7 +104,7 @@ async def test_a_quiet_session_may_change_hands_for_ever(raw: Raw, running: Runn
         await raw.hear("talk", "session.created")
     for _ in range(5):
         async with running() as service:
-            await until(lambda: (live := service.table.get("talk")) is not None and live.is_further)
+            await until(lambda: (live := service.table.get("talk")) is not None and live.record.is_clear)
         assert await owners(raw, "talk") == 1
     async with running():
         await raw.say("talk", append("close the window now."), FINALIZE)
@@ -122,7 +122,7 @@ async def test_only_one_suspect_is_in_work_at_a_time(raw: Raw, running: Running)
 
         async def watch() -> None:
             while True:
-                seen.append(sum(live.is_on_trial for live in service.table))
+                seen.append(sum(live.record.is_quarantined for live in service.table))
                 await asyncio.sleep(0)
 
         watching = asyncio.create_task(watch())
