@@ -11,23 +11,22 @@ from protocol import Error, ErrorCode, ServerEvent, SessionPhase
 from worker.core import entries, quarantine, replay, scheduler
 from worker.core import session as machine
 from worker.core.entries import Admission, order
-from worker.core.quarantine import MAX_ATTEMPTS, Record
+from worker.core.quarantine import MAX_ATTEMPTS
 from worker.core.rows import Lane, Row, Sampled, Vocabulary
 from worker.core.scheduler import Budget
 from worker.core.state import State, lanes
-from worker.io.store import Checkpoint, Commit, Entry
+from worker.io.replies import Entry
+from worker.io.store import Checkpoint, Commit, Taken
 
 
 class Live:
     """One session. Its methods change it in memory and tell `on_change`; `commit` says what is then to be published."""
 
-    def __init__(
-        self, session_id: str, number: int, epoch: int, saved: Checkpoint, on_change: Callable[["Live"], None]
-    ) -> None:
+    def __init__(self, session_id: str, number: int, taken: Taken, on_change: Callable[["Live"], None]) -> None:
         self.session_id = session_id
-        self.epoch = epoch
+        self.epoch, self.saved, self.record = taken
+        saved = self.saved
         self.cursor = saved.cursor
-        self.saved = saved
         self.rings = False
         self.is_caught_up = False  # with its log
         self.pending: list[ServerEvent] = []
@@ -51,11 +50,6 @@ class Live:
     def is_open(self) -> bool:
         """Whether the session has been created and is not closed."""
         return self.state.phase in (SessionPhase.OPEN, SessionPhase.CLOSING)
-
-    @property
-    def record(self) -> Record:
-        """What is held against the session."""
-        return self.saved.record
 
     @property
     def next_cursor(self) -> str:
@@ -188,8 +182,7 @@ class Live:
             cursor=self.cursor,
             source_seq=self.state.source_seq,
             progress=replay.progress(self.state),
-            base=replay.base(self.state, self.cursor),
-            record=self.record.after(advance),
+            base=replay.base(self.state, self.cursor) or self.saved.base,
         )
         return Commit(self.session_id, self.epoch, tuple(self.pending), point, advance)
 
@@ -200,3 +193,4 @@ class Live:
         """Note that this commit is in Redis."""
         del self.pending[: len(commit.events)]
         self.saved = commit.checkpoint
+        self.record = self.record.after(commit.advance)

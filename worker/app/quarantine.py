@@ -13,10 +13,11 @@ from worker.app.live import Live
 from worker.app.reports import Reports
 from worker.core import quarantine
 from worker.core.quarantine import Action, Committed, Event, Failed, Look, Opened, Ran, Released, Suspects
-from worker.io.store import Checkpoint, Claim, Entry, Store, Suspect
+from worker.io.replies import Denied, Entry
+from worker.io.store import Claim, Store, Suspect, Taken
 
-Answer = tuple[int, Checkpoint] | Exception
-"""Epoch and checkpoint of a session that was claimed, or why it was not taken."""
+Answer = Taken | Exception
+"""A session that was claimed, or why it was not taken."""
 
 
 class Quarantine:
@@ -57,7 +58,7 @@ class Quarantine:
     def _opened(self, claims: Sequence[Claim], answers: Sequence[Answer]) -> list[str]:
         # Returns the sessions to be taken alone.
         answered = {claim.session_id: answer for claim, answer in zip(claims, answers, strict=True)}
-        taken = {name: answer[1].record for name, answer in answered.items() if not isinstance(answer, Exception)}
+        taken = {name: answer.record for name, answer in answered.items() if not isinstance(answer, Exception)}
         withheld = tuple(name for name, answer in answered.items() if isinstance(answer, Suspect))
         return [action.name for action in self._step(Opened(taken, withheld)) if not isinstance(action, Look)]
 
@@ -116,6 +117,8 @@ class Quarantine:
 
     async def _evidence(self, live: Live) -> Entry:
         # The next entry, as each was committed before the next was tried; none: it failed at what it had read before.
-        pages = await self._store.read({live.session_id: live.saved.cursor})
-        page = pages.get(live.session_id) or await self._store.entry(live.session_id, live.saved.cursor)
+        page = (await self._store.read({live.session_id: live.saved.cursor})).get(live.session_id)
+        if isinstance(page, Denied):
+            return live.saved.cursor, {}
+        page = page or await self._store.entry(live.session_id, live.saved.cursor)
         return page[0] if page else (live.saved.cursor, {})

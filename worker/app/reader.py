@@ -23,7 +23,8 @@ from worker.app.table import Table
 from worker.core.entries import WorkerFull, opens, order
 from worker.core.rows import Vocabulary
 from worker.core.state import State
-from worker.io.store import PAGE_ENTRIES, Claim, Entry, Fenced, Store, Suspect
+from worker.io.replies import Denied, Entry
+from worker.io.store import PAGE_ENTRIES, Claim, Fenced, Store, Suspect
 
 # A lost connection is nobody's fault: it goes up to the loop that waits for Redis.
 INTERRUPTED = (Disconnected, Unanswered, ClusterError, RedisClusterException, OSError)
@@ -96,14 +97,11 @@ class Reader:
         cursors = {name: live.next_cursor for name, live in lives.items()}
         pages = await self._store.read(cursors)
         unread = []
-        for name, page in pages.items():
-            live = self._table.get(name)
-            if live is not lives[name] or live.next_cursor != cursors[name]:
-                unread.append(name)
-                continue
-            was_replay = live.needs_replay
-            is_news |= await (self._replay(live, page) if was_replay else self._take(live, page))
-            if was_replay or len(page) == PAGE_ENTRIES:
+        for name, live in lives.items():
+            page, was_replay = pages.get(name, []), live.needs_replay
+            if self._table.get(name) is live:
+                is_news |= await self._take(live, page)
+            if was_replay or (isinstance(page, list) and len(page) == PAGE_ENTRIES):
                 unread.append(name)
         self._unread = {name: None for name in self._unread if name not in names} | dict.fromkeys(unread)
         return is_news
@@ -123,7 +121,8 @@ class Reader:
         cause = str(error) or type(error).__name__
         self._log.error("session_lost", session=name, error=type(error).__name__, reason=cause)
         self._table.forget(name)
-        self._quarantine.failed(name, cause, now_ms())
+        # What Redis's access rules deny is no fault of the session's.
+        self._quarantine.failed(name, cause, now_ms(), is_counted=not isinstance(error, Denied))
 
     async def _take_new(self, names: list[str]) -> bool:
         # All or none: a session that is in the table goes on from its checkpoint.
@@ -145,7 +144,7 @@ class Reader:
             elif isinstance(opened, Exception):
                 self.lose(name, opened)
             else:
-                lives.append(self._table.add(name, *opened))
+                lives.append(self._table.add(name, opened))
         try:
             poisoned = [live for live in lives if await self._quarantine.end_poison(live)]
             for live in lives:
@@ -158,25 +157,28 @@ class Reader:
             raise
         return bool(poisoned)
 
-    async def _replay(self, live: Live, page: list[Entry]) -> bool:
-        # Reads the log again as far as the checkpoint, where the session goes on.
-        with self.isolated(live.session_id):
-            live.replay(page, self._vocabulary, self._settings.model)
-            if len(page) == PAGE_ENTRIES and order(page[-1][0]) <= order(live.saved.cursor):
-                await asyncio.sleep(0)
-            else:
-                live.resume(now_ms())
-                self._reports.resumed(live)
-        return True
-
-    async def _take(self, live: Live, page: list[Entry]) -> bool:
+    async def _take(self, live: Live, page: list[Entry] | Denied) -> bool:
         # Applies the page; of a session in quarantine only one entry, so that it is known which one it was.
+        if isinstance(page, Denied):
+            self.lose(live.session_id, page)
+            return False
+        if live.needs_replay:
+            self._replay(live, page)
+            return not live.needs_replay
         entries = page[:1] if live.record.is_quarantined else page
         if entries:
             await self._apply(live, entries)
         if entries == page and len(page) < PAGE_ENTRIES:
             live.catch_up()
         return bool(entries) or not live.record.is_clear
+
+    def _replay(self, live: Live, page: list[Entry]) -> None:
+        # Reads the log again as far as the checkpoint, where the session goes on.
+        with self.isolated(live.session_id):
+            live.replay(page, self._vocabulary, self._settings.model)
+            if len(page) < PAGE_ENTRIES or order(page[-1][0]) > order(live.saved.cursor):
+                live.resume(now_ms())
+                self._reports.resumed(live)
 
     async def _apply(self, live: Live, entries: list[Entry]) -> None:
         before = live.state

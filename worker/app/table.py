@@ -12,7 +12,7 @@ from worker.app.quarantine import Quarantine
 from worker.core import scheduler
 from worker.core.rows import Lane
 from worker.core.scheduler import Budget, Plan
-from worker.io.store import Checkpoint, Commit
+from worker.io.store import Commit, Taken
 
 
 class Table:
@@ -39,10 +39,10 @@ class Table:
         """Return the session, if this worker holds it."""
         return self._lives.get(session_id)
 
-    def add(self, session_id: str, epoch: int, saved: Checkpoint) -> Live:
+    def add(self, session_id: str, taken: Taken) -> Live:
         """Hold the session from now on, at the place where its checkpoint is."""
         self.forget(session_id)
-        live = self._lives[session_id] = Live(session_id, next(self._numbers), epoch, saved, self._changed)
+        live = self._lives[session_id] = Live(session_id, next(self._numbers), taken, self._changed)
         return live
 
     def _changed(self, live: Live) -> None:

@@ -14,7 +14,8 @@ from worker.app.engine import Engine
 from worker.app.live import Live
 from worker.app.service import Service
 from worker.core.quarantine import MAX_ATTEMPTS, QUARANTINE_OWNERS
-from worker.io.store import Claim, Entry, Store
+from worker.io.replies import Entry
+from worker.io.store import Claim, Store
 
 POISON = "plutonium"
 LEASE_MS = 300

@@ -20,7 +20,8 @@ from worker.app.table import Table
 from worker.core import quarantine
 from worker.core.quarantine import QUARANTINE_OWNERS, Record, Suspects
 from worker.io.metrics import Metrics
-from worker.io.store import PAGE_ENTRIES, Checkpoint, Claim, Entry, Suspect
+from worker.io.replies import Entry
+from worker.io.store import PAGE_ENTRIES, Checkpoint, Claim, Suspect, Taken
 
 NUM_SHARDS = 16
 CREATE = encode(SessionCreate(session=Session()))
@@ -42,7 +43,7 @@ class FakeStore:
             self.fails[call] -= 1
             raise Disconnected("gone")
 
-    async def open(self, claims: Sequence[Claim]) -> list[tuple[int, Checkpoint] | Exception]:
+    async def open(self, claims: Sequence[Claim]) -> list[Taken | Exception]:
         """Every session is as new, or as often failed as `owners` says."""
         await asyncio.sleep(0)
         self.claims += claims
@@ -50,7 +51,7 @@ class FakeStore:
         return [
             Suspect("failed")
             if self.owners.get(claim.session_id, 0) >= QUARANTINE_OWNERS and not claim.is_alone
-            else (1, Checkpoint(record=Record(self.owners.get(claim.session_id, 0))))
+            else Taken(1, Checkpoint(), Record(self.owners.get(claim.session_id, 0)))
             for claim in claims
         ]
 
@@ -217,10 +218,10 @@ def test_shards_that_move_away_leave_nothing_behind(failures: list[tuple[str, bo
     """Law: whatever sessions failed, held or not, once all shards have moved, nothing is known of any of them."""
     world = World(FakeStore(**dict.fromkeys(NAMES, 2)))
     for name, is_poison in failures:
-        live = world.table.add(name, 1, Checkpoint(record=Record(QUARANTINE_OWNERS if is_poison else 1)))
+        live = world.table.add(name, Taken(1, Checkpoint(), Record(QUARANTINE_OWNERS if is_poison else 1)))
         world.reader.lose(live.session_id, ValueError("it broke"))
         if is_poison:
-            world.table.add(name, 1, Checkpoint())
+            world.table.add(name, Taken(1, Checkpoint(), Record()))
     for shard in order:
         world.table.forget_shards({shard})
         gone = {name for name in world.quarantine._suspects.failures if world.ownership.shard_of(name) == shard}

@@ -11,8 +11,9 @@ from worker.app.quarantine import Quarantine
 from worker.app.table import Table
 from worker.core import scheduler
 from worker.core.entries import as_before
+from worker.core.quarantine import Record
 from worker.core.scheduler import Budget
-from worker.io.store import Checkpoint, Commit
+from worker.io.store import Checkpoint, Commit, Taken
 
 NAMES = ("a", "b", "c", "d")
 EVENTS = (InputTextAppend(text="one two"), InputTextAppend(text="three"), InputTextFinalize(), SessionClose())
@@ -33,7 +34,7 @@ class World:
         self._runner = FakeRunner(FakeModel())
         self._entries = 0
         for name in NAMES:
-            self.table.add(name, 1, Checkpoint())
+            self.table.add(name, Taken(1, Checkpoint(), Record()))
             self.say(name, SessionCreate(session=Session()))
 
     def say(self, name: str, event: InputTextAppend | InputTextFinalize | SessionClose | SessionCreate) -> None:

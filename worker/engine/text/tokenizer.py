@@ -19,7 +19,7 @@ _ANCHOR = "a"  # a tokenizer shows the space before a word only where something 
 
 
 class Vocabulary:
-    """The words and tokens of one model; `core.ports.Vocabulary` for its tokenizer.
+    """The words and tokens of one model; `core.rows.Vocabulary` for its tokenizer.
 
     `tokenizer` is mlx-lm's TokenizerWrapper or a transformers tokenizer; `max_positions` is how far the model's
     positions reach.
@@ -49,7 +49,7 @@ class Vocabulary:
         return frozenset(int(token) for token in all_known | {self.tokenizer.eos_token_id} if token is not None)
 
     def prompt(self, session: Session) -> Prompt:
-        """The prompt for a session's options. Raises core.ports.Refused for what the model cannot do."""
+        """The prompt for a session's options. Raises core.rows.Refused for what the model cannot do."""
         return self.prompts.prompt(session)
 
     def encode_special(self, text: str) -> tuple[int, ...]:
