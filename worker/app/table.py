@@ -29,7 +29,7 @@ class Table:
         self._unplanned: dict[str, Live] = {}  # changed since they last wanted no pass
         self._dropped: set[Lane] = set()
 
-    def __contains__(self, session_id: str) -> bool:
+    def __contains__(self, session_id: object) -> bool:
         return session_id in self._lives
 
     def __iter__(self) -> Iterator[Live]:

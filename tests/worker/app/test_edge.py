@@ -11,7 +11,7 @@ from protocol import bell_key, shard_of
 from protocol.keys import BELL_FIELD, NUM_SHARDS
 from tests.worker.app.conftest import FINALIZE, Raw, Running, append, create, until, untimed
 from tests.worker.app.test_service import value
-from worker.app import reader
+from worker.core import quarantine
 from worker.io.client import Client
 from worker.io.doorbell import Sweep
 from worker.io.index import SessionIndex
@@ -90,16 +90,16 @@ async def test_who_rings_while_a_fetch_is_interrupted_is_heard(
 ) -> None:
     """Law: a ring counts as heard once its session has been fetched."""
     async with running() as service:
-        fetch, num_failures = service.reader.fetch, 0
+        read, num_failures = service.reader.read, 0
 
         async def interrupted(names: Sequence[str]) -> bool:
             nonlocal num_failures
             if "talk" in [*names] and num_failures < 3:
                 num_failures += 1
                 raise Interrupted("BUSY for now")
-            return await fetch(names)
+            return await read(names)
 
-        monkeypatch.setattr(service.reader, "fetch", interrupted)
+        monkeypatch.setattr(service.reader, "read", interrupted)
         await raw.say("talk", create(), append("Thank you."), FINALIZE)
         await ring(raw, "talk")
         assert (await raw.hear("talk"))[-1]["text"] == "Merci !"
@@ -142,7 +142,7 @@ async def test_a_denial_is_named_and_ends_no_session(
     raw: Raw, running: Running, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log has key and command, others go on; once it is allowed, the session is whole."""
-    monkeypatch.setattr(reader, "_SET_ASIDE_S", 0.0)
+    monkeypatch.setattr(quarantine, "RETRY_MS", 0)
     async with running():
         await half(raw, "talk")
 

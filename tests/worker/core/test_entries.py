@@ -17,8 +17,8 @@ from worker.core.state import State
 
 VOCABULARY = FakeVocabulary()
 ALL = as_before(())
-CREATE = {"type": "session.create", "session": {"target_language": "fr", "limits": {"max_backlog_words": 3}}}
-APPEND = {"type": "input_text.append", "text": "two words"}
+CREATE: dict[str, Any] = {"type": "session.create", "session": {"target_language": "fr", "limits": {"max_backlog_words": 3}}}
+APPEND: dict[str, Any] = {"type": "input_text.append", "text": "two words"}
 KINDS: tuple[dict[str, Any] | str, ...] = (
     *(CREATE, APPEND, APPEND, {"type": "input_text.append", "text": "a" * 9_000}),
     *({"type": "input_text.finalize"}, {"type": "session.update", "session": {"target_language": "tlh"}}),

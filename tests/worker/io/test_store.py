@@ -141,7 +141,7 @@ async def test_a_denied_session_stands_apart(redis_url: str, client: Client) -> 
     try:
         async with connect(redis_url.replace("://", "://w:p@")) as worker:
             ours, theirs = await store(worker).open([Claim("s", lease=1), Claim("x", lease=1)])
-            assert ours == (1, Checkpoint())
+            assert ours == (1, Checkpoint(), Record())
             assert isinstance(theirs, Denied)
             assert "EVALSHA on decalage:{x}:state" in str(theirs)
             pages = await store(worker).read({"s": "0-0", "x": "0-0"})
