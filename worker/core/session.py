@@ -6,6 +6,7 @@ was read.
 """
 
 from collections.abc import Callable, Sequence
+from typing import assert_never
 
 from msgspec.structs import replace
 
@@ -33,7 +34,7 @@ from protocol import (
 )
 from worker.core import drafting, intake, settling
 from worker.core import segment as segments
-from worker.core.rows import Row, Sampled, Vocabulary
+from worker.core.rows import Deferred, Evicted, Failed, Output, Row, Tokens, Vocabulary
 from worker.core.segment import Segment
 from worker.core.state import State, deadline_ms
 from worker.core.writing import Word
@@ -85,19 +86,28 @@ def refuse(state: State, error: ProtocolError, *, seq: int | None = None, source
     return _publish(state, [_error(error, source_id)])
 
 
-def update(state: State, row: Row, sampled: Sampled, *, now_ms: int, vocabulary: Vocabulary) -> Outcome:
-    """The session after one pass over its row; a fault of the engine ends this session only."""
+def update(state: State, row: Row, output: Output, *, now_ms: int, vocabulary: Vocabulary) -> Outcome:
+    """Return the session after one pass over its row; a row that failed ends this session only."""
     if not state.segments or state.segments[0].lane != row.lane:  # closed while the pass ran
         return state, ()
-    if sampled.fault is not None:
-        fault = f"the engine failed on this session: {sampled.fault}; create a new session and send its words again"
-        return fail(state, fault)
+    match output:
+        case Tokens():
+            return _write(state, row, output, now_ms, vocabulary)
+        case Failed(error=error):
+            return fail(
+                state, f"the engine failed on this session: {error}; create a new session and send its words again"
+            )
+        case Evicted():
+            return replace(state, segments=(segments.forget_cache(state.segments[0]), *state.segments[1:])), ()
+        case Deferred():
+            return state, ()
+        case _:
+            assert_never(output)
+
+
+def _write(state: State, row: Row, output: Tokens, now_ms: int, vocabulary: Vocabulary) -> Outcome:
     before = state.segments[0]
-    if sampled.is_deferred:
-        return state, ()
-    after, finished = settling.update(before, row, sampled, vocabulary)
-    if sampled.lost is not None:
-        return replace(state, segments=(after, *state.segments[1:])), ()
+    after, finished = settling.update(before, row, output, vocabulary)
     events: list[_Numbered] = [_delta(word, after, state, now_ms) for word in finished]
     state = replace(
         state,
@@ -105,7 +115,7 @@ def update(state: State, row: Row, sampled: Sampled, *, now_ms: int, vocabulary:
         target_words=state.target_words + len(finished),
         active_ms=now_ms if finished else state.active_ms,
         served_ms=now_ms,
-        drafting=drafting.learn(state.drafting, before, after, row, sampled),
+        drafting=drafting.learn(state.drafting, before, after, row, output),
     )
     return _advance(state, events, now_ms)
 

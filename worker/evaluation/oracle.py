@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from worker.core.rows import Lane, Row, Sampled
+from worker.core.rows import Lane, Output, Row
 from worker.library.running import Engine
 
 
@@ -28,7 +28,7 @@ class Oracle:
         self._engine = engine
         self._lanes: dict[Lane, _Fed] = {}
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
         """What was sampled for each row; the dropped lanes are free."""
         gone = set(dropped)
         for lane in gone:

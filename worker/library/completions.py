@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Protocol, assert_never
 
 import msgspec
 from msgspec.structs import replace
 
 from worker.core import drafting, scheduler, settling
-from worker.core.rows import Lane, Row, Sampled
+from worker.core.rows import Deferred, Evicted, Failed, Lane, Output, Row, Tokens
 from worker.core.scheduler import Budget
-from worker.core.segment import Segment
+from worker.core.segment import Segment, forget_cache
 from worker.core.state import State
 from worker.engine.runner import Counters
 from worker.engine.text.tokenizer import Vocabulary
@@ -77,22 +77,31 @@ class Completions:
         self._num_ticks += bool(plan.rows)
         self._num_rows += len(plan.rows)
         done: dict[Lane, Segment | str] = {}
-        for row, sampled in zip(plan.rows, found, strict=True):
-            ended = self._settle(row, sampled)
+        for row, output in zip(plan.rows, found, strict=True):
+            ended = self._settle(row, output)
             if ended is not None:
                 done[row.lane] = ended
                 self.drop(row.lane)
         return done
 
-    def _settle(self, row: Row, sampled: Sampled) -> Segment | str | None:
-        if sampled.fault is not None:
-            return sampled.fault
+    def _settle(self, row: Row, output: Output) -> Segment | str | None:
         state = self._states[row.lane]
         before = state.segments[0]
-        after, _ = settling.update(before, row, sampled, self._vocabulary)
-        learned = drafting.learn(state.drafting, before, after, row, sampled)
-        self._states[row.lane] = replace(state, segments=(after,), drafting=learned, served_ms=self._num_ticks)
-        return after if after.is_finished else None
+        match output:
+            case Tokens():
+                after, _ = settling.update(before, row, output, self._vocabulary)
+                learned = drafting.learn(state.drafting, before, after, row, output)
+                self._states[row.lane] = replace(state, segments=(after,), drafting=learned, served_ms=self._num_ticks)
+                return after if after.is_finished else None
+            case Failed(error=error):
+                return error
+            case Evicted():
+                self._states[row.lane] = replace(state, segments=(forget_cache(before),))
+                return None
+            case Deferred():
+                return None
+            case _:
+                assert_never(output)
 
     def answer(self, segment: Segment, asked_s: float) -> Generation:
         """What a finished prompt says, and how long it took since `asked_s` of `time.perf_counter`."""

@@ -2,13 +2,14 @@
 
 from collections.abc import Generator
 from time import perf_counter
+from typing import assert_never
 
 import msgspec
 from msgspec.structs import replace
 
 from worker.core import segment as segments
 from worker.core import settling
-from worker.core.rows import Sampled
+from worker.core.rows import Deferred, Evicted, Tokens
 from worker.core.segment import Segment
 from worker.core.words import UNFINISHED
 from worker.core.writing import Word
@@ -58,12 +59,20 @@ def responses(runner: Runner, segment: Segment, vocabulary: Vocabulary) -> Gener
         runner.run((), dropped=(segment.lane,))
 
 
-def _pass(runner: Runner, segment: Segment, vocabulary: Vocabulary) -> tuple[Segment, tuple[Word, ...], Sampled]:
+def _pass(runner: Runner, segment: Segment, vocabulary: Vocabulary) -> tuple[Segment, tuple[Word, ...], Tokens]:
     row = segments.row(segment, _MAX_SOURCE_TOKENS)
     if row is None:
         raise AssertionError("a segment whose end is known always wants something until it is finished")
-    sampled = run_row(runner, row)
-    return *settling.update(segment, row, sampled, vocabulary), sampled
+    output = run_row(runner, row)
+    match output:
+        case Tokens():
+            return *settling.update(segment, row, output, vocabulary), output
+        case Evicted():
+            return segments.forget_cache(segment), (), Tokens()
+        case Deferred():
+            return segment, (), Tokens()
+        case _:
+            assert_never(output)
 
 
 def _tell(
@@ -126,7 +135,7 @@ def _response(
     )
 
 
-def _close(told: list[Response], segment: Segment, sampled: Sampled, vocabulary: Vocabulary) -> list[Response]:
+def _close(told: list[Response], segment: Segment, sampled: Tokens, vocabulary: Vocabulary) -> list[Response]:
     # The reason goes with the last token; where the pass brought none, with the one that ended the sequence.
     if not told:
         ends = [token for token in sampled.tokens if token in vocabulary.eos_tokens]

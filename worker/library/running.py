@@ -6,7 +6,7 @@ from itertools import count
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
-from worker.core.rows import Lane, Row, Sampled
+from worker.core.rows import Deferred, Evicted, Failed, Lane, Output, Row, Tokens
 from worker.engine.errors import EngineError
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
@@ -20,7 +20,7 @@ lane_numbers: Iterator[int] = count()
 class Engine(Protocol):
     """What runs the passes and holds the lanes: `worker.engine.runner.Runner`."""
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
         """What was sampled for each row; the dropped lanes are free."""
 
 
@@ -44,9 +44,9 @@ def runner_of(model: StreamingModel, vocabulary: Vocabulary, position_offset: in
     return runners[vocabulary]
 
 
-def run_row(runner: Runner, row: Row) -> Sampled:
-    """What the engine sampled for one row. Raises EngineError where it failed."""
-    sampled = runner.run([row])[0]
-    if sampled.fault is not None:
-        raise EngineError(f"the engine failed on this generation: {sampled.fault}")
-    return sampled
+def run_row(runner: Runner, row: Row) -> Tokens | Evicted | Deferred:
+    """Return the engine's output for one row. Raises EngineError where it failed."""
+    output = runner.run([row])[0]
+    if isinstance(output, Failed):
+        raise EngineError(f"the engine failed on this generation: {output.error}")
+    return output

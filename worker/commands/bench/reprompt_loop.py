@@ -20,7 +20,7 @@ from worker.commands.bench.room import Room
 from worker.commands.bench.script import PLAIN, Recorded, Script, Unlimited, record
 from worker.commands.faults import CommandError
 from worker.commands.talk import Words
-from worker.core.rows import Lane, Row, Sampled, SampleSpec
+from worker.core.rows import Lane, Output, Row, SampleSpec
 from worker.core.scheduler import Budget
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
@@ -81,7 +81,7 @@ class _Rehearsed:
         self._target: tuple[int, ...] = ()
         self._is_live = False
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
         if self._is_live:
             return self._forced.run(rows, dropped)
         for row in rows:

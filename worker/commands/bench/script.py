@@ -10,7 +10,7 @@ from protocol import InputTextAppend, InputTextFinalize, Session
 from worker.commands.bench.models import Rig
 from worker.commands.bench.room import Room
 from worker.commands.talk import Words
-from worker.core.rows import Lane, Prompt, Row, Sampled
+from worker.core.rows import Lane, Output, Prompt, Row, Tokens, sampled_tokens
 from worker.core.scheduler import Budget
 from worker.library.running import Engine
 
@@ -30,10 +30,14 @@ class _Recorder:
         self._engine = engine
         self.kept: list[bool] = []
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
-        sampled = self._engine.run(rows, dropped)
-        self.kept += [each.tokens[:1] == row.drafts[:1] for row, each in zip(rows, sampled, strict=True) if row.drafts]
-        return sampled
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
+        outputs = self._engine.run(rows, dropped)
+        self.kept += [
+            sampled_tokens(output)[:1] == row.drafts[:1]
+            for row, output in zip(rows, outputs, strict=True)
+            if row.drafts
+        ]
+        return outputs
 
 
 def record(rig: Rig, session: Session, sentences: Sequence[Words]) -> Recorded:
@@ -71,18 +75,18 @@ class Script:
         self._doubted = {start for start, kept in zip(starts[1:-1], cycle(recorded.kept)) if not kept}
         self._others = {self.tokens[start] for start in starts[:-1]}
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
         """The recorded tokens at the place of each row."""
-        return [self._sampled(row) if row.num_samples else Sampled() for row in rows]
+        return [self._sampled(row) if row.num_samples else Tokens() for row in rows]
 
-    def _sampled(self, row: Row) -> Sampled:
+    def _sampled(self, row: Row) -> Tokens:
         place, tokens = row.sampling.position - self._first, []
         for i in range(row.num_drafts + 1):
             tokens.append(self._token(place + i))
             if i < row.num_drafts and tokens[i] != row.drafts[i]:  # nobody looks at what follows
                 tokens += [tokens[i]] * (row.num_drafts - i)
                 break
-        return Sampled(tokens=tuple(tokens))
+        return Tokens(tuple(tokens))
 
     def _token(self, place: int) -> int:
         token = self.tokens[place]

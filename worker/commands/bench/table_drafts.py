@@ -6,7 +6,7 @@ import msgspec
 
 from worker.commands.bench.forced import Forced
 from worker.commands.bench.models import Rig, bare_runner, random_model
-from worker.core.rows import Lane, Row, Sampled
+from worker.core.rows import Lane, Output, Row, sampled_tokens
 from worker.engine.speculative.draft_model import DraftModel
 from worker.engine.speculative.forced import ForcedDrafter
 from worker.engine.speculative.runner import Drafter, SpeculativeRunner
@@ -41,13 +41,13 @@ class Recorder:
         self._sources: dict[Lane, tuple[int, ...]] = {}
         self._targets: dict[Lane, tuple[int, ...]] = {}
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
         """What the engine sampled."""
         found = self._engine.run(rows, dropped)
-        for row, sampled in zip(rows, found, strict=True):
+        for row, output in zip(rows, found, strict=True):
             self._sources[row.lane] = self._sources.get(row.lane, ()) + row.source
             before = self._targets.get(row.lane, ())[: row.target_start]
-            self._targets[row.lane] = before + row.target + sampled.tokens
+            self._targets[row.lane] = before + row.target + sampled_tokens(output)
         return found
 
     @property

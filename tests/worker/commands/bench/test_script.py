@@ -5,7 +5,7 @@ import pytest
 from protocol import Session
 from worker.commands.bench.models import rig
 from worker.commands.bench.script import Recorded, Script, record
-from worker.core.rows import Prompt, Row, SampleSpec
+from worker.core.rows import Prompt, Row, SampleSpec, sampled_tokens
 
 PROMPT = Prompt(source=(1,), end=(2,), target=(3,), max_source_tokens=9, max_target_tokens=9)
 
@@ -26,7 +26,7 @@ def row(place: int, *drafts: str) -> Row:
 
 def said(script: Script, *rows: Row) -> list[str]:
     """What the script samples for these rows, one after the other."""
-    return ["".join(map(chr, script.run([each])[0].tokens)) for each in rows]
+    return ["".join(map(chr, sampled_tokens(script.run([each])[0]))) for each in rows]
 
 
 def test_words_come_in_order_over_and_over() -> None:

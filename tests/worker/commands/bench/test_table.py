@@ -10,7 +10,7 @@ from tests.worker.evaluation.test_curve import pixels
 from worker.commands.bench.table_drafts import Recorder
 from worker.commands.bench.table_loop import gain_of
 from worker.continuous_batching import AsyncContinuousBatchingEngine, BatchConfig
-from worker.core.rows import Row, Sampled, SampleSpec
+from worker.core.rows import Output, Row, SampleSpec, Tokens
 from worker.engine.model import StreamingModel
 from worker.engine.speculative.draft_model import DraftModel
 from worker.engine.text.tokenizer import Vocabulary
@@ -125,10 +125,10 @@ class Counting:
 
     passes = 0
 
-    def run(self, rows: list[Row], dropped: object = ()) -> list[Sampled]:
+    def run(self, rows: list[Row], dropped: object = ()) -> list[Output]:
         """One token for each row that writes."""
         self.passes += 1
-        return [Sampled((self.passes,) if row.num_samples else ()) for row in rows]
+        return [Tokens((self.passes,) if row.num_samples else ()) for row in rows]
 
 
 def test_what_is_written_is_recorded() -> None:
