@@ -1,6 +1,6 @@
 """What the core asks of a model's tokenizer, and the rows of token ids it hands to the engine and gets back."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -138,6 +138,13 @@ class Deferred(msgspec.Struct, frozen=True):
 
 Output: TypeAlias = Tokens | Failed | Evicted | Deferred
 """What the engine returns for a row."""
+
+
+class Engine(Protocol):
+    """Holds the lanes and runs the passes: `worker.engine.runner.Runner`."""
+
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
+        """Free the dropped lanes, then run one pass; an output for each row, whose lanes all differ."""
 
 
 def sampled_tokens(output: Output) -> tuple[int, ...]:

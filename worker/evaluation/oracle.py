@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from worker.core.rows import Lane, Output, Row
-from worker.library.running import Engine
+from worker.core.rows import Engine, Lane, Output, Row
 
 
 class _Fed(msgspec.Struct, frozen=True):

@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Sequence
 from time import perf_counter
 
-from worker.core.rows import Deferred, Evicted, Failed, Lane, Output, Row, Tokens
+from worker.core.rows import Deferred, Engine, Evicted, Failed, Lane, Output, Row, Tokens
 from worker.engine.runner import Counters
 from worker.engine.speculative.runner import Passes
-from worker.library.running import Engine
 
 
 class Forced:

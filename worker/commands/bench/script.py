@@ -7,12 +7,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from protocol import InputTextAppend, InputTextFinalize, Session
-from worker.commands.bench.models import Rig
-from worker.commands.bench.room import Room
+from worker.commands.bench.models import Harness
+from worker.commands.bench.sessions import close, create, hear, write
 from worker.commands.talk import Words
-from worker.core.rows import Lane, Output, Prompt, Row, Tokens, sampled_tokens
+from worker.core.rows import Engine, Lane, Output, Prompt, Row, Tokens, sampled_tokens
 from worker.core.scheduler import Budget
-from worker.library.running import Engine
 
 PLAIN = Budget(max_draft_tokens=0)
 """Without guesses from the text: where that comes again and again, they would all come true."""
@@ -40,18 +39,18 @@ class _Recorder:
         return outputs
 
 
-def record(rig: Rig, session: Session, sentences: Sequence[Words]) -> Recorded:
-    """What the rig's author writes of the sentences, each a segment."""
-    recorder = _Recorder(rig.author)
-    room = Room(rig._replace(engine=recorder), PLAIN)
-    room.open("record", session)
+def record(harness: Harness, session: Session, sentences: Sequence[Words]) -> Recorded:
+    """What the harness's author writes of the sentences, each a segment."""
+    recorder = _Recorder(harness.author)
+    sessions = harness.sessions(PLAIN)
+    create(sessions, "record", session)
     words: list[str] = []
     for sentence in sentences:
-        room.hear("record", InputTextAppend(text=" ".join(sentence)))
-        room.hear("record", InputTextFinalize())
-    while (written := room.tick()) is not None:
+        hear(sessions, "record", InputTextAppend(text=" ".join(sentence)))
+        hear(sessions, "record", InputTextFinalize())
+    while (written := write(sessions, recorder)) is not None:
         words += [word.word for _, word in written]
-    room.close()
+    close(sessions, recorder)
     return Recorded(words, recorder.kept or [True])
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from protocol import Session
-from worker.commands.bench.models import rig
+from worker.commands.bench.models import harness
 from worker.commands.bench.script import Recorded, Script, record
 from worker.core.rows import Prompt, Row, SampleSpec, sampled_tokens
 
@@ -45,7 +45,7 @@ def test_a_draft_that_was_not_kept_is_not_kept() -> None:
 @pytest.mark.usefixtures("with_model")
 def test_what_a_model_writes_is_recorded() -> None:
     """Words and drafts of all sentences, in their order."""
-    recorded = record(rig("starter", None), Session(target_language="fr"), [("Good", "morning."), ("It", "rains.")])
+    recorded = record(harness("starter", None), Session(target_language="fr"), [("Good", "morning."), ("It", "rains.")])
     assert recorded.words[0] == "Bonjour."
     assert len(recorded.words) > 2
     assert set(recorded.kept) <= {True, False}

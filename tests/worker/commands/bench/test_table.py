@@ -10,11 +10,10 @@ from tests.worker.evaluation.test_curve import pixels
 from worker.commands.bench.table_drafts import Recorder
 from worker.commands.bench.table_loop import gain_of
 from worker.continuous_batching import AsyncContinuousBatchingEngine, BatchConfig
-from worker.core.rows import Output, Row, SampleSpec, Tokens
+from worker.core.rows import Engine, Output, Row, SampleSpec, Tokens
 from worker.engine.model import StreamingModel
 from worker.engine.speculative.draft_model import DraftModel
 from worker.engine.text.tokenizer import Vocabulary
-from worker.library.running import Engine
 from worker.speculative_decoding import SpeculativeConfig, SpeculativeDecodingEngine
 
 pytestmark = pytest.mark.usefixtures("with_model")

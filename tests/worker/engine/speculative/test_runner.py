@@ -18,15 +18,16 @@ from protocol import (
     OutputTextDelta,
     Policy,
     Sampling,
+    ServerEvent,
     Session,
     SessionClose,
     SessionCreate,
     WaitK,
 )
-from worker.core import session as sessions
 from worker.core.drafting import Drafting
 from worker.core.rows import Lane, Output, Row, SampleSpec, Tokens
-from worker.core.scheduler import Budget, plan
+from worker.core.scheduler import Budget
+from worker.core.sessions import Sessions, run
 from worker.core.state import State
 from worker.engine.errors import UnsupportedModel
 from worker.engine.model import StreamingModel
@@ -63,28 +64,24 @@ class Talk:
         self.vocabulary = vocabulary
         self.tokens: Written = {}
         self.rows: list[Row] = []
-        self.budget = Budget(max_source_tokens=20, has_drafter=isinstance(engine, SpeculativeRunner))
-        self.states: dict[str, State] = {}
+        budget = Budget(max_source_tokens=20, has_drafter=isinstance(engine, SpeculativeRunner))
+        self.sessions = Sessions(vocabulary, "", budget)
         for i, session in enumerate(asked):
-            self.tokens[str(i)] = []
-            self.states[str(i)] = State(number=i, drafting=Drafting(rate=0.8))
+            name = str(i)
+            self.tokens[name] = []
+            self.sessions.add(name, State(number=i, drafting=Drafting(rate=0.8)))
             for event in (SessionCreate(session=session), InputTextAppend(text=TEXTS[i % 3]), SessionClose()):
-                self._keep(str(i), sessions.step(self.states[str(i)], event, now_ms=0, vocabulary=vocabulary, model=""))
+                self._keep(name, self.sessions.step(name, event, now_ms=0))
 
-    def _keep(self, name: str, outcome: sessions.Outcome) -> None:
-        self.states[name], events = outcome
+    def _keep(self, name: str, events: Sequence[ServerEvent]) -> None:
         self.tokens[name] += [event.tokens for event in events if isinstance(event, OutputTextDelta)]
 
     def run(self) -> Written:
         """The tokens of each session's words."""
-        while (tick := plan(self.states, self.budget)).rows:
-            found = self.engine.run(tick.rows)
-            for name, row, sampled in zip(tick.sessions, tick.rows, found, strict=True):
-                assert isinstance(sampled, Tokens)
-                self.rows.append(row)
-                state = self.states[name]
-                self._keep(name, sessions.update(state, row, sampled, now_ms=0, vocabulary=self.vocabulary))
-        self.engine.run((), dropped=[(state.number, 0) for state in self.states.values()])
+        for update in run(self.sessions, self.engine, lambda: 0):
+            assert isinstance(update.output, Tokens)
+            self.rows.append(update.row)
+            self._keep(update.name, update.events)
         return self.tokens
 
 
