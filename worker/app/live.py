@@ -12,9 +12,9 @@ from worker.core import entries, quarantine, replay, scheduler
 from worker.core import session as machine
 from worker.core.entries import Admission, order
 from worker.core.quarantine import MAX_ATTEMPTS
-from worker.core.rows import Lane, Row, Sampled, Vocabulary
+from worker.core.rows import Lane, Output, Row, Vocabulary
 from worker.core.scheduler import Budget
-from worker.core.state import State, lanes
+from worker.core.state import State, lane_of
 from worker.io.replies import Entry
 from worker.io.store import Checkpoint, Commit, Taken
 
@@ -81,7 +81,7 @@ class Live:
 
     def all_lanes(self) -> set[Lane]:
         """Lanes in use, and those to be freed."""
-        return self._dropped | lanes(self.state)
+        return self._dropped | _lanes(self.state)
 
     def take_dropped(self) -> set[Lane]:
         """Lanes to be freed; each is told once."""
@@ -120,9 +120,11 @@ class Live:
             )
         )
 
-    def update(self, row: Row, sampled: Sampled, now_ms: int, vocabulary: Vocabulary) -> None:
+    def update(self, row: Row, sampled: Output, now_ms: int, vocabulary: Vocabulary) -> None:
         """Apply a pass."""
-        self._set(machine.update(self.state, row, sampled, now_ms=now_ms, vocabulary=vocabulary))
+        if lane_of(self.state) == row.lane:  # else it was closed while the pass ran
+            after = machine.update(self.state, row, sampled, now_ms=now_ms, vocabulary=vocabulary)
+            self._set((after.state, after.events))
 
     def check(self, now_ms: int) -> None:
         """Close the session if it has been idle for too long."""
@@ -156,12 +158,12 @@ class Live:
         self._set(machine.fail(state, message, code=code.value))
 
     def _set(self, outcome: machine.Outcome) -> None:
-        before = lanes(self.state)
+        before = _lanes(self.state)
         state, events = outcome
         if state is self.state and not events:
             return
         self.state = state
-        self._dropped |= before - lanes(state)
+        self._dropped |= before - _lanes(state)
         self.pending.extend(events)
         self._on_change(self)
 
@@ -194,3 +196,8 @@ class Live:
         del self.pending[: len(commit.events)]
         self.saved = commit.checkpoint
         self.record = self.record.after(commit.advance)
+
+
+def _lanes(state: State) -> set[Lane]:
+    lane = lane_of(state)
+    return set() if lane is None else {lane}

@@ -6,8 +6,6 @@ What a log does not tell is whether there was room for an event when it was hear
 from collections.abc import Container, Mapping
 from typing import Protocol
 
-from msgspec.structs import replace
-
 from protocol import (
     ClientEvent,
     ErrorCode,
@@ -76,16 +74,16 @@ def step(
         admit(state, event, source_id)
     except ProtocolError as error:
         return session.refuse(state, error, seq=peek_seq(data), source_id=source_id)
-    after, events = session.step(
+    return session.step(
         state,
         event,
         now_ms=_arrival_ms(source_id, heard_ms),
+        heard_ms=heard_ms,
         vocabulary=vocabulary,
         model=model,
         source_id=source_id,
         is_replay=heard_ms is None,
     )
-    return (after if heard_ms is None else replace(after, active_ms=heard_ms)), events
 
 
 def order(source_id: str) -> tuple[int, int]:

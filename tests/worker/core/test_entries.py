@@ -17,7 +17,10 @@ from worker.core.state import State
 
 VOCABULARY = FakeVocabulary()
 ALL = as_before(())
-CREATE: dict[str, Any] = {"type": "session.create", "session": {"target_language": "fr", "limits": {"max_backlog_words": 3}}}
+CREATE: dict[str, Any] = {
+    "type": "session.create",
+    "session": {"target_language": "fr", "limits": {"max_backlog_words": 3}},
+}
 APPEND: dict[str, Any] = {"type": "input_text.append", "text": "two words"}
 KINDS: tuple[dict[str, Any] | str, ...] = (
     *(CREATE, APPEND, APPEND, {"type": "input_text.append", "text": "a" * 9_000}),
