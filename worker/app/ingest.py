@@ -15,13 +15,11 @@ from redis.exceptions import TimeoutError as Unanswered
 
 from protocol import ClientEvent
 from worker.app.config import Settings
-from worker.app.live import Live
-from worker.app.ownership import Ownership
 from worker.app.quarantine import Quarantine
-from worker.app.reports import Reports
-from worker.app.table import Table
+from worker.app.sessions import SessionHandle, SessionTable
+from worker.app.shards import Shards
+from worker.app.telemetry import Telemetry
 from worker.core.entries import WorkerFull, opens, order
-from worker.core.rows import Vocabulary
 from worker.core.state import State
 from worker.io.replies import Denied, Entry
 from worker.io.store import PAGE_ENTRIES, Claim, Fenced, Store, Suspect
@@ -32,7 +30,7 @@ _STARTED_NS = time.time_ns() - time.monotonic_ns()
 _ENTRIES_AT_ONCE = 16  # applied before other tasks get their turn
 
 
-class Reader:
+class Ingest:
     """Applies entries to the sessions of a table. Admits sessions up to the worker's limits.
 
     It reads in rounds, each a page of every session whose turn it is: a producer that writes faster than it is read
@@ -43,20 +41,18 @@ class Reader:
         self,
         settings: Settings,
         store: Store,
-        table: Table,
+        table: SessionTable,
         *,
-        reports: Reports,
-        vocabulary: Vocabulary,
-        ownership: Ownership,
+        shards: Shards,
+        telemetry: Telemetry,
         quarantine: Quarantine,
     ) -> None:
         self.max_sessions = settings.max_sessions
         self._settings = settings
         self._store = store
         self._table = table
-        self._reports = reports
-        self._vocabulary = vocabulary
-        self._ownership = ownership
+        self._telemetry = telemetry
+        self._shards = shards
         self._quarantine = quarantine
         self._reading = asyncio.Lock()  # one round at a time: each entry counts once
         self._unread: dict[str, None] = {}  # sessions with news that no round has read to the end
@@ -93,14 +89,14 @@ class Reader:
         if exclusive := self._quarantine.exclusive:
             names.append(exclusive)
         names = self._readable(names)
-        lives = {name: live for name in names if (live := self._table.get(name)) is not None and live.is_readable}
-        cursors = {name: live.next_cursor for name, live in lives.items()}
+        handles = {name: handle for name in names if (handle := self._table.get(name)) and handle.is_readable}
+        cursors = {name: handle.next_cursor for name, handle in handles.items()}
         pages = await self._store.read(cursors)
         unread = []
-        for name, live in lives.items():
-            page, was_replay = pages.get(name, []), live.needs_replay
-            if self._table.get(name) is live:
-                is_news |= await self._take(live, page)
+        for name, handle in handles.items():
+            page, was_replay = pages.get(name, []), handle.needs_replay
+            if handle.is_held:
+                is_news |= await self._take(handle, page)
             if was_replay or (isinstance(page, list) and len(page) == PAGE_ENTRIES):
                 unread.append(name)
         self._unread = {name: None for name in self._unread if name not in names} | dict.fromkeys(unread)
@@ -127,76 +123,77 @@ class Reader:
     async def _take_new(self, names: list[str]) -> bool:
         # All or none: a session that is in the table goes on from its checkpoint.
         claims = [
-            Claim(name, lease, self._ownership.dead_before(name))
+            Claim(name, lease, self._shards.dead_before(name))
             for name in names
-            if (lease := self._ownership.epoch_of(name)) is not None and self._quarantine.can_take(name, now_ms())
+            if (lease := self._shards.epoch_of(name)) is not None and self._quarantine.can_take(name, now_ms())
         ]
         if not claims:
             return False
-        lives: list[Live] = []
+        handles: list[SessionHandle] = []
         for claim, opened in zip(claims, await self._quarantine.open(claims), strict=True):
             name = claim.session_id
             if isinstance(opened, Suspect):
                 continue
             if isinstance(opened, Fenced):
-                self._reports.fenced(name)
-                self._ownership.doubt(self._ownership.shard_of(name))
+                self._telemetry.fenced(name)
+                self._shards.doubt(self._shards.shard_of(name))
             elif isinstance(opened, Exception):
                 self.lose(name, opened)
             else:
-                lives.append(self._table.add(name, opened))
+                handles.append(self._table.add(name, opened))
         try:
-            poisoned = [live for live in lives if await self._quarantine.end_poison(live)]
-            for live in lives:
-                if num_refused := live.needs_replay and live.saved.progress.refused:
-                    with self.isolated(live.session_id):
-                        live.refused = await self._store.refused(live.session_id, num_refused)
+            poisoned = [handle for handle in handles if await self._quarantine.end_poison(handle)]
+            for handle in handles:
+                if num_refused := handle.needs_replay and handle.saved.progress.refused:
+                    with self.isolated(handle.session_id):
+                        handle.refused = await self._store.refused(handle.session_id, num_refused)
         except BaseException:
-            for live in lives:
-                self._table.forget(live.session_id)
+            for handle in handles:
+                self._table.forget(handle.session_id)
             raise
         return bool(poisoned)
 
-    async def _take(self, live: Live, page: list[Entry] | Denied) -> bool:
+    async def _take(self, handle: SessionHandle, page: list[Entry] | Denied) -> bool:
         # Applies the page; of a session in quarantine only one entry, so that it is known which one it was.
         if isinstance(page, Denied):
-            self.lose(live.session_id, page)
+            self.lose(handle.session_id, page)
             return False
-        if live.needs_replay:
-            self._replay(live, page)
-            return not live.needs_replay
-        entries = page[:1] if live.record.is_quarantined else page
+        if handle.needs_replay:
+            self._replay(handle, page)
+            return not handle.needs_replay
+        entries = page[:1] if handle.record.is_quarantined else page
         if entries:
-            await self._apply(live, entries)
+            await self._apply(handle, entries)
         if entries == page and len(page) < PAGE_ENTRIES:
-            live.catch_up()
-        return bool(entries) or not live.record.is_clear
+            handle.catch_up()
+        return bool(entries) or not handle.record.is_clear
 
-    def _replay(self, live: Live, page: list[Entry]) -> None:
+    def _replay(self, handle: SessionHandle, page: list[Entry]) -> None:
         # Reads the log again as far as the checkpoint, where the session goes on.
-        with self.isolated(live.session_id):
-            live.replay(page, self._vocabulary, self._settings.model)
-            if len(page) < PAGE_ENTRIES or order(page[-1][0]) > order(live.saved.cursor):
-                live.resume(now_ms())
-                self._reports.resumed(live)
+        with self.isolated(handle.session_id):
+            handle.replay(page)
+            if len(page) < PAGE_ENTRIES or order(page[-1][0]) > order(handle.saved.cursor):
+                handle.resume(now_ms())
+                self._telemetry.resumed(handle)
 
-    async def _apply(self, live: Live, entries: list[Entry]) -> None:
-        before = live.state
-        with self.isolated(live.session_id):
+    async def _apply(self, handle: SessionHandle, entries: list[Entry]) -> None:
+        before = after = handle.state
+        with self.isolated(handle.session_id):
             for i, entry in enumerate(entries, 1):
-                live.take(entry, now_ms(), self._vocabulary, self._settings.model, admit=self._admit)
+                handle.take(entry, now_ms(), self._admit)
+                after = handle.state
                 if i % _ENTRIES_AT_ONCE == 0:
                     await asyncio.sleep(0)
-                    if self._table.get(live.session_id) is not live:
-                        return
-        self._reports.accepted(before, live.state)
+                    if not handle.is_held:
+                        break
+        self._telemetry.accepted(before, after)
 
     def _admit(self, state: State, event: ClientEvent, source_id: str) -> None:
         if not opens(state, event):
             return
-        if self._table.num_open >= self.max_sessions:
+        if self._table.sessions.num_open >= self.max_sessions:
             raise WorkerFull(f"this worker has {self.max_sessions} open sessions, its limit; try again later")
-        if self._reports.is_full:
+        if self._telemetry.is_full:
             raise WorkerFull(
                 f"the sessions that speak fill this worker's {self._settings.max_kv_bytes} bytes for keys and values; "
                 "try again later"

@@ -3,20 +3,21 @@
 import asyncio
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import msgspec
 from msgspec.structs import replace
 
 from protocol import WIRE_VERSION
 from protocol.keys import EVENT_FIELD
-from worker.app.live import Live
-from worker.app.reports import Reports
+from worker.app.sessions import SessionHandle
+from worker.app.telemetry import Telemetry
 from worker.core import quarantine
 from worker.core.quarantine import Action, Committed, Event, Failed, Look, Opened, Ran, Released, Suspects
 from worker.io.replies import Denied, Entry
 from worker.io.store import Claim, Store, Suspect, Taken
 
-Answer = Taken | Exception
+Answer: TypeAlias = Taken | Exception
 """A session that was claimed, or why it was not taken."""
 
 
@@ -24,13 +25,13 @@ class Quarantine:
     """The suspects of one worker."""
 
     def __init__(
-        self, store: Store, reports: Reports, *, about: Mapping[str, str], on_look: Callable[[], None]
+        self, store: Store, telemetry: Telemetry, *, about: Mapping[str, str], on_look: Callable[[], None]
     ) -> None:
         """`about` stands in each dead letter; `on_look` is called when withheld sessions and entries may be due."""
         self.between_passes = asyncio.Lock()
         """Held by each pass: what holds it besides knows that nothing is in work."""
         self._store = store
-        self._reports = reports
+        self._telemetry = telemetry
         self._about = {**about, "wire_version": WIRE_VERSION, "python": platform.python_version()}
         self._on_look = on_look
         self._suspects = Suspects()
@@ -71,10 +72,10 @@ class Quarantine:
         if name == self._suspects.quarantined:  # nearly always: none
             self._step(Ran(name))
 
-    def committed(self, live: Live) -> None:
+    def committed(self, handle: SessionHandle) -> None:
         """Note a commit of the session."""
-        if live.record.is_quarantined or self._suspects.knows(live.session_id):
-            self._step(Committed(live.session_id, live.record))
+        if handle.record.is_quarantined or self._suspects.knows(handle.session_id):
+            self._step(Committed(handle.session_id, handle.record))
 
     def released(self, name: str) -> None:
         """Note that the session is not held any more."""
@@ -92,33 +93,33 @@ class Quarantine:
             self._on_look()
         return actions
 
-    async def end_poison(self, live: Live) -> bool:
+    async def end_poison(self, handle: SessionHandle) -> bool:
         """End the session and put the entry it ends at into the dead-letter stream, if it has failed too many.
 
         Returns whether that was so.
         """
-        if not live.record.is_poison:
+        if not handle.record.is_poison:
             return False
-        entry_id, fields = await self._evidence(live)
-        failure = self._suspects.failures.get(live.session_id)
+        entry_id, fields = await self._evidence(handle)
+        failure = self._suspects.failures.get(handle.session_id)
         cause = failure.cause if failure else "its worker ended while it worked on the session"
         await self._store.dead_letter(
             {
-                "session": live.session_id,
+                "session": handle.session_id,
                 "source_id": entry_id,
                 EVENT_FIELD: fields.get(EVENT_FIELD.encode(), b""),
                 "cause": cause,
                 "about": msgspec.json.encode(self._about),
             }
         )
-        self._reports.dead_letter(live.session_id, cause)
-        live.end_as_poison(entry_id, cause)
+        self._telemetry.dead_letter(handle.session_id, cause)
+        handle.end_as_poison(entry_id, cause)
         return True
 
-    async def _evidence(self, live: Live) -> Entry:
+    async def _evidence(self, handle: SessionHandle) -> Entry:
         # The next entry, as each was committed before the next was tried; none: it failed at what it had read before.
-        page = (await self._store.read({live.session_id: live.saved.cursor})).get(live.session_id)
+        page = (await self._store.read({handle.session_id: handle.saved.cursor})).get(handle.session_id)
         if isinstance(page, Denied):
-            return live.saved.cursor, {}
-        page = page or await self._store.entry(live.session_id, live.saved.cursor)
-        return page[0] if page else (live.saved.cursor, {})
+            return handle.saved.cursor, {}
+        page = page or await self._store.entry(handle.session_id, handle.saved.cursor)
+        return page[0] if page else (handle.saved.cursor, {})

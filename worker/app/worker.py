@@ -8,114 +8,106 @@ ticks    plan -> engine thread -> update -> commit
 
 import asyncio
 import contextlib
+import itertools
 import math
 import os
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 from msgspec.structs import asdict, replace
 
 from worker.app.config import Settings
-from worker.app.egress import Egress
 from worker.app.engine import Engine, Report
-from worker.app.leasing import Leasing
-from worker.app.ownership import Ownership
-from worker.app.pulse import Pulse
+from worker.app.health import Health
+from worker.app.ingest import Ingest, now_ms
+from worker.app.news import News
+from worker.app.publish import Committer
 from worker.app.quarantine import Quarantine
-from worker.app.reader import Reader, now_ms
-from worker.app.reports import Reports
-from worker.app.table import Table
+from worker.app.sessions import SessionTable
+from worker.app.shards import Leasing, Shards
+from worker.app.telemetry import Telemetry
+from worker.core import entries
 from worker.core import leases as rules
 from worker.core.leases import Peer
 from worker.core.rows import Output
 from worker.core.scheduler import Plan
+from worker.core.sessions import Sessions
 from worker.io.client import GONE, connect
-from worker.io.doorbell import Doorbell, Sweep
 from worker.io.index import SessionIndex
 from worker.io.leases import Leases
 from worker.io.metrics import Metrics
 from worker.io.store import Store
 
 _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
-_SLOW_SWEEP = 20  # in so many sweeps, others are looked at too: a bell may be lost, a closed session written to
 
 
-class Service:
+class Worker:
     """A worker on one Redis with one engine. `run` serves until `stop` is called, then drains."""
 
     def __init__(self, settings: Settings, engine: Engine, metrics: Metrics, redis_url: str) -> None:
         self.settings = settings
         self.engine = engine
         self.metrics = metrics
-        self.worker = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns() % 1_000_000:06d}"
-        self._redis = connect(redis_url)
-        self._index = SessionIndex(self._redis, settings.num_shards)
-        self._store = Store(self._redis, self.worker, self._index)
-        leases = Leases(self._redis, self.worker, settings.num_shards, settings.lease_ms)
-        self.ownership = Ownership(leases, self.worker, settings.num_shards, settings.lease_ms)
-        self._doorbell = Doorbell(self._redis)
-        self._sweep = Sweep(self._redis)
-        self.reports = Reports(self.worker, settings.model, metrics)
-        self._look = asyncio.Event()  # sessions may be there to take that nobody has looked for
-        about = {"worker": self.worker, "model": settings.model}
-        self.quarantine = Quarantine(self._store, self.reports, about=about, on_look=self._look.set)
-        self.table = Table(settings.num_shards, self.quarantine)
-        self._work = asyncio.Event()
-        self._leasing = Leasing(
-            self.ownership,
-            self._doorbell,
-            self.table,
-            metrics=metrics,
-            on_gain=self._look.set,
-            # What is leaving goes, once the tick is through; and what could not be published may go now.
-            on_look=self._work.set,
-        )
-        metrics.engine_up.set_function(lambda: engine.is_alive)
-        self.budget = settings.budget(has_drafter=engine.has_drafter)
-        self.reader = Reader(
-            settings,
-            self._store,
-            self.table,
-            reports=self.reports,
-            vocabulary=engine.vocabulary,
-            ownership=self.ownership,
-            quarantine=self.quarantine,
-        )
-        self._egress = Egress(
-            self.table,
-            self._store,
-            self.ownership,
-            reader=self.reader,
-            reports=self.reports,
-            quarantine=self.quarantine,
-        )
-        self.pulse = Pulse(engine, self.ownership)
-        self._log = structlog.get_logger(worker=self.worker)
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns() % 1_000_000:06d}"
+        self._log = structlog.get_logger(worker=self.name)
         self._stopping = asyncio.Event()
         self._drain_end_s = math.inf
+        self._work = asyncio.Event()  # there may be something to do in a pass, or to publish
+        self._redis = connect(redis_url)
+        leases = Leases(self._redis, self.name, settings.num_shards, settings.lease_ms)
+        self.shards = Shards(leases, self.name, settings.num_shards, settings.lease_ms)
+        self.telemetry = Telemetry(self.name, settings.model, metrics)
+        self.health = Health(engine, self.shards)
+        self.sessions = Sessions(engine.vocabulary, settings.model, settings.budget(has_drafter=engine.has_drafter))
+        metrics.engine_up.set_function(lambda: engine.is_alive)
+        self._connect()
+
+    def _connect(self) -> None:
+        # Puts together what reads from Redis and what writes to it.
+        settings, shards, telemetry = self.settings, self.shards, self.telemetry
+        index = SessionIndex(self._redis, settings.num_shards)
+        store = Store(self._redis, self.name, index)
+        look = asyncio.Event()
+        about = {"worker": self.name, "model": settings.model}
+        self.quarantine = quarantine = Quarantine(store, telemetry, about=about, on_look=look.set)
+        self.table = table = SessionTable(
+            self.sessions,
+            partial(entries.step, vocabulary=self.engine.vocabulary, model=settings.model),
+            settings.num_shards,
+            on_forget=quarantine.released,
+            on_gone=quarantine.forget,
+        )
+        self.ingest = ingest = Ingest(settings, store, table, shards=shards, telemetry=telemetry, quarantine=quarantine)
+        self._committer = Committer(table, store, ingest, shards=shards, telemetry=telemetry, quarantine=quarantine)
+        self._news = News(self._redis, index, shards, table=table, ingest=ingest, is_due=look, on_news=self._work.set)
+        # After each look, what is leaving goes, once the pass is through; and what could not be published may go now.
+        self._leasing = Leasing(
+            shards, self._news.doorbell, table, metrics=self.metrics, on_look=self._work.set, on_gain=look.set
+        )
 
     def stop(self) -> None:
-        """Asks `run` to finish: no new words are taken, those in work are published, the shards given back."""
+        """Ask `run` to finish: no new words are taken, those in work are published, the shards given back."""
         self._drain_end_s = time.monotonic() + self.settings.drain_ms / 1000
-        self.pulse.is_draining = True
+        self.health.is_draining = True
         self._stopping.set()
         self._work.set()
 
     async def run(self) -> None:
-        """Serves until `stop`. A lost connection is waited for; only a programming error or a dead engine ends it.
+        """Serve until `stop`. A lost connection is waited for; only a programming error or a dead engine ends it.
 
         Raises WrongShards, before anything is served; EngineDead, in a group.
         """
-        pulse = asyncio.create_task(self.pulse.beat())
+        beating = asyncio.create_task(self.health.beat())
         loops = (
             *(self._hold_leases, self._hear_bells, self._sweep_streams, self._read_rest),
             *(self._watch_clock, self._tick_for_ever),
         )
         try:
-            await self._for_ever(self.ownership.agree)
+            await self._for_ever(self.shards.agree)
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._for_ever(loop), name=loop.__name__) for loop in loops]
                 await self._stopping.wait()
@@ -124,15 +116,15 @@ class Service:
                     task.cancel()
             # Who ends by a failure gives nothing back: the next owners are to know that it has died.
             with contextlib.suppress(*GONE):
-                await self.ownership.leave()
+                await self.shards.leave()
         finally:
             self.table.forget_shards(range(self.settings.num_shards))
             if self.engine.is_alive:
-                await self.engine.run((), self.table.plan(self.budget).dropped)
+                await self.engine.run((), self.sessions.plan().dropped)
             else:
                 self._log.critical("engine_dead")
             await self._redis.aclose()
-            pulse.cancel()
+            beating.cancel()
 
     async def _for_ever(self, loop: Callable[[], Awaitable[None]]) -> None:
         # Repeats a loop that Redis has interrupted; workers retry for ever.
@@ -160,12 +152,12 @@ class Service:
 
     def _about(self) -> Peer:
         # The sign of life that the others share the work by.
-        limit, sessions = self.settings.max_kv_bytes, self.table.num_open
+        limit, sessions = self.settings.max_kv_bytes, self.sessions.num_open
         weight = rules.weight(
-            free_kv_bytes=limit - self.reports.kv_bytes,
+            free_kv_bytes=limit - self.telemetry.kv_bytes,
             max_kv_bytes=limit,
             sessions=sessions,
-            max_sessions=self.reader.max_sessions,
+            max_sessions=self.ingest.max_sessions,
         )
         return Peer(weight, sessions, is_leaving=self._stopping.is_set())
 
@@ -174,22 +166,11 @@ class Service:
     async def _hear_bells(self) -> None:
         await self._leasing.known.wait()
         while not self._stopping.is_set():
-            rung, kept = await self._doorbell.wait(), self.ownership.kept
-            for data in rung.settings:
-                self._configure(data)
-            if rung.is_freed:
-                self.ownership.woken.set()
-            await self._fetch(rung.sessions)
-            for name in rung.sessions:
-                live = self.table.get(name)
-                if live is not None:
-                    live.rings = True
-            # What was lost meanwhile was perhaps not fetched.
-            self._doorbell.acknowledge(rung, kept & self.ownership.kept)
+            await self._news.hear_bell(self._configure)
 
     def _configure(self, data: bytes) -> None:
-        change = self.reports.decode_configure(data)
-        if change is None or change.worker not in (None, self.worker):
+        change = self.telemetry.decode_configure(data)
+        if change is None or change.worker not in (None, self.name):
             return
         changed = {name: value for name, value in asdict(change).items() if value is not None}
         self._log.info("configured", **changed)
@@ -197,49 +178,19 @@ class Service:
             self.stop()
         changed.pop("worker", None)
         self.settings = replace(self.settings, **changed)
-        self.budget = self.settings.budget(has_drafter=self.engine.has_drafter)
-        self.reader.max_sessions = self.settings.max_sessions
+        self.sessions.budget = self.settings.budget(has_drafter=self.engine.has_drafter)
+        self.ingest.max_sessions = self.settings.max_sessions
 
     async def _sweep_streams(self) -> None:
-        round_ = 0
-        while not self._stopping.is_set():
-            round_ += 1
-            part = round_ % _SLOW_SWEEP
-            if self._look.is_set() or not part:
-                await self._take_over()
-            met, all_met = await self._sweep.step()
-            if all_met is not None:
-                self.table.prune(all_met)
-            known = {
-                live.session_id: live.cursor
-                for live in self.table
-                if live.is_quiet or live.state.number % _SLOW_SWEEP == part
-            }
-            missed = await self._sweep.news(known)
-            for name in missed:
-                if (live := self.table.get(name)) is not None:
-                    live.rings = False
-            await self._fetch([name for name in met if name not in self.table] + missed)
-            await self._index.renew(live.session_id for live in self.table if live.is_open)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), self.settings.sweep_ms / 1000)
-
-    async def _take_over(self) -> None:  # the sessions of a shard that has just come, and any that were set aside
-        self._look.clear()
-        try:
-            await self._fetch(await self._index.sessions(self.ownership.kept, besides=self.table))
-        except GONE:
-            self._look.set()
-            raise
-
-    async def _fetch(self, names: Iterable[str]) -> None:
-        if await self.reader.read(names):
-            self._work.set()
+        for round_ in itertools.count(1):
+            if self._stopping.is_set():
+                return
+            await self._news.sweep(round_)
+            await self._news.wait(self.settings.sweep_ms / 1000)
 
     async def _read_rest(self) -> None:
         while not self._stopping.is_set():
-            if await self.reader.read_rest():
-                self._work.set()
+            await self._news.read_rest()
 
     # What is done
 
@@ -247,8 +198,8 @@ class Service:
         while True:
             is_busy = await self._tick()
             if not is_busy:
-                await self._egress.publish()
-            await self._egress.hand_over()
+                await self._committer.publish()
+            await self._committer.hand_over()
             if not is_busy:
                 if self._stopping.is_set():
                     return
@@ -257,7 +208,7 @@ class Service:
                 await self._gather()
                 continue
             if time.monotonic() > self._drain_end_s:
-                await self._egress.publish()
+                await self._committer.publish()
                 return
 
     async def _gather(self) -> None:
@@ -265,7 +216,7 @@ class Service:
         if not self.settings.batch_timeout_ms:
             return
         end_s = asyncio.get_running_loop().time() + self.settings.batch_timeout_ms / 1000
-        while 0 < self.table.num_changed < min(self.budget.max_rows, self.table.num_open):
+        while 0 < self.sessions.num_unplanned < min(self.sessions.budget.max_rows, self.sessions.num_open):
             try:
                 async with asyncio.timeout_at(end_s):
                     await self._work.wait()
@@ -277,31 +228,29 @@ class Service:
 
     async def _tick(self) -> bool:  # whether there was a pass to run; then what the one before has made is published
         async with self.quarantine.between_passes:
-            plan = self.table.plan(self.budget)
+            plan = self.sessions.plan(only=self.quarantine.exclusive or None)
             if not plan.rows and not plan.dropped:
                 return False
             started_s, passing = time.monotonic(), self.engine.run(plan.rows, plan.dropped)
             try:
-                await self._egress.publish()  # meanwhile
+                await self._committer.publish()  # meanwhile
             except GONE:
-                self._settle(plan, *await passing)
+                self._update(plan, *await passing)
                 raise
-            self._settle(plan, *await passing)
+            self._update(plan, *await passing)
             self._observe(plan, time.monotonic() - started_s)
             return True
 
-    def _settle(self, plan: Plan, sampled: Sequence[Output], report: Report) -> None:
-        settled_ms = now_ms()
-        for name, row, result in zip(plan.sessions, plan.rows, sampled, strict=True):
-            live = self.table.get(name)
-            if live is None or live.state.number != row.lane[0]:
-                continue
-            self.reports.row(live, row, result, settled_ms)
-            self.quarantine.ran(name)
-            with self.reader.isolated(name):
-                live.update(row, result, settled_ms, self.engine.vocabulary)
-        self.reports.lost(sampled)
-        self.reports.engine(report, len(plan.rows))
+    def _update(self, plan: Plan, outputs: Sequence[Output], report: Report) -> None:
+        updated_ms = now_ms()
+        for name, row, output in zip(plan.sessions, plan.rows, outputs, strict=True):
+            with self.ingest.isolated(name):
+                update = self.table.update(name, row, output, updated_ms)
+                if update is not None:
+                    self.quarantine.ran(name)
+                    self.telemetry.updated(update, updated_ms)
+        self.telemetry.evicted(outputs)
+        self.telemetry.engine(report, len(plan.rows))
 
     def _observe(self, plan: Plan, tick_s: float) -> None:
         if plan.rows:
@@ -312,12 +261,12 @@ class Service:
         while not self._stopping.is_set():
             clock_ms = now_ms()
             self.engine.check()
-            for live in self.table:
-                with self.reader.isolated(live.session_id):
-                    live.check(clock_ms)
+            for handle in self.table:
+                with self.ingest.isolated(handle.session_id):
+                    handle.check(clock_ms)
             oldest_ms = self.table.oldest_waiting_ms()
             self.metrics.queue_age.set(0 if oldest_ms is None else max(0, clock_ms - oldest_ms) / 1000)
-            self.metrics.sessions.set(self.table.num_open)
+            self.metrics.sessions.set(self.sessions.num_open)
             self._work.set()
-            await self.reports.stats(self._redis, self.table.num_open, self.settings.stats_ms)
+            await self.telemetry.stats(self._redis, self.sessions.num_open, self.settings.stats_ms)
             await asyncio.sleep(0.5)

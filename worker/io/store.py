@@ -200,7 +200,7 @@ def _opened(answer: Any) -> Taken | Exception:
         return Fenced("another worker has taken it under a later lease")
     if answer == b"SUSPECT":
         return Suspect("several workers in a row have failed at it")
-    epoch, failed_owners, failed_trials, blob, seq = answer
+    epoch, failed_owners, failed_attempts, blob, seq = answer
     if blob is None and seq is None:
         saved = Checkpoint()
     else:
@@ -211,7 +211,7 @@ def _opened(answer: Any) -> Taken | Exception:
                 f"expected a checkpoint of this version of Decalage in the session's state hash, got {error}: another "
                 "version, or another program, has written it; let the other version end the session, or delete the key"
             )
-    return Taken(int(epoch), saved, Record(int(failed_owners), int(failed_trials)))
+    return Taken(int(epoch), saved, Record(int(failed_owners), int(failed_attempts)))
 
 
 def _call(commit: Commit) -> Call:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,12 +14,14 @@ from protocol import InputTextAppend, Session, SessionCreate, encode, shard_of
 from tests.worker.app.conftest import until
 from tests.worker.fakes import FakeVocabulary
 from worker.app.config import Settings
+from worker.app.ingest import Ingest
 from worker.app.quarantine import Quarantine
-from worker.app.reader import Reader
-from worker.app.reports import Reports
-from worker.app.table import Table
-from worker.core import quarantine
+from worker.app.sessions import SessionTable
+from worker.app.telemetry import Telemetry
+from worker.core import entries, quarantine
 from worker.core.quarantine import QUARANTINE_OWNERS, Record, Suspects
+from worker.core.scheduler import Budget
+from worker.core.sessions import Sessions
 from worker.io.metrics import Metrics
 from worker.io.replies import Entry
 from worker.io.store import PAGE_ENTRIES, Checkpoint, Claim, Suspect, Taken
@@ -26,6 +29,7 @@ from worker.io.store import PAGE_ENTRIES, Checkpoint, Claim, Suspect, Taken
 NUM_SHARDS = 16
 CREATE = encode(SessionCreate(session=Session()))
 WORD = encode(InputTextAppend(text="word"))
+VOCABULARY = FakeVocabulary()
 
 
 class FakeStore:
@@ -68,7 +72,7 @@ class FakeStore:
         return [(f"{i}-0", {b"event": CREATE if i == 1 else WORD}) for i in numbers]
 
 
-class FakeOwnership:
+class FakeShards:
     """Shards that are all this worker's, but for those that have `moved`."""
 
     def __init__(self) -> None:
@@ -88,25 +92,25 @@ class FakeOwnership:
 
 
 class World:
-    """A reader on a fake store."""
+    """An ingest on a fake store."""
 
     def __init__(self, store: FakeStore) -> None:
         self.store = store
         fake: Any = store
-        ownership: Any = FakeOwnership()
+        shards: Any = FakeShards()
         self.looks = 0
-        reports = Reports("w", "fake", Metrics())
-        self.quarantine = Quarantine(fake, reports, about={}, on_look=self._look)
-        self.table = Table(NUM_SHARDS, self.quarantine)
-        self.ownership = ownership
-        self.reader = Reader(
-            Settings(),
-            fake,
-            self.table,
-            reports=reports,
-            vocabulary=FakeVocabulary(),
-            ownership=ownership,
-            quarantine=self.quarantine,
+        telemetry = Telemetry("w", "fake", Metrics())
+        self.quarantine = Quarantine(fake, telemetry, about={}, on_look=self._look)
+        self.table = SessionTable(
+            Sessions(VOCABULARY, "fake", Budget()),
+            partial(entries.step, vocabulary=VOCABULARY, model="fake"),
+            NUM_SHARDS,
+            on_forget=self.quarantine.released,
+            on_gone=self.quarantine.forget,
+        )
+        self.shards = shards
+        self.ingest = Ingest(
+            Settings(), fake, self.table, shards=shards, telemetry=telemetry, quarantine=self.quarantine
         )
 
     def _look(self) -> None:
@@ -114,8 +118,8 @@ class World:
 
     def num_read(self, name: str) -> int:
         """Entries of the session that have been applied."""
-        live = self.table.get(name)
-        return int(live.cursor.partition("-")[0]) if live else 0
+        handle = self.table.get(name)
+        return int(handle.cursor.partition("-")[0]) if handle else 0
 
     def has_read(self, name: str) -> Callable[[], bool]:
         """Whether all of its log has been applied."""
@@ -125,10 +129,10 @@ class World:
 async def test_who_floods_its_stream_keeps_nobody_from_being_read() -> None:
     """News of another session is taken between two pages of one that has no end."""
     world = World(FakeStore(flood=1_000_000, other=2))
-    flooding = asyncio.create_task(world.reader.read(["flood"]))
+    flooding = asyncio.create_task(world.ingest.read(["flood"]))
     rest = asyncio.create_task(read_rest(world))
     await until(lambda: world.num_read("flood") > 0)
-    assert await asyncio.wait_for(world.reader.read(["other"]), 10)
+    assert await asyncio.wait_for(world.ingest.read(["other"]), 10)
     assert world.num_read("other") == 2
     assert world.num_read("flood") <= 8 * PAGE_ENTRIES
     rest.cancel()
@@ -139,7 +143,7 @@ async def read_rest(world: World) -> None:
     """Reads on for ever, whatever is interrupted."""
     while True:
         try:
-            await world.reader.read_rest()
+            await world.ingest.read_rest()
         except Disconnected:
             continue
 
@@ -147,7 +151,7 @@ async def read_rest(world: World) -> None:
 async def test_each_round_reads_a_page_of_every_session_that_has_more() -> None:
     """Two long logs advance side by side."""
     world = World(FakeStore(a=3 * PAGE_ENTRIES, b=2 * PAGE_ENTRIES, c=1))
-    await world.reader.read(["a", "b", "c"])
+    await world.ingest.read(["a", "b", "c"])
     rest = asyncio.create_task(read_rest(world))
     await until(world.has_read("a"))
     await until(world.has_read("b"))
@@ -161,8 +165,8 @@ async def test_what_was_interrupted_is_read_without_another_bell(call: str) -> N
     world = World(FakeStore(a=2, b=2))
     world.store.fails[call] = 1
     with pytest.raises(Disconnected):
-        await world.reader.read(["a", "b"])
-    await asyncio.wait_for(world.reader.read_rest(), 10)
+        await world.ingest.read(["a", "b"])
+    await asyncio.wait_for(world.ingest.read_rest(), 10)
     assert (world.num_read("a"), world.num_read("b")) == (2, 2)
 
 
@@ -170,12 +174,12 @@ async def test_a_lost_connection_forgets_no_failure(monkeypatch: pytest.MonkeyPa
     """A claim that tells of a failure is interrupted: the next one tells of it again, and of the same one."""
     monkeypatch.setattr(quarantine, "RETRY_MS", 0)
     world = World(FakeStore(a=2))
-    await world.reader.read(["a"])
-    world.reader.lose("a", ValueError("it broke"))
+    await world.ingest.read(["a"])
+    world.ingest.lose("a", ValueError("it broke"))
     world.store.fails["open"] = 1
     with pytest.raises(Disconnected):
-        await world.reader.read(["a"])
-    await world.reader.read(["a"])
+        await world.ingest.read(["a"])
+    await world.ingest.read(["a"])
     assert [claim.failure for claim in world.store.claims] == [0, 1, 1]
     assert world.num_read("a") == 2
 
@@ -183,9 +187,9 @@ async def test_a_lost_connection_forgets_no_failure(monkeypatch: pytest.MonkeyPa
 async def test_a_session_that_failed_rests_and_keeps_nobody_else() -> None:
     """Until its time has come it is not claimed; others are."""
     world = World(FakeStore(a=2, b=2))
-    await world.reader.read(["a"])
-    world.reader.lose("a", ValueError("it broke"))
-    await world.reader.read(["a", "b"])
+    await world.ingest.read(["a"])
+    world.ingest.lose("a", ValueError("it broke"))
+    await world.ingest.read(["a", "b"])
     assert (world.num_read("a"), world.num_read("b")) == (0, 2)
     assert len(world.store.claims) == 2
 
@@ -194,16 +198,16 @@ async def test_others_wait_while_a_session_is_exclusive_and_lose_nothing() -> No
     """News that comes meanwhile is read once the session in quarantine is through, without another bell."""
     world = World(FakeStore(a=2, b=2, c=2))
     world.store.owners["a"] = QUARANTINE_OWNERS
-    await world.reader.read(["c"])
+    await world.ingest.read(["c"])
     world.store.lengths["c"] = 3
-    await world.reader.read(["a"])
+    await world.ingest.read(["a"])
     assert world.quarantine.exclusive == "a"
-    await world.reader.read(["b", "c"])
+    await world.ingest.read(["b", "c"])
     assert [world.num_read(name) for name in "abc"] == [1, 0, 2]
     world.table.forget("a")
     assert world.looks
-    await world.reader.read([])
-    await asyncio.wait_for(world.reader.read_rest(), 10)
+    await world.ingest.read([])
+    await asyncio.wait_for(world.ingest.read_rest(), 10)
     assert [world.num_read(name) for name in "abc"] == [0, 2, 3]
 
 
@@ -218,13 +222,13 @@ def test_shards_that_move_away_leave_nothing_behind(failures: list[tuple[str, bo
     """Law: whatever sessions failed, held or not, once all shards have moved, nothing is known of any of them."""
     world = World(FakeStore(**dict.fromkeys(NAMES, 2)))
     for name, is_poison in failures:
-        live = world.table.add(name, Taken(1, Checkpoint(), Record(QUARANTINE_OWNERS if is_poison else 1)))
-        world.reader.lose(live.session_id, ValueError("it broke"))
+        handle = world.table.add(name, Taken(1, Checkpoint(), Record(QUARANTINE_OWNERS if is_poison else 1)))
+        world.ingest.lose(handle.session_id, ValueError("it broke"))
         if is_poison:
             world.table.add(name, Taken(1, Checkpoint(), Record()))
     for shard in order:
         world.table.forget_shards({shard})
-        gone = {name for name in world.quarantine._suspects.failures if world.ownership.shard_of(name) == shard}
+        gone = {name for name in world.quarantine._suspects.failures if world.shards.shard_of(name) == shard}
         assert not gone
     assert world.quarantine._suspects == Suspects(num_failures=len(failures))
     assert list(world.table) == []
@@ -234,6 +238,6 @@ async def test_a_session_whose_keys_are_gone_is_forgotten() -> None:
     """A walk over all keys that has not met it frees what was remembered of its failure."""
     world = World(FakeStore(a=2, b=2))
     for name in "ab":
-        world.reader.lose(name, ValueError("it broke"))
+        world.ingest.lose(name, ValueError("it broke"))
     world.table.prune({"b"})
     assert set(world.quarantine._suspects.failures) == {"b"}

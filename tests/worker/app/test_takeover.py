@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.worker.app.conftest import CLOSE, FINALIZE, Event, Raw, Running, append, create, untimed
-from tests.worker.app.test_service import value
+from tests.worker.app.test_worker import value
 
 TEXT = "Please close the window before you leave the room. It is cold outside and I am ill."
 WORDS = TEXT.split()
@@ -34,13 +34,13 @@ async def test_takeover_at_any_event_changes_nothing(raw: Raw, running: Running,
             await raw.hear(f"s{cut}", "output_text.delta")
     replayed = 0.0
     for part in range(2):  # the second of these takes over from the first in the middle of what it works on
-        async with running(drain_ms=0 if not part else 500) as service:
+        async with running(drain_ms=0 if not part else 500) as worker:
             for cut in cuts:
                 rest = LOG[cut:]
                 await raw.say(f"s{cut}", *(rest[:2] if not part else rest[2:]))
             for cut in cuts:
                 await raw.hear(f"s{cut}", "session.closed" if part else "session.created")
-            replayed += value(service, "decalage_replayed_words_total")
+            replayed += value(worker, "decalage_replayed_words_total")
     for cut in cuts:
         assert untimed(await raw.hear(f"s{cut}", "session.closed")) == whole, cut
     assert replayed > 0
