@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--speakers", type=whole(1), nargs="+", metavar="N", help="these numbers, in place of looking for the largest")
     add("--seconds", type=number(1), default=20.0, metavar="S", help="of speech, for each number (default: 20)")
     add("--limit-ms", type=number(0, is_open=True), default=300.0, metavar="MS", help="of p95 (default: 300)")
-    add("--pace", type=number(0, is_open=True), default=2.5, metavar="W", help="words/s of a speaker (default: 2.5)")
+    arguments.add_pace(parser, default=arguments.SPEECH_WORDS_PER_S, is_zero_allowed=False)
     add("--max-batch-size", type=whole(1), default=64, metavar="N", help="sessions in a pass (default: 64)")
     add("--max-draft-tokens", type=whole(0), default=16, metavar="N", help="as for serve; 0: none (default: 16)")
     add("--batch-timeout-ms", type=whole(0, 10_000), default=0, metavar="MS", help="as for serve; beside none")

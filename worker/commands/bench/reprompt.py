@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The parser knows the options of `decalage bench reprompt`."""
     whole = arguments.whole
     options.add_model(parser)
-    options.add_session(parser)
+    options.add_session(parser, any_policy=False)
     add = parser.add_argument
     add("--at", type=whole(2, 10_000), nargs="+", default=list(AT), metavar="N", help="source words read (10 to 1000)")
     add("--words", type=whole(1), default=8, metavar="N", help="measured at each of them (default: 8)")

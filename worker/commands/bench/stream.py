@@ -9,7 +9,7 @@ from worker.commands.bench.page import finish, starting
 
 HELP: Final = "words a second of streaming sessions, alone and together"
 EXAMPLES: Final = """\
-Each session translates the sentences of the demo's talk (or of --text), its words all there from the start, by the
+Each session translates the sentences of the demo's talk (or of --file), its words all there from the start, by the
 same sessions, scheduler and engine that serve; Redis is left out. With --shape, the words and the kept drafts are those
 of the shipped model.
 

@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The parser knows the options of `decalage bench table`."""
     whole = arguments.whole
     options.add_model(parser)
-    parser.add_argument("--to", type=arguments.language, default="fr", metavar="LANG", help="(default: fr)")
-    parser.add_argument("--text", metavar="FILE", help="other sentences than those of the demo's talk")
+    arguments.add_to(parser, default="fr")
+    options.add_file(parser)
     parser.add_argument("--batch", type=whole(2, 512), default=8, metavar="N", help="requests at once (default: 8)")
     parser.add_argument("--requests", type=whole(1), default=32, metavar="N", help="in a round (default: 32)")
     parser.add_argument("--rounds", type=whole(1, 1000), default=4, metavar="N", help="of each way (default: 4)")

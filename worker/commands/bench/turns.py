@@ -21,7 +21,7 @@ Examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The parser knows the options of `decalage bench turns`."""
     options.add_model(parser)
-    options.add_session(parser)
+    options.add_session(parser, any_policy=False)
     whole = arguments.whole
     parser.add_argument("--turns", type=whole(2), default=150, metavar="N", help="of each session (default: 150)")
     parser.add_argument("--sessions", type=whole(1), default=8, metavar="N", help="at once (default: 8)")
