@@ -3,10 +3,11 @@
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -18,7 +19,18 @@ from producers.sources import PARAGRAPH, file_lines, paced, stdin_lines, text_li
 from producers.subscriber import Subscriber
 from producers.tail import last_target_seq
 from producers.transcript import JsonLines, Transcript
-from protocol import ProtocolError, Session, SessionPhase, check_session_id, source_key
+from protocol import (
+    ClientEvent,
+    InputTextAppend,
+    InputTextFinalize,
+    ProtocolError,
+    Session,
+    SessionPhase,
+    check_session_id,
+    source_key,
+)
+
+_BATCH_EVENTS: Final = 256
 
 
 class Options(Struct, frozen=True):
@@ -127,17 +139,22 @@ class _Sending:
     async def _send_text(self) -> None:
         """Send all words and finalize their last segment; an empty text makes an empty segment."""
         is_open = True
-        async for text in paced(_lines(self._args), self._args.pace):
-            if text == PARAGRAPH:
-                await self._publisher.finalize()
-            else:
-                await self._publisher.append(text)
-                self._sent.words += sum(1 for _ in words(text))
-            is_open = text != PARAGRAPH
-            self._sent.events += 1
+        texts_per_call = 1 if self._is_live() else _BATCH_EVENTS
+        async for texts in _batches(paced(_lines(self._args), self._args.pace), texts_per_call):
+            is_open = texts[-1] != PARAGRAPH
+            await self._send_events(*map(_event, texts))
+            self._sent.words += sum(1 for _ in words(texts))
         if is_open:
-            await self._publisher.finalize()
-            self._sent.events += 1
+            await self._send_events(InputTextFinalize())
+
+    def _is_live(self) -> bool:
+        # What is spoken or typed goes out at once; a text that is there as a whole, many events to a round trip.
+        is_whole = bool(self._args.text) or os.path.isfile(self._args.file or "")
+        return bool(self._args.pace) or not is_whole
+
+    async def _send_events(self, *events: ClientEvent) -> None:
+        await self._publisher.send(*events)
+        self._sent.events += len(events)
 
     async def _give_up(self) -> None:
         """Close the session, so that no worker waits for more words; what has been sent is translated."""
@@ -171,6 +188,26 @@ class _Sending:
             "closed": self._closes,
         }
         print(json.dumps(fact), flush=True)
+
+
+def _event(text: str) -> ClientEvent:
+    return InputTextFinalize() if text == PARAGRAPH else InputTextAppend(text=text)
+
+
+async def _batches(texts: AsyncIterator[str], size: int) -> AsyncIterator[list[str]]:
+    batch: list[str] = []
+    try:
+        async for text in texts:
+            batch.append(text)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except ProducerError:  # what could be read before is sent all the same
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 def _lines(args: argparse.Namespace) -> AsyncIterator[str]:

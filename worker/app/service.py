@@ -3,7 +3,7 @@ that works.
 
 leases   which shards are ours                    sweep   sessions whose producers do not ring
 bells    sessions with news -> their entries      clock   idle sessions, statistics
-ticks    plan -> engine thread -> settle -> commit
+ticks    plan -> engine thread -> update -> commit
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from worker.app.table import Table
 from worker.app.trial import Trial
 from worker.core import leases as rules
 from worker.core.leases import Peer
-from worker.core.ports import Sampled
+from worker.core.rows import Sampled
 from worker.core.scheduler import Plan
 from worker.io.connection import GONE, client
 from worker.io.doorbell import Doorbell, Sweep
@@ -270,7 +270,7 @@ class Service:
                 continue
             self.reports.row(live, row, result, settled_ms)
             with self.reader.isolated(name):
-                live.settle(row, result, settled_ms, self.engine.vocabulary)
+                live.update(row, result, settled_ms, self.engine.vocabulary)
         self.reports.lost(sampled)
         self.reports.engine(report, len(plan.rows))
 
