@@ -23,7 +23,7 @@ _FRAMES_PER_S = 12
 
 
 async def show(plan: Plan, settings: Settings, *, as_json: bool) -> int:
-    """The exit status, after the talk: 0, or 128 and the number of the signal that ended it.
+    """Show the talk. Return 0, or 128 and the number of the signal that ended it.
 
     Raises CommandError, and what broker, worker, publisher and subscriber raise.
     """

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `decalage generate`."""
     arguments.add_model(parser)
     parser.add_argument(
-        "--draft-model", metavar="M", help="a smaller model with the same tokenizer: the same words, in fewer passes"
+        "--draft-model", metavar="M", help="a smaller model with the same tokenizer, for the same words in fewer passes"
     )
     arguments.add_prompt(parser)
     arguments.add_to(parser)
