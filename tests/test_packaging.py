@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,3 +82,12 @@ def _required(extra: str) -> set[str]:
         own = re.fullmatch(r"decalage\[([a-z,]+)\]", requirement)
         names |= {name for each in own[1].split(",") for name in _required(each)} if own else {_name(requirement)}
     return names
+
+
+def test_the_changelog_has_this_version_with_its_date() -> None:
+    """Versions come newest first, each with the day of its release; the newest is the one that is installed."""
+    headings = re.findall(r"^## \[(.+?)\](.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    released = [(version, date.fromisoformat(rest.removeprefix(" - "))) for version, rest in headings[1:]]
+    assert headings[0] == ("Unreleased", "")
+    assert released[0][0] == PROJECT["project"]["version"]
+    assert [day for _, day in released] == sorted((day for _, day in released), reverse=True)
