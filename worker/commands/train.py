@@ -141,9 +141,7 @@ def _add_optimizer(parser: argparse.ArgumentParser) -> None:
     add("--tokens-per-batch", type=whole(16), default=4096, metavar="N", help="tokens in one pass (default: 4096)")
     add("--accumulate", type=whole(1), default=1, metavar="N", help="passes in one step (default: 1)")
     add("--lr", type=number(0, is_open=True), default=2e-3, metavar="R", help="highest learning rate (default: 2e-3)")
-    add(
-        "--warmup", type=whole(0), default=200, metavar="N", help="steps until the highest learning rate (default: 200)"
-    )
+    add("--warmup", type=whole(0), default=200, metavar="N", help="steps up to that rate (default: 200)")
     add(
         "--gradients",
         choices=("mlx", "torch-bf16"),
@@ -159,13 +157,7 @@ def _add_optimizer(parser: argparse.ArgumentParser) -> None:
     )
     add("--label-smoothing", type=number(0, 0.9), default=0.1, metavar="E", help="label smoothing (default: 0.1)")
     add("--weight-decay", type=number(0), default=0.01, metavar="W", help="weight decay (default: 0.01)")
-    add(
-        "--clip",
-        type=number(0, is_open=True),
-        default=1.0,
-        metavar="N",
-        help="largest norm of the gradients (default: 1)",
-    )
+    add("--clip", type=number(0, is_open=True), default=1.0, metavar="N", help="largest gradient norm (default: 1)")
     add(
         "--average",
         type=number(0, 1),
