@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from worker.core.policy import calculate_wait_words
-    from worker.engine.cache import DualStreamingCache
+    from worker.engine.kv.dual_cache import DualStreamingCache
     from worker.engine.loading import load
-    from worker.engine.masks import create_streaming_attention_mask
     from worker.engine.model import Model, ModelArgs, StreamingModel
+    from worker.engine.visibility import create_streaming_attention_mask
     from worker.library.continuous_batching import AsyncContinuousBatchingEngine, BatchConfig
     from worker.library.criteria import EOSStoppingCriteria, MaxLengthStoppingCriteria, WordBoundaryStoppingCriteria
     from worker.library.preparation import StreamingDataPreparator
@@ -44,7 +44,7 @@ __all__ = [
 _HOMES = {
     "AsyncContinuousBatchingEngine": "worker.library.continuous_batching",
     "BatchConfig": "worker.library.continuous_batching",
-    "DualStreamingCache": "worker.engine.cache",
+    "DualStreamingCache": "worker.engine.kv.dual_cache",
     "EOSStoppingCriteria": "worker.library.criteria",
     "MaxLengthStoppingCriteria": "worker.library.criteria",
     "Model": "worker.engine.model",
@@ -56,7 +56,7 @@ _HOMES = {
     "StreamingState": "worker.library.state",
     "WordBoundaryStoppingCriteria": "worker.library.criteria",
     "calculate_wait_words": "worker.core.policy",
-    "create_streaming_attention_mask": "worker.engine.masks",
+    "create_streaming_attention_mask": "worker.engine.visibility",
     "generate_wait_words_list": "worker.library.state",
     "load": "worker.engine.loading",
     "stream_generate_streaming": "worker.library.streaming",

@@ -10,12 +10,12 @@ import mlx.core as mx
 
 from tests.chaos.talks import Talk, make_talks
 from tests.worker.core.drive import Driver
-from worker.core.ports import Row
+from worker.core.rows import Row
 from worker.engine.loading import load, load_vocabulary
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
 from worker.engine.sampling import Draws, Sampler
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.tokenizer import Vocabulary
 
 _CLEAR: Final = 1e-4
 """Of two logits. Rounding moved differences of the tiny model's by 1.1e-5 at most, over 750 tokens alone and in company

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mlx_lm.models.cache import make_prompt_cache
 
 from worker import DualStreamingCache, StreamingModel
-from worker.engine.masks import streaming_mask
+from worker.engine.visibility import streaming_mask
 
 TOLERANCE = 2e-4
 TOKENS = st.lists(st.integers(3, 559), min_size=1, max_size=12)

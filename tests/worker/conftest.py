@@ -4,7 +4,7 @@ import pytest
 
 from worker.engine.loading import load, load_vocabulary
 from worker.engine.model import StreamingModel
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.tokenizer import Vocabulary
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import msgspec
 
 from protocol import Session
 from worker.core import words
-from worker.core.ports import Draw, Lane, Prompt, Refused, Row, Sampled
+from worker.core.rows import Lane, Prompt, Refused, Row, Sampled, SampleSpec
 
 EOS, TAG, END, START = range(4)
 SPECIAL = 4
@@ -61,10 +61,14 @@ class FakeModel(msgspec.Struct, frozen=True):
     eos: float = 0.1
     steadiness: float = 0.6  # how often the source makes no difference, so that drafts come true
 
-    def next_token(self, source: Sequence[int], target: Sequence[tuple[int, int]], draw: Draw) -> int:
+    def next_token(self, source: Sequence[int], target: Sequence[tuple[int, int]], sampling: SampleSpec) -> int:
         """The token after `target`, a list of (token, source tokens read when it was fed)."""
-        recent = draw.history[-draw.context_tokens :] if draw.repetition_penalty and draw.context_tokens else ()
-        noise = (draw.seed, draw.position) if draw.temperature else ()
+        recent = (
+            sampling.history[-sampling.context_tokens :]
+            if sampling.repetition_penalty and sampling.context_tokens
+            else ()
+        )
+        noise = (sampling.seed, sampling.position) if sampling.temperature else ()
         seen = tuple(token for token, _ in target)
         dice = random.Random(repr((self.seed, seen, recent, noise)))
         if dice.random() > self.steadiness:
@@ -73,7 +77,7 @@ class FakeModel(msgspec.Struct, frozen=True):
             return EOS
         # The likeliest token that is allowed, as an argmax behind a mask gives it.
         ranked = dice.sample(self.tokens, len(self.tokens))
-        return next((token for token in ranked if not draw.word_start or _begins_word(token)), EOS)
+        return next((token for token in ranked if not sampling.word_start or _begins_word(token)), EOS)
 
     def probability(self, source: Sequence[int], target: Sequence[tuple[int, int]], token: int) -> float:
         """How sure the model is of `token` after `target`."""
@@ -126,40 +130,42 @@ class FakeRunner:
         if not row.target:
             return Sampled()
         del target[row.target_start :]
-        if any(sight > len(source) for sight in row.sights):
-            raise AssertionError(f"tokens are to see {max(row.sights)} source tokens, {len(source)} have been read")
-        target += zip(row.target, row.sights, strict=False)
+        if any(sight > len(source) for sight in row.visible_source):
+            raise AssertionError(
+                f"tokens are to see {max(row.visible_source)} source tokens, {len(source)} have been read"
+            )
+        target += zip(row.target, row.visible_source, strict=False)
         if not row.num_samples:
             return Sampled()
         num_confirmed = len(row.target) - row.num_drafts
         if num_confirmed < 1:
             raise AssertionError("a row with drafts feeds at least one confirmed token before them")
-        target += [(token, len(source)) for token in row.target[len(row.sights) : num_confirmed]]
+        target += [(token, len(source)) for token in row.target[len(row.visible_source) : num_confirmed]]
         proposed = self._proposed(row, source, target)
-        sampled = [self.model.next_token(source, target, row.draw)]
+        sampled = [self.model.next_token(source, target, row.sampling)]
         sure = [self.model.probability(source, target, sampled[0])]
         aligned = [self.model.aligned(source, target, sampled[0])]
         drafts = row.drafts + proposed
         for i, draft in enumerate(drafts, 1):
             target.append((draft, len(source)))
-            sampled.append(self.model.next_token(source, target, row.draw.after(drafts[:i])))
+            sampled.append(self.model.next_token(source, target, row.sampling.after(drafts[:i])))
             sure.append(self.model.probability(source, target, sampled[-1]))
             aligned.append(self.model.aligned(source, target, sampled[-1]))
             self.accepted_drafts += sampled[-2] == draft
         return Sampled(
             tokens=tuple(sampled),
-            probabilities=tuple(sure if row.draw.with_probabilities else ()),
-            aligned=tuple(() if row.draw.aligned_from is None else aligned),
+            probabilities=tuple(sure if row.sampling.with_probabilities else ()),
+            aligned=tuple(() if row.sampling.aligned_from is None else aligned),
             proposed=proposed,
         )
 
     def _proposed(self, row: Row, source: list[int], target: list[tuple[int, int]]) -> tuple[int, ...]:
         if self.draft_quality is None:
             return ()
-        dice = random.Random(repr((row.lane, row.draw.position)))
+        dice = random.Random(repr((row.lane, row.sampling.position)))
         drafts = row.drafts
         for _ in range(row.max_proposed):
             fed = [*target, *((draft, len(source)) for draft in drafts)]
-            token = self.model.next_token(source, fed, row.draw.after(drafts))
+            token = self.model.next_token(source, fed, row.sampling.after(drafts))
             drafts += (token if dice.random() < self.draft_quality else dice.choice(self.model.tokens),)
         return drafts[row.num_drafts :]

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from worker.app.thread import EngineThread
-from worker.core.ports import Lane, Row, Sampled, Vocabulary
+from worker.core.rows import Lane, Row, Sampled, Vocabulary
 from worker.engine import end_thread
-from worker.engine.draft_model import DraftModel
 from worker.engine.loading import load, load_vocabulary
 from worker.engine.runner import Counters, Runner
-from worker.engine.speculation import Passes, SpeculativeRunner
+from worker.engine.speculative.draft_model import DraftModel
+from worker.engine.speculative.runner import Passes, SpeculativeRunner
 
 
 class EngineDead(Exception):

@@ -21,7 +21,7 @@ from protocol import (
 from protocol.keys import EVENT_FIELD
 from worker.core import replay, scheduler
 from worker.core import session as machine
-from worker.core.ports import Lane, Row, Sampled, Vocabulary
+from worker.core.rows import Lane, Row, Sampled, Vocabulary
 from worker.core.scheduler import Budget
 from worker.core.state import State, lanes
 from worker.io.replies import Entry
@@ -162,10 +162,10 @@ class Live:
         # Delays count from the word's arrival in Redis, idleness from when it was heard.
         self._set((replace(outcome[0], active_ms=now_ms), outcome[1]))
 
-    def settle(self, row: Row, sampled: Sampled, now_ms: int, vocabulary: Vocabulary) -> None:
+    def update(self, row: Row, sampled: Sampled, now_ms: int, vocabulary: Vocabulary) -> None:
         """The session after a pass."""
         self.num_passes += 1
-        self._set(machine.settle(self.state, row, sampled, now_ms=now_ms, vocabulary=vocabulary))
+        self._set(machine.update(self.state, row, sampled, now_ms=now_ms, vocabulary=vocabulary))
 
     def check(self, now_ms: int) -> None:
         """Closes the session if it has been idle for too long."""

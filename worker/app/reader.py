@@ -19,7 +19,7 @@ from worker.app.ownership import Ownership
 from worker.app.reports import Reports
 from worker.app.table import Table
 from worker.app.trial import Trial
-from worker.core.ports import Vocabulary
+from worker.core.rows import Vocabulary
 from worker.io.replies import Denied, Entry
 from worker.io.store import PAGE_ENTRIES, Claim, Fenced, Store, Suspect
 

@@ -10,7 +10,7 @@ from protocol import OutputTextDelta, ProtocolError, SessionClosed, WorkerConfig
 from protocol.keys import EVENT_FIELD, STATS_KEY
 from worker.app.engine import Report
 from worker.app.live import Live
-from worker.core.ports import Row, Sampled
+from worker.core.rows import Row, Sampled
 from worker.core.segment import rebuilt_tokens
 from worker.core.state import State
 from worker.engine.runner import Counters

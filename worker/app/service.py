@@ -3,7 +3,7 @@ that works.
 
 leases   which shards are ours                    sweep   sessions whose producers do not ring
 bells    sessions with news -> their entries      clock   idle sessions, statistics
-ticks    plan -> engine thread -> settle -> commit
+ticks    plan -> engine thread -> update -> commit
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from worker.app.table import Table
 from worker.app.trial import Trial
 from worker.core import leases as rules
 from worker.core.leases import Peer
-from worker.core.ports import Sampled
+from worker.core.rows import Sampled
 from worker.core.scheduler import Plan
 from worker.io.client import GONE, connect
 from worker.io.doorbell import Doorbell, Sweep
@@ -209,7 +209,8 @@ class Service:
     async def _take_over(self) -> None:  # the sessions of a shard that has just come, and any that were set aside
         self._leasing.gained.clear()
         try:
-            await self._fetch(await self._index.sessions(self.ownership.kept, besides=self.table))
+            known = {live.session_id for live in self.table}
+            await self._fetch(await self._index.sessions(self.ownership.kept, besides=known))
         except GONE:
             self._leasing.gained.set()
             raise
@@ -275,7 +276,7 @@ class Service:
                 continue
             self.reports.row(live, row, result, settled_ms)
             with self.reader.isolated(name):
-                live.settle(row, result, settled_ms, self.engine.vocabulary)
+                live.update(row, result, settled_ms, self.engine.vocabulary)
         self.reports.lost(sampled)
         self.reports.engine(report, len(plan.rows))
 

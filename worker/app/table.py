@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from protocol import SessionPhase, shard_of
 from worker.app.live import Live
 from worker.core import scheduler
-from worker.core.ports import Lane
+from worker.core.rows import Lane
 from worker.core.scheduler import Budget, Plan
 from worker.io.store import Checkpoint, Commit
 
@@ -120,10 +120,10 @@ class Table:
     def oldest_waiting_ms(self) -> int | None:
         """When the oldest source word arrived that is read by nobody yet, over all sessions whose turn it is."""
         waiting = [
-            first.arrivals_ms[len([b for b in first.bounds[1:] if b <= first.num_read])]
+            first.arrivals_ms[len([b for b in first.bounds[1:] if b <= first.num_computed_source])]
             for live in self._lives.values()
             if live.state.phase is not SessionPhase.CLOSED
             for first in live.state.segments[:1]
-            if first.num_read < first.bounds[-1] and first.num_words
+            if first.num_computed_source < first.bounds[-1] and first.num_words
         ]
         return min(waiting, default=None)

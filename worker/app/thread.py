@@ -59,10 +59,10 @@ class EngineThread:
 
 def _work(calls: "SimpleQueue[_Call | _Last]") -> None:
     while isinstance(call := calls.get(), _Call):
-        settle = _settling(call)
+        update = _settling(call)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-            call.loop.call_soon_threadsafe(settle)
-        del call, settle  # what a pass gave is not kept until the next one
+            call.loop.call_soon_threadsafe(update)
+        del call, update  # what a pass gave is not kept until the next one
     call()
 
 

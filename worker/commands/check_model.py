@@ -11,7 +11,7 @@ _SENTENCE = "The weather is nice and we are going to the park."
 
 def model(name: str) -> Finding:
     """What is known about the model, and one short translation by it. Raises EngineError where it cannot be driven."""
-    from worker.engine.surface import check_surface
+    from worker.engine.adapters.compatibility import check_surface
 
     loaded = load_model(name)
     languages = _languages(loaded)

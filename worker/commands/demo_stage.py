@@ -20,7 +20,7 @@ from worker.commands.demo_report import Place
 from worker.commands.demo_view import View
 from worker.commands.faults import CommandError
 from worker.commands.talk import Words
-from worker.core.ports import Vocabulary
+from worker.core.rows import Vocabulary
 from worker.io import client
 from worker.io.broker import ensure_broker
 from worker.io.health import PortTaken, Probes

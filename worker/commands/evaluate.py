@@ -164,7 +164,7 @@ def _languages(args: argparse.Namespace) -> tuple[str, str]:
 
 def _session(args: argparse.Namespace, model: "Model", languages: tuple[str, str]) -> "Session":
     from protocol import Limits, Session
-    from worker.core.ports import Refused
+    from worker.core.rows import Refused
     from worker.library.vocabulary import unsupported
 
     source, target = languages

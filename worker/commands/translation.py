@@ -20,7 +20,7 @@ from worker.core.languages import language_name, split_instruction
 
 class Model(msgspec.Struct, frozen=True):
     """A model that is ready, and its vocabulary; `engine` is a `worker.engine.model.StreamingModel`, `drafter` a
-    `worker.engine.draft_model.DraftModel` where there is one.
+    `worker.engine.speculative.draft_model.DraftModel` where there is one.
     """
 
     name: str
@@ -168,7 +168,7 @@ def load_model(name: str) -> Model:
 def with_drafter(model: Model, name: str) -> Model:
     """The model, drafted for by the one of this name. Raises EngineError."""
     from worker.engine import loading
-    from worker.engine.draft_model import DraftModel
+    from worker.engine.speculative.draft_model import DraftModel
 
     path = loading.model_path(name)
     with busy(f"Loading {name}"):

@@ -2,5 +2,5 @@
 
 No mlx, no Redis, no clock, no randomness, no logging: time is an argument, everything else is a value. `session.step`
 takes the events of the source stream, `scheduler.plan` packs what all sessions want into rows of token ids, and
-`scheduler.settle` turns the sampled tokens into words and events.
+`scheduler.update` turns the sampled tokens into words and events.
 """

@@ -10,7 +10,7 @@ from math import log
 import msgspec
 from msgspec.structs import replace
 
-from worker.core.ports import Row, Sampled
+from worker.core.rows import Row, Sampled
 from worker.core.segment import Segment
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 8, 256
@@ -95,18 +95,18 @@ def extended(row: Row, segment: Segment, most: int, *, has_drafter: bool) -> Row
     if has_drafter:
         return replace(row, max_proposed=num_tokens)
     written = (segment.target + segment.tentative)[: row.target_start] + row.target
-    ahead = look_ahead(written, segment.source, num_tokens)
+    ahead = prompt_lookup(written, segment.source, num_tokens)
     return replace(row, target=row.target + ahead, num_drafts=row.num_drafts + len(ahead))
 
 
-def look_ahead(written: tuple[int, ...], source: tuple[int, ...], num_tokens: int) -> tuple[int, ...]:
+def prompt_lookup(written: tuple[int, ...], source: tuple[int, ...], num_tokens: int) -> tuple[int, ...]:
     """What followed the last two tokens when they last stood together, in the target or else in the source.
 
     Names, numbers and whole phrases come again; no model is asked (prompt lookup decoding, Saxena 2023).
 
-    >>> look_ahead((7, 8, 9, 5, 7, 8), (), num_tokens=2)
+    >>> prompt_lookup((7, 8, 9, 5, 7, 8), (), num_tokens=2)
     (9, 5)
-    >>> look_ahead((1, 40, 41), (40, 41, 42, 2), num_tokens=1)
+    >>> prompt_lookup((1, 40, 41), (40, 41, 42, 2), num_tokens=1)
     (42,)
     """
     for text in (written[-_WINDOW_TOKENS:], source[-_WINDOW_TOKENS:]):

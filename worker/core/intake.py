@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from protocol import ProtocolError
 from worker.core import segment as segments
 from worker.core import words
-from worker.core.ports import Vocabulary
+from worker.core.rows import Vocabulary
 from worker.core.segment import Segment
 from worker.core.state import State, backlog_words
 

@@ -66,12 +66,12 @@ def asks_alignment(session: Session) -> bool:
     return isinstance(session.policy, AlignAtt)
 
 
-def is_settled(session: Session, aligned_word: int, num_read: int) -> bool:
+def is_settled(session: Session, aligned_word: int, num_computed_source: int) -> bool:
     """Tell whether a token may be written that attends most to this source word of those read, counted from 1 (Papi et
     al. 2023, section 3): not to one of the newest, whose sense what follows may still change.
     """
     policy = session.policy
-    return not isinstance(policy, AlignAtt) or aligned_word <= num_read - policy.frame_words
+    return not isinstance(policy, AlignAtt) or aligned_word <= num_computed_source - policy.frame_words
 
 
 def is_sure(session: Session, probability: float, lag: int, *, begins_word: bool) -> bool:

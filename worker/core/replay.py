@@ -16,8 +16,8 @@ class Written(msgspec.Struct, frozen=True, array_like=True):
     """What passes have made of a segment: the fields of `Segment` that do not follow from its log."""
 
     target: tuple[int, ...]
-    sights: tuple[int, ...]
-    num_read: int
+    visible_source: tuple[int, ...]
+    num_computed_source: int
     draft: tuple[int, ...]
     tentative: tuple[int, ...]
     word_begin: int
@@ -55,7 +55,7 @@ def progress(state: State) -> Progress:
     return Progress(
         seq=state.seq,
         segment=first.index if first else state.num_segments,
-        written=_written(first) if first and first.num_read else None,
+        written=_written(first) if first and first.num_computed_source else None,
         source_words=state.source_words,
         target_words=state.target_words,
         refused=state.refused,
@@ -92,7 +92,7 @@ def is_whole(state: State, published: Progress) -> bool:
     if published.written is None:
         return True
     first = next((segment for segment in state.segments if segment.index == published.segment), None)
-    return first is not None and published.written.num_read <= len(first.source)
+    return first is not None and published.written.num_computed_source <= len(first.source)
 
 
 def resume(state: State, published: Progress, now_ms: int) -> State:

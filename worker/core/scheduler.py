@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from worker.core import drafting
 from worker.core import segment as segments
-from worker.core.ports import Lane, Row
+from worker.core.rows import Lane, Row
 from worker.core.state import State
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from protocol import Session
 from worker.core import policy, words
-from worker.core.ports import Draw, Lane, Prompt, Row, Vocabulary
+from worker.core.rows import Lane, Prompt, Row, SampleSpec, Vocabulary
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -28,10 +28,12 @@ class Segment(msgspec.Struct, frozen=True):
     arrivals_ms: tuple[int, ...] = ()  # when each segment (words, then the end) arrived
     last_word: str = ""
     ended: bool = False
-    fed_source: int = 0  # source tokens in the lane
-    fed_target: int = 0  # target tokens in the lane that saw the source they should
-    sights: tuple[int, ...] = ()  # source tokens that each of those saw, or should see in a lane that is rebuilt
-    num_read: int = 0  # source tokens that were read, be it in a lane that is gone
+    num_cached_source: int = 0  # source tokens in the lane
+    num_cached_target: int = 0  # target tokens in the lane that saw the source they should
+    visible_source: tuple[
+        int, ...
+    ] = ()  # source tokens that each of those saw, or should see in a lane that is rebuilt
+    num_computed_source: int = 0  # source tokens that were read, be it in a lane that is gone
     draft: tuple[int, ...] = ()  # guessed continuation of `target`, to be verified
     tentative: tuple[int, ...] = ()  # continuation that later source may still change, in the lane but for its last
     word_begin: int = 0  # index into `target` of the current word's first token
@@ -71,7 +73,7 @@ class Segment(msgspec.Struct, frozen=True):
     @property
     def waiting_ms(self) -> int:
         """When the first source segment arrived that has not been read yet; if all are, the newest."""
-        unread = max(1, bisect_right(self.bounds, self.num_read))
+        unread = max(1, bisect_right(self.bounds, self.num_computed_source))
         return self.arrivals_ms[min(unread, len(self.arrivals_ms)) - 1] if self.arrivals_ms else 0
 
     def needed_segments(self) -> int | None:
@@ -144,51 +146,53 @@ def row(segment: Segment, max_source_tokens: int, min_source_tokens: int = 1) ->
     need = segment.needed_segments()
     available = len(segment.bounds) - 1
     stop = segment.bounds[available if need is None else min(need, available)]
-    source = segment.source[segment.fed_source : min(stop, segment.fed_source + max_source_tokens)]
-    is_read = need is not None and need <= available and segment.fed_source + len(source) >= stop
-    target, sights = _target(segment, max_source_tokens - len(source)) if is_read else ((), ())
+    source = segment.source[segment.num_cached_source : min(stop, segment.num_cached_source + max_source_tokens)]
+    is_read = need is not None and need <= available and segment.num_cached_source + len(source) >= stop
+    target, visible_source = _target(segment, max_source_tokens - len(source)) if is_read else ((), ())
     if not target and len(source) < max(1, min(min_source_tokens, max_source_tokens)):
         return None
     return Row(
         lane=segment.lane,
         source=source,
         target=target,
-        target_start=segment.fed_target,
-        num_drafts=len(segment.draft) if len(target) > len(sights) else 0,
-        draw=_draw(segment),
+        target_start=segment.num_cached_target,
+        num_drafts=len(segment.draft) if len(target) > len(visible_source) else 0,
+        sampling=_draw(segment),
         plain=segment.prompt.plain,
-        sights=sights,
-        source_start=segment.fed_source,
-        prefix=0 if segment.fed_source else len(segment.prompt.source),
+        visible_source=visible_source,
+        source_start=segment.num_cached_source,
+        prefix=0 if segment.num_cached_source else len(segment.prompt.source),
     )
 
 
-def forget_lane(segment: Segment) -> Segment:
+def forget_cache(segment: Segment) -> Segment:
     """The segment whose lane is gone: its next rows feed again what the lane held."""
-    return replace(segment, fed_source=0, fed_target=0)
+    return replace(segment, num_cached_source=0, num_cached_target=0)
 
 
 def rebuilt_tokens(segment: Segment, row: Row) -> int:
     """How many of the row's tokens the segment's lane has held before."""
-    return len(row.sights) + max(0, min(len(row.source), segment.num_read - segment.fed_source))
+    return len(row.visible_source) + max(
+        0, min(len(row.source), segment.num_computed_source - segment.num_cached_source)
+    )
 
 
 def _target(segment: Segment, room: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     # The target tokens to feed, and what the first of them saw in a lane that is gone; if those are too many for the
     # room that is left, they come in chunks.
-    tokens, sights = segment.target + segment.tentative, segment.sights[segment.fed_target :]
-    if len(sights) > room:
-        return tokens[segment.fed_target :][:room], sights[:room]
-    return tokens[segment.fed_target :] + segment.draft, sights
+    tokens, visible_source = segment.target + segment.tentative, segment.visible_source[segment.num_cached_target :]
+    if len(visible_source) > room:
+        return tokens[segment.num_cached_target :][:room], visible_source[:room]
+    return tokens[segment.num_cached_target :] + segment.draft, visible_source
 
 
-def _draw(segment: Segment) -> Draw:
+def _draw(segment: Segment) -> SampleSpec:
     sampling = segment.session.sampling
     target = segment.target + segment.tentative
     written = target[len(segment.prompt.target) :]
     context = sampling.repetition_context_size if sampling.repetition_penalty is not None else 0
     is_start = segment.word_begin == len(target) and bool(segment.lags)
-    return Draw(
+    return SampleSpec(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         repetition_penalty=sampling.repetition_penalty,

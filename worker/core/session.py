@@ -1,6 +1,6 @@
 """The session machine: events of the source stream in, events of the target stream out, nothing else.
 
-`step` takes what the producer sent, `settle` what the engine sampled; both number the events they publish. A changed
+`step` takes what the producer sent, `update` what the engine sampled; both number the events they publish. A changed
 option counts from the next segment on, so that the outcome depends on the order of the log and never on the moment it
 was read.
 """
@@ -33,7 +33,7 @@ from protocol import (
 )
 from worker.core import drafting, intake, settling
 from worker.core import segment as segments
-from worker.core.ports import Row, Sampled, Vocabulary
+from worker.core.rows import Row, Sampled, Vocabulary
 from worker.core.segment import Segment
 from worker.core.state import State, deadline_ms
 from worker.core.writing import Word
@@ -85,7 +85,7 @@ def refuse(state: State, error: ProtocolError, *, seq: int | None = None, source
     return _publish(state, [_error(error, source_id)])
 
 
-def settle(state: State, row: Row, sampled: Sampled, *, now_ms: int, vocabulary: Vocabulary) -> Outcome:
+def update(state: State, row: Row, sampled: Sampled, *, now_ms: int, vocabulary: Vocabulary) -> Outcome:
     """The session after one pass over its row; a fault of the engine ends this session only."""
     if not state.segments or state.segments[0].lane != row.lane:  # closed while the pass ran
         return state, ()
@@ -95,7 +95,7 @@ def settle(state: State, row: Row, sampled: Sampled, *, now_ms: int, vocabulary:
     before = state.segments[0]
     if sampled.is_deferred:
         return state, ()
-    after, finished = settling.settle(before, row, sampled, vocabulary)
+    after, finished = settling.update(before, row, sampled, vocabulary)
     if sampled.lost is not None:
         return replace(state, segments=(after, *state.segments[1:])), ()
     events: list[_Numbered] = [_delta(word, after, state, now_ms) for word in finished]

@@ -13,12 +13,12 @@ from msgspec.structs import replace
 
 from protocol import LocalAgreement
 from worker.core import policy
-from worker.core.ports import Row, Sampled, Vocabulary
-from worker.core.segment import Segment, exhaust, forget_lane
+from worker.core.rows import Row, Sampled, Vocabulary
+from worker.core.segment import Segment, exhaust, forget_cache
 from worker.core.writing import Word, ends_word, take
 
 
-def settle(segment: Segment, row: Row, sampled: Sampled, vocabulary: Vocabulary) -> tuple[Segment, tuple[Word, ...]]:
+def update(segment: Segment, row: Row, sampled: Sampled, vocabulary: Vocabulary) -> tuple[Segment, tuple[Word, ...]]:
     """The segment after a pass, and the words that the sampled tokens finished.
 
     Only progress fields change, so source that arrived while the pass ran is kept.
@@ -26,27 +26,31 @@ def settle(segment: Segment, row: Row, sampled: Sampled, vocabulary: Vocabulary)
     if sampled.is_deferred:
         return segment, ()
     if sampled.lost is not None:
-        return forget_lane(segment), ()
-    fed_source = segment.fed_source + len(row.source)
-    segment = replace(segment, fed_source=fed_source, num_read=max(segment.num_read, fed_source))
+        return forget_cache(segment), ()
+    num_cached_source = segment.num_cached_source + len(row.source)
+    segment = replace(
+        segment,
+        num_cached_source=num_cached_source,
+        num_computed_source=max(segment.num_computed_source, num_cached_source),
+    )
     if not row.num_samples:
-        return replace(segment, fed_target=segment.fed_target + len(row.target)), ()
+        return replace(segment, num_cached_target=segment.num_cached_target + len(row.target)), ()
     drafts = row.drafts + sampled.proposed
     num_fed = len(row.target) + len(sampled.proposed)
-    sights = segment.sights + (fed_source,) * (num_fed - len(row.sights))
+    visible_source = segment.visible_source + (num_cached_source,) * (num_fed - len(row.visible_source))
     match segment.session.policy:
         case LocalAgreement(max_ahead_tokens=ahead) if not segment.is_read:
             segment, finished = _agree(segment, drafts, sampled.tokens, vocabulary, ahead=ahead)
         case _:
             segment, finished = _confirm(replace(segment, draft=()), drafts, sampled, vocabulary)
-    return exhaust(replace(segment, sights=sights[: segment.fed_target])), tuple(finished)
+    return exhaust(replace(segment, visible_source=visible_source[: segment.num_cached_target])), tuple(finished)
 
 
 def _confirm(
     segment: Segment, draft: tuple[int, ...], sampled: Sampled, vocabulary: Vocabulary
 ) -> tuple[Segment, list[Word]]:
     # Every token counts, as long as no source must be read for it.
-    segment = replace(segment, fed_target=len(segment.target))
+    segment = replace(segment, num_cached_target=len(segment.target))
     finished: list[Word] = []
     for i, token in enumerate(sampled.tokens):
         read, is_end = segment.needed_segments(), token in vocabulary.eos_tokens
@@ -66,7 +70,7 @@ def _confirm(
         # A draft counts only within a word: behind one that was cut, the next token must be drawn as a word's first.
         if i >= len(draft) or draft[i] != token or segment.word_begin == len(segment.target):
             break
-        segment = replace(segment, fed_target=len(segment.target))
+        segment = replace(segment, num_cached_target=len(segment.target))
     return segment, finished
 
 
@@ -77,7 +81,7 @@ def _feed_again(segment: Segment, *, is_guess: bool) -> Segment:
         segment,
         target=kept,
         draft=guess if is_guess and segment.session.speculation.enabled else (),
-        fed_target=min(segment.fed_target, len(kept) - 1),
+        num_cached_target=min(segment.num_cached_target, len(kept) - 1),
     )
 
 
@@ -113,7 +117,7 @@ def _agree(
         if segment.is_full or segment.word_begin == len(
             segment.target
         ):  # cut: the next token is drawn as a word's first
-            return replace(segment, fed_target=len(segment.target) - 1), finished
+            return replace(segment, num_cached_target=len(segment.target) - 1), finished
     for i, token in enumerate(tokens[num_agreed:], num_agreed):
         segment = _write_ahead(segment, token, ahead, is_end=token in vocabulary.eos_tokens)
         if segment.needed_segments() != read or i >= len(drafts) or drafts[i] != token:
@@ -127,5 +131,5 @@ def _write_ahead(segment: Segment, token: int, ahead: int, *, is_end: bool) -> S
     length = len(segment.target) + len(tentative)
     if is_end or len(tentative) >= ahead or length >= segment.prompt.max_target_tokens:
         read = segment.needed_segments() or 0
-        return replace(segment, draft=tentative, tentative=(), hold=read + 1, fed_target=len(segment.target) - 1)
-    return replace(segment, tentative=tentative, fed_target=length - 1)
+        return replace(segment, draft=tentative, tentative=(), hold=read + 1, num_cached_target=len(segment.target) - 1)
+    return replace(segment, tentative=tentative, num_cached_target=length - 1)

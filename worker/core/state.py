@@ -4,7 +4,7 @@ import msgspec
 
 from protocol import Session, SessionPhase
 from worker.core.drafting import Drafting
-from worker.core.ports import Lane
+from worker.core.rows import Lane
 from worker.core.segment import Segment
 
 
@@ -39,7 +39,7 @@ def lanes(state: State) -> frozenset[Lane]:
 def backlog_words(state: State) -> int:
     """Source words that have arrived and have not been read yet."""
     return sum(
-        sum(bound > segment.num_read for bound in segment.bounds[1 : segment.num_words + 1])
+        sum(bound > segment.num_computed_source for bound in segment.bounds[1 : segment.num_words + 1])
         for segment in state.segments
     )
 

@@ -4,7 +4,7 @@ import msgspec
 from msgspec.structs import replace
 
 from worker.core import words
-from worker.core.ports import Vocabulary
+from worker.core.rows import Vocabulary
 from worker.core.segment import Segment
 
 

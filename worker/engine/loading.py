@@ -10,11 +10,11 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import dequantize_model, load_config, load_model, load_tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from worker.engine.card import Card, read_card, read_config
+from worker.engine.adapters.compatibility import check_surface
 from worker.engine.errors import ModelNotFound, UnsupportedModel
 from worker.engine.model import StreamingModel
-from worker.engine.surface import check_surface
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.card import Card, read_card, read_config
+from worker.engine.text.tokenizer import Vocabulary
 
 DEFAULT_MODEL = "starter"
 _SHIPPED = Path(__file__).parent.parent / "models"

@@ -13,10 +13,10 @@ from mlx_lm.models.cache import KVCache, make_prompt_cache
 from mlx_lm.models.qwen2 import Model as Qwen2
 from mlx_lm.models.qwen2 import ModelArgs
 
-from worker.engine import attention, kernels
-from worker.engine.cache import DualStreamingCache
+from worker.engine.adapters import attention, kernels
+from worker.engine.adapters.rope import Positions, Table, wrap
 from worker.engine.errors import UnsupportedModel
-from worker.engine.rope import Positions, Table, wrap
+from worker.engine.kv.dual_cache import DualStreamingCache
 
 # Architectures whose logits are their head applied to the last hidden states, and nothing more: a third of a small
 # model's pass can be spared where only some of them are asked for.
@@ -129,7 +129,7 @@ class StreamingModel:
         positions = mx.array(cache[0].positions()) if source and target else None
         return self._run(mx.array([[*source, *target]]), cache, positions)
 
-    def turns(self, position_ids: mx.array, last: int) -> list[Table]:
+    def rope_tables(self, position_ids: mx.array, last: int) -> list[Table]:
         """What rotates queries and keys at these positions, of which `last` is the highest, as `batch` takes it: none
         before the first pass.
         """
@@ -137,14 +137,14 @@ class StreamingModel:
 
     def batch(
         self, tokens: mx.array, cache: Sequence[Any], position_ids: mx.array, queries: mx.array,
-        turns: Sequence[Table] = (),
+        rope_tables: Sequence[Table] = (),
     ) -> mx.array:  # fmt: skip
         """Logits (Q, V) behind some tokens of one pass over many rows, the head applied to those alone.
 
-        `tokens` and `position_ids` (1, N) int32, row after row; `cache` are a `Pass`'s, which tell the rows apart;
-        `queries` (Q,) int32, indices into N. Q may be 0. `turns` are those of the positions, if they are there already.
+        `tokens` and `position_ids` (1, N) int32, row after row; `cache` are those of a `ForwardBatch`, which tell rows
+        apart; `queries` (Q,) int32, indices into N. Q may be 0. `rope_tables`: of the positions, if they are known.
         """
-        with self._positions.using(position_ids, turns):
+        with self._positions.using(position_ids, rope_tables):
             out: mx.array = (self.inner.model if self.has_plain_head else self.inner)(tokens, cache=cache)
         chosen = out.reshape(-1, out.shape[-1])[queries]
         return _head(self.inner, chosen) if self.has_plain_head else chosen

@@ -12,14 +12,14 @@ import mlx.core as mx
 import msgspec
 
 from worker.core.drafting import num_true
-from worker.core.ports import Draw, Lane, Row, Sampled
-from worker.engine.alignment import Alignments
+from worker.core.rows import Lane, Row, Sampled, SampleSpec
+from worker.engine.attention_capture import Alignments
+from worker.engine.batch import BatchRow, ForwardBatch, make_batch
 from worker.engine.compiled import CompiledPasses
 from worker.engine.errors import UnsupportedModel
-from worker.engine.lanes import Lanes, NoRoom
+from worker.engine.kv.manager import KVCacheManager, NoRoom
+from worker.engine.kv.quantization import quantization
 from worker.engine.model import StreamingModel
-from worker.engine.packing import packing
-from worker.engine.passes import Pass, Share, make_pass
 from worker.engine.sampling import Draws, Sampler
 
 WIDTHS: Final = (2, 8, 32, 128)
@@ -27,7 +27,7 @@ WIDTHS: Final = (2, 8, 32, 128)
 
 
 class Tokens(Protocol):
-    """What may be drawn: a `worker.engine.tokens.Vocabulary`."""
+    """What may be drawn: a `worker.engine.text.tokenizer.Vocabulary`."""
 
     def word_starts(self, size: int) -> mx.array:
         """Tokens that begin a word or end the translation, (V,) bool."""
@@ -68,8 +68,8 @@ class Runner:
         size = int(model(mx.array([[0]]), cache=cache).shape[-1])
         self._sampler = Sampler(vocabulary.word_starts(size), vocabulary.forbidden(size))
         head_sizes = [array.shape[-1] for layer in cache for array in layer.state]
-        kept = packing(kv_bits, head_sizes, model.name)
-        self._lanes = Lanes(model.num_layers, model.position_offset, kept)
+        kept = quantization(kv_bits, head_sizes, model.name)
+        self._lanes = KVCacheManager(model.num_layers, model.position_offset, kept)
         self._compiled = CompiledPasses(model, kept)
         self._suspects: set[Lane] = set()  # one of them was to blame for a pass that failed
         self.counters = Counters()
@@ -79,7 +79,9 @@ class Runner:
     def _warm_up(self) -> int:
         # The first pass builds what later ones find: a session should not wait for that. It also tells how many rows
         # a pass may have: one, where the layers' attention cannot be made to tell rows apart.
-        row = Row((-1, 0), source=(0,) * 4, target=(0, 0), target_start=0, num_drafts=1, draw=Draw(word_start=True))
+        row = Row(
+            (-1, 0), source=(0,) * 4, target=(0, 0), target_start=0, num_drafts=1, sampling=SampleSpec(word_start=True)
+        )
         is_sound = True
         for num_rows in (1, 2):
             self.max_rows = num_rows
@@ -89,7 +91,7 @@ class Runner:
                 self._warm_up_graphs(row)
             self._lanes.measure()
             self.run((), dropped=[row.lane for row in rows])
-        self.counters, self._lanes.num_given_up = Counters(), 0
+        self.counters, self._lanes.num_evicted = Counters(), 0
         return sys.maxsize if is_sound else 1
 
     def _warm_up_graphs(self, row: Row) -> None:
@@ -136,7 +138,7 @@ class Runner:
     def _admit(self, row: Row, found: dict[Lane, Sampled]) -> Row | None:
         # What is left of the row for a pass; None where there is nothing to do, or nothing can be done.
         try:
-            if row.draw.aligned_from is not None and self.max_rows == 1:
+            if row.sampling.aligned_from is not None and self.max_rows == 1:
                 raise UnsupportedModel(
                     "its layers have an attention of their own, which does not show what they attend to; align-att "
                     "needs that: ask for another policy"
@@ -168,15 +170,15 @@ class Runner:
             found = {lane: fault if len(rows) == 1 else Sampled(lost=fault.fault) for lane in lanes}
             self._suspects.update(lanes if len(rows) > 1 else ())
         self._suspects.difference_update(lanes if len(rows) == 1 else ())
-        self.counters.lost_lanes = self._lanes.num_given_up
+        self.counters.lost_lanes = self._lanes.num_evicted
         self.counters.shared_tokens = self._lanes.num_shared_tokens
         return found
 
     def _pass(self, rows: Sequence[Row]) -> dict[Lane, Sampled]:
         rows = sorted(rows, key=self._place)
-        shares = [Share(self._lanes[row.lane], row) for row in rows]
+        shares = [BatchRow(self._lanes[row.lane], row) for row in rows]
         grouped = groupby(zip(rows, shares, strict=True), key=lambda pair: self._place(pair[0])[:2])
-        whole = make_pass((self._lanes.pool(length), [share for _, share in group]) for (length, _), group in grouped)
+        whole = make_batch((self._lanes.pool(length), [share for _, share in group]) for (length, _), group in grouped)
         ends = accumulate(len(share.tokens) for share in shares)
         queries = [i for row, end in zip(rows, ends, strict=True) for i in range(end - row.num_samples, end)]
         writing = [row for row in rows if row.num_samples]
@@ -186,20 +188,20 @@ class Runner:
         self._count(rows, whole)
         return {row.lane: Sampled() for row in rows} | self._sampled(writing, found, alignments.values())
 
-    def _logits(self, whole: Pass, queries: list[int]) -> mx.array:
+    def _logits(self, whole: ForwardBatch, queries: list[int]) -> mx.array:
         if self._compiled.takes(whole):
             return self._compiled.logits(whole, queries)
         caches = whole.caches(self.model.num_layers)
-        turns = self.model.turns(whole.positions, whole.last_position)
-        logits = self.model.batch(whole.tokens, caches, whole.positions, mx.array(queries, mx.int32), turns)
+        rope_tables = self.model.rope_tables(whole.positions, whole.last_position)
+        logits = self.model.batch(whole.tokens, caches, whole.positions, mx.array(queries, mx.int32), rope_tables)
         if not whole.is_single and whole.num_attended < self.model.num_layers:
             raise UnsupportedModel("its layers have an attention of their own, which does not tell rows apart")
         return logits
 
     def _place(self, row: Row) -> tuple[int, int, int]:
         # Where a row stands in a pass: beside those of its pool and of like length.
-        tenant = self._lanes[row.lane]
-        return tenant.slots.length, _width(row), tenant.row
+        allocation = self._lanes[row.lane]
+        return allocation.slots.length, _width(row), allocation.row
 
     def _sampled(
         self, rows: Sequence[Row], found: Draws, aligned: Mapping[Lane, tuple[int, ...]]
@@ -210,12 +212,12 @@ class Runner:
                 self._lanes.wipe(row.lane)
                 out[row.lane] = _fault(ArithmeticError("the model's logits are not numbers (NaN)"))
                 continue
-            sure = probabilities if row.draw.with_probabilities else ()  # though another row has asked
+            sure = probabilities if row.sampling.with_probabilities else ()  # though another row has asked
             out[row.lane] = Sampled(tokens=tokens, probabilities=sure, aligned=aligned.get(row.lane, ()))
             self._count_drafts(row.drafts, tokens)
         return out
 
-    def _count(self, rows: Sequence[Row], whole: Pass) -> None:
+    def _count(self, rows: Sequence[Row], whole: ForwardBatch) -> None:
         num_source, num_target = sum(len(row.source) for row in rows), sum(len(row.target) for row in rows)
         self.counters.passes += 1
         self.counters.forwards += len(rows)

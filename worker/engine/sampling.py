@@ -11,7 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from worker.core.ports import Draw, Row
+from worker.core.rows import Row, SampleSpec
 
 # Below it the noise is lost in the rounding of the logits, and dividing by it would overflow.
 _COLD = 1e-6
@@ -58,28 +58,28 @@ class Sampler:
         scores = logits.astype(mx.float32)
         if not rows:
             tokens = mx.array([], mx.int32)
-        elif all(_is_greedy(row.draw) for row in rows):
-            starts = [row.draw.word_start and not i for row, n in zip(rows, counts, strict=True) for i in range(n)]
+        elif all(_is_greedy(row.sampling) for row in rows):
+            starts = [row.sampling.word_start and not i for row, n in zip(rows, counts, strict=True) for i in range(n)]
             allowed = mx.where(mx.array(starts)[:, None], self._word_start, self._text) if any(starts) else self._text
             tokens = mx.argmax(scores + allowed, axis=-1)
         else:
             ends = zip(rows, counts, accumulate(counts), strict=True)
-            each = [self.choose(scores[end - n : end], row.draw, row.drafts) for row, n, end in ends]
+            each = [self.choose(scores[end - n : end], row.sampling, row.drafts) for row, n, end in ends]
             tokens = mx.concatenate(each)
-        asks = any(row.draw.with_probabilities for row in rows)
+        asks = any(row.sampling.with_probabilities for row in rows)
         return Draws(counts, tokens, scores.sum(axis=-1), self.probabilities(scores, tokens) if asks else None)
 
-    def choose(self, logits: mx.array, draw: Draw, drafts: Sequence[int] = ()) -> mx.array:
+    def choose(self, logits: mx.array, sampling: SampleSpec, drafts: Sequence[int] = ()) -> mx.array:
         """Token ids (T,) int32 for logits (T, V): one after the last confirmed token, one after each draft."""
         num_tokens = logits.shape[0]
-        masks = [self._word_start if draw.word_start else self._text] + [self._text] * (num_tokens - 1)
+        masks = [self._word_start if sampling.word_start else self._text] + [self._text] * (num_tokens - 1)
         scores = logits.astype(mx.float32)
-        if draw.repetition_penalty is not None:
-            scores = mx.stack([self._penalised(scores[i], draw, drafts[:i]) for i in range(num_tokens)])
+        if sampling.repetition_penalty is not None:
+            scores = mx.stack([self._penalised(scores[i], sampling, drafts[:i]) for i in range(num_tokens)])
         scores = scores + mx.stack(masks)
-        if draw.temperature < _COLD:
+        if sampling.temperature < _COLD:
             return mx.argmax(scores, axis=-1)
-        rows = [_noisy(scores[i], draw, draw.position + i) for i in range(num_tokens)]
+        rows = [_noisy(scores[i], sampling, sampling.position + i) for i in range(num_tokens)]
         return mx.argmax(mx.stack(rows), axis=-1)
 
     def probabilities(self, logits: mx.array, tokens: mx.array) -> mx.array:
@@ -88,26 +88,26 @@ class Sampler:
         chosen = mx.take_along_axis(scores, tokens[:, None], axis=-1)[:, 0]
         return mx.exp(chosen - mx.logsumexp(scores, axis=-1))
 
-    def _penalised(self, scores: mx.array, draw: Draw, drafts: Sequence[int]) -> mx.array:
+    def _penalised(self, scores: mx.array, sampling: SampleSpec, drafts: Sequence[int]) -> mx.array:
         # Keskar et al. 2019: what was written lately becomes less likely, whatever the sign of its logit.
-        recent = sorted({*(*draw.history, *drafts)[-draw.context_tokens :]}) if draw.context_tokens else []
-        if not recent or draw.repetition_penalty is None:
+        recent = sorted({*(*sampling.history, *drafts)[-sampling.context_tokens :]}) if sampling.context_tokens else []
+        if not recent or sampling.repetition_penalty is None:
             return scores
         index = mx.array(recent)
         old = scores[index]
-        scores[index] = mx.where(old < 0, old * draw.repetition_penalty, old / draw.repetition_penalty)
+        scores[index] = mx.where(old < 0, old * sampling.repetition_penalty, old / sampling.repetition_penalty)
         return scores
 
 
-def _is_greedy(draw: Draw) -> bool:
-    return draw.temperature < _COLD and draw.repetition_penalty is None
+def _is_greedy(sampling: SampleSpec) -> bool:
+    return sampling.temperature < _COLD and sampling.repetition_penalty is None
 
 
-def _noisy(scores: mx.array, draw: Draw, position: int) -> mx.array:
-    warm = scores / draw.temperature
-    if draw.top_p < 1:
-        warm = _nucleus(warm, draw.top_p)
-    key = mx.random.key((draw.seed * 1_000_003 + position) % 2**63)
+def _noisy(scores: mx.array, sampling: SampleSpec, position: int) -> mx.array:
+    warm = scores / sampling.temperature
+    if sampling.top_p < 1:
+        warm = _nucleus(warm, sampling.top_p)
+    key = mx.random.key((sampling.seed * 1_000_003 + position) % 2**63)
     return warm + mx.random.gumbel(warm.shape, key=key)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from worker.core.ports import Lane, Row, Sampled
+from worker.core.rows import Lane, Row, Sampled
 from worker.library.running import Engine
 
 

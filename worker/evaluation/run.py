@@ -22,7 +22,7 @@ from protocol import (
 )
 from worker.core import scheduler, words
 from worker.core import session as sessions
-from worker.core.ports import Lane, Vocabulary
+from worker.core.rows import Lane, Vocabulary
 from worker.core.state import State, lanes
 from worker.evaluation import defaults
 from worker.evaluation.corpus import Sentence
@@ -181,7 +181,7 @@ class _Hall:
         for name, row, tokens in zip(tick.sessions, tick.rows, sampled, strict=True):
             talk = self.talks[name]
             now_ms = int(talk.elapsed_ms(now_s))
-            talk.take(sessions.settle(talk.state, row, tokens, now_ms=now_ms, vocabulary=self._vocabulary), now_s)
+            talk.take(sessions.update(talk.state, row, tokens, now_ms=now_ms, vocabulary=self._vocabulary), now_s)
         closed = [name for name, talk in self.talks.items() if talk.is_closed]
         if not tick.rows and not closed:
             raise RuntimeError(f"{len(states)} sentences are unfinished, yet none of them wants a pass")

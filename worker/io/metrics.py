@@ -32,7 +32,7 @@ class Metrics:
         self.tokens = counter("decalage_tokens", "Tokens read and written, drafts included.")
         self.engine_up = gauge("decalage_engine_up", "1 while the engine's thread lives.")
         self.failed_passes = counter("decalage_failed_passes", "Passes that failed; their rows run again one by one.")
-        self.lost_lanes = counter("decalage_lost_lanes", "Lanes given up for others, or lost in a pass that failed.")
+        self.lost_lanes = counter("decalage_lost_lanes", "Lanes evicted for others, or lost in a pass that failed.")
         self.shared_tokens = counter(
             "decalage_shared_tokens", "Source tokens of prompts that were copied from a lane that begins alike."
         )
@@ -64,7 +64,7 @@ class Metrics:
             "From a segment's first source word to its first target word.",
             _DELAYS_S,
         )
-        self.tick = histogram("decalage_tick_seconds", "Time of one tick: plan, pass, settle.", _TICKS_S)
+        self.tick = histogram("decalage_tick_seconds", "Time of one tick: plan, pass, update.", _TICKS_S)
         self.tick_rows = histogram("decalage_tick_rows", "Sessions served in one tick.", (1, 2, 4, 8, 16, 32, 64, 128))
 
     def _gauge(self, name: str, text: str) -> Gauge:

@@ -8,12 +8,12 @@ import msgspec
 from msgspec.structs import replace
 
 from worker.core import drafting, scheduler, settling
-from worker.core.ports import Lane, Row, Sampled
+from worker.core.rows import Lane, Row, Sampled
 from worker.core.scheduler import Budget
 from worker.core.segment import Segment
 from worker.core.state import State
 from worker.engine.runner import Counters
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.tokenizer import Vocabulary
 from worker.library.running import Engine
 
 
@@ -89,7 +89,7 @@ class Completions:
             return sampled.fault
         state = self._states[row.lane]
         before = state.segments[0]
-        after, _ = settling.settle(before, row, sampled, self._vocabulary)
+        after, _ = settling.update(before, row, sampled, self._vocabulary)
         learned = drafting.learn(state.drafting, before, after, row, sampled)
         self._states[row.lane] = replace(state, segments=(after,), drafting=learned, served_ms=self._num_ticks)
         return after if after.is_finished else None

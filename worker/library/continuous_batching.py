@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 
 from protocol import Sampling
-from worker.core.ports import Lane
+from worker.core.rows import Lane
 from worker.core.scheduler import Budget
 from worker.core.segment import Segment
 from worker.engine import end_thread
 from worker.engine.errors import EngineError
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
-from worker.engine.speculation import Drafter, SpeculativeRunner
+from worker.engine.speculative.runner import Drafter, SpeculativeRunner
 from worker.library.completions import Completions, CountingEngine, Generation
 from worker.library.ordinary import ordinary_prompt
 from worker.library.vocabulary import vocabulary_of

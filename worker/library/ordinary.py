@@ -5,10 +5,10 @@ from msgspec.structs import replace
 from protocol import Limits, Sampling, Session, Speculation
 from worker.core import segment as segments
 from worker.core.languages import split_instruction
-from worker.core.ports import Prompt, Refused
+from worker.core.rows import Prompt, Refused
 from worker.core.segment import Segment
-from worker.engine.prompts import UnknownPrompts
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.prompts import UnknownPrompts
+from worker.engine.text.tokenizer import Vocabulary
 from worker.library.running import lane_numbers
 from worker.library.vocabulary import unsupported
 

@@ -4,10 +4,10 @@ from typing import Any
 
 from protocol import Session
 from worker.core.languages import language_code
-from worker.core.ports import Refused
+from worker.core.rows import Refused
 from worker.core.words import split_words
 from worker.engine.errors import UnsupportedPrompt
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.tokenizer import Vocabulary
 from worker.library.vocabulary import unsupported, vocabulary_of
 
 _SLOT = "\u241fwords\u241f"  # stands in a rendered template for the words to come

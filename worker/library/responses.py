@@ -8,12 +8,12 @@ from msgspec.structs import replace
 
 from worker.core import segment as segments
 from worker.core import settling
-from worker.core.ports import Sampled
+from worker.core.rows import Sampled
 from worker.core.segment import Segment
 from worker.core.words import UNFINISHED
 from worker.core.writing import Word
 from worker.engine.runner import Runner
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.tokenizer import Vocabulary
 from worker.library.running import run_row
 
 # A library call has the engine for itself: its source need not be cut so that others get their turn.
@@ -63,7 +63,7 @@ def _pass(runner: Runner, segment: Segment, vocabulary: Vocabulary) -> tuple[Seg
     if row is None:
         raise AssertionError("a segment whose end is known always wants something until it is finished")
     sampled = run_row(runner, row)
-    return *settling.settle(segment, row, sampled, vocabulary), sampled
+    return *settling.update(segment, row, sampled, vocabulary), sampled
 
 
 def _tell(

@@ -6,11 +6,11 @@ from itertools import count
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
-from worker.core.ports import Lane, Row, Sampled
+from worker.core.rows import Lane, Row, Sampled
 from worker.engine.errors import EngineError
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.tokenizer import Vocabulary
 
 _ATTRIBUTE = "_library_runners"
 lane_numbers: Iterator[int] = count()

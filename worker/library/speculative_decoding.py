@@ -7,11 +7,11 @@ import msgspec
 
 from protocol import Sampling
 from worker.core.scheduler import Budget
-from worker.engine.draft_model import DraftModel
 from worker.engine.errors import EngineError
 from worker.engine.loading import load, load_vocabulary
 from worker.engine.runner import Runner
-from worker.engine.speculation import SpeculativeRunner
+from worker.engine.speculative.draft_model import DraftModel
+from worker.engine.speculative.runner import SpeculativeRunner
 from worker.library.completions import Completions, CountingEngine, Generation, complete
 from worker.library.ordinary import ordinary_prompt
 

@@ -7,10 +7,10 @@ from msgspec.structs import asdict, replace
 
 from protocol import Session
 from worker.core import segment as segments
-from worker.core.ports import Prompt, Refused
+from worker.core.rows import Prompt, Refused
 from worker.core.segment import Segment
 from worker.engine.model import StreamingModel
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.tokenizer import Vocabulary
 from worker.library.arguments import session_options, source_segments
 from worker.library.preparation import StreamingDataPreparator
 from worker.library.responses import Response, responses

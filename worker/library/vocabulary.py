@@ -5,11 +5,11 @@ from typing import Any
 
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
-from worker.core.ports import Refused
-from worker.engine.card import Card, read_card
+from worker.core.rows import Refused
 from worker.engine.errors import ModelNotFound, UnsupportedPrompt
 from worker.engine.loading import load_vocabulary, model_path
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.card import Card, read_card
+from worker.engine.text.tokenizer import Vocabulary
 
 _ATTRIBUTE = "_decalage_vocabulary"
 

@@ -14,15 +14,15 @@ from protocol import (
     SessionClose,
     SessionCreate,
 )
-from worker.core import ports
+from worker.core import rows as ports
 from worker.core import session as sessions
-from worker.core.ports import Refused
+from worker.core.rows import Refused
 from worker.core.scheduler import Budget, wants
 from worker.core.state import State, lanes
 from worker.engine.errors import EngineError, UnsupportedPrompt
 from worker.engine.model import StreamingModel
-from worker.engine.speculation import Drafter, SpeculativeRunner
-from worker.engine.tokens import Vocabulary
+from worker.engine.speculative.runner import Drafter, SpeculativeRunner
+from worker.engine.text.tokenizer import Vocabulary
 from worker.library.running import Engine, lane_numbers, runner_of
 from worker.library.vocabulary import unsupported
 
@@ -83,7 +83,7 @@ class LocalSession:
             yield from self._published(self._take(event))
         while (row := wants(self._state, self._budget)) is not None:
             sampled = self._runner.run([row])[0]
-            outcome = sessions.settle(self._state, row, sampled, now_ms=self._now_ms(), vocabulary=self._vocabulary)
+            outcome = sessions.update(self._state, row, sampled, now_ms=self._now_ms(), vocabulary=self._vocabulary)
             yield from self._published(outcome)
 
     def clear(self) -> None:

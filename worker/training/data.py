@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 
 from protocol import Session
-from worker.core.ports import Prompt
+from worker.core.rows import Prompt
 from worker.core.words import UNFINISHED, separator, split_words
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.tokenizer import Vocabulary
 from worker.training.errors import DataError
 from worker.training.files import DataFile, Keys, read_rows
 from worker.training.objective import Ints, Pair

@@ -7,7 +7,7 @@ from pathlib import Path
 import mlx.core as mx
 import msgspec
 
-from worker.engine.card import FILE, Card
+from worker.engine.text.card import FILE, Card
 from worker.training.checkpoint import Progress, write_safely
 from worker.training.data import Report
 from worker.training.errors import TrainingError

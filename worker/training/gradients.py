@@ -2,9 +2,9 @@
 
 import importlib
 
-from worker.engine.card import read_config
 from worker.engine.loading import model_path
 from worker.engine.model import StreamingModel
+from worker.engine.text.card import read_config
 from worker.training import dropout
 from worker.training.errors import TrainingError
 from worker.training.objective import Objective

@@ -5,7 +5,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from worker.engine.kernels import can_fuse, exp
+from worker.engine.adapters.kernels import can_fuse, exp
 
 
 @mx.compile

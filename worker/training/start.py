@@ -18,10 +18,10 @@ from mlx_lm.models.qwen2 import ModelArgs
 from mlx_lm.utils import dequantize_model
 from msgspec.structs import replace
 
-from worker.engine.card import FILE, Card, read_card, read_config
 from worker.engine.loading import load, load_vocabulary, model_path
 from worker.engine.model import StreamingModel
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.card import FILE, Card, read_card, read_config
+from worker.engine.text.tokenizer import Vocabulary
 from worker.training import lora
 from worker.training.data import clean_rows
 from worker.training.errors import DataError, TrainingError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from worker.engine.card import TaggedPrompt
+from worker.engine.text.card import TaggedPrompt
 from worker.training.data import WordPair
 from worker.training.errors import DataError
 

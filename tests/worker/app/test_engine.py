@@ -10,7 +10,7 @@ from tests.worker.app.test_service import TEXT, value
 from worker.app.config import Settings
 from worker.app.engine import Engine, EngineDead
 from worker.app.service import Service
-from worker.engine.pool import LENGTHS
+from worker.engine.kv.pool import LENGTHS
 from worker.io.doorbell import Rung
 from worker.io.metrics import Metrics
 

@@ -42,7 +42,7 @@ class World:
         for name, row, sampled in zip(plan.sessions, plan.rows, self._runner.run(plan.rows, plan.dropped), strict=True):
             live = self.table.get(name)
             assert live is not None
-            live.settle(row, sampled, self._entries, VOCABULARY)
+            live.update(row, sampled, self._entries, VOCABULARY)
         return plan
 
     def publish(self) -> list[Commit]:

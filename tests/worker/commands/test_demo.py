@@ -19,7 +19,7 @@ import structlog
 
 from worker.commands import demo
 from worker.commands.faults import CommandError
-from worker.core.ports import Refused
+from worker.core.rows import Refused
 from worker.io.broker import DIR_VARIABLE, ensure_broker
 
 K = 2

@@ -8,7 +8,7 @@ from producers.errors import BrokerUnreachable, SessionNotFound
 from protocol import SequenceGap
 from worker.app.config import BadSetting
 from worker.commands.faults import CommandError, Fault, fault_of
-from worker.core.ports import Refused
+from worker.core.rows import Refused
 from worker.engine.errors import EngineError, ModelNotFound, UnsupportedPrompt
 from worker.io.broker import BrokerError
 from worker.io.client import RedisUnreachable

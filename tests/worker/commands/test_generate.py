@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.worker.commands.conftest import Decalage
-from worker.core.ports import Sampled
+from worker.core.rows import Sampled
 from worker.engine.runner import Runner
 
 PROMPT = "Translate to French: The weather is nice and we are going to the park."

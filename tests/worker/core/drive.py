@@ -12,7 +12,7 @@ from tests.worker.fakes import FakeModel, FakeRunner, FakeVocabulary
 from worker.core import segment as segments
 from worker.core import session as sessions
 from worker.core.drafting import Drafting
-from worker.core.ports import Lane, Row
+from worker.core.rows import Lane, Row
 from worker.core.scheduler import Budget, Plan, plan
 from worker.core.state import State, backlog_words, lanes
 
@@ -73,19 +73,19 @@ class Driver:
         dropped, self._lanes = self._lanes - needed, needed
         return plan(self.states, self.budget, dropped=dropped)
 
-    def settle(self, planned: Plan) -> None:
+    def update(self, planned: Plan) -> None:
         """Runs a plan and settles it."""
         results = self.runner.run(planned.rows, planned.dropped)
         for name, row, sampled in zip(planned.sessions, planned.rows, results, strict=True):
             self.rows.append(row)
             self._keep(
-                name, sessions.settle(self.states[name], row, sampled, now_ms=self.now_ms, vocabulary=self.vocabulary)
+                name, sessions.update(self.states[name], row, sampled, now_ms=self.now_ms, vocabulary=self.vocabulary)
             )
 
     def tick(self) -> bool:
         """One tick; False where nobody wanted anything."""
         planned = self.plan()
-        self.settle(planned)
+        self.update(planned)
         return bool(planned.rows)
 
     def run(self, limit: int = 100_000) -> "Driver":
@@ -98,7 +98,7 @@ class Driver:
     def evict(self) -> list[Lane]:
         """The states as if all lanes were gone, and which those are; the runner still holds them."""
         for name, state in self.states.items():
-            rest = tuple(segments.forget_lane(segment) for segment in state.segments)
+            rest = tuple(segments.forget_cache(segment) for segment in state.segments)
             self.states[name] = replace(state, segments=rest)
         return [lane for state in self.states.values() for lane in lanes(state)]
 

@@ -12,7 +12,7 @@ from math import floor
 from protocol import Adaptive, AlignAtt, LocalAgreement, Session, WaitK
 from tests.worker.fakes import EOS, FakeModel, FakeVocabulary
 from worker.core import words
-from worker.core.ports import Draw, Prompt
+from worker.core.rows import Prompt, SampleSpec
 
 
 @dataclass
@@ -173,13 +173,13 @@ class Reference:
             self.out.lags.append(read)
         self.word = []
 
-    def _draw(self, more: tuple[int, ...], *, is_first: bool) -> Draw:
+    def _draw(self, more: tuple[int, ...], *, is_first: bool) -> SampleSpec:
         sampling = self.session.sampling
         context = sampling.repetition_context_size if sampling.repetition_penalty is not None else 0
         target = [*self.target, *more]
         written = target[len(self.prompt.target) :]
         spaceless = bool(self.out.words) and words.is_spaceless(self.out.words[-1][-1])
-        return Draw(
+        return SampleSpec(
             temperature=sampling.temperature,
             repetition_penalty=sampling.repetition_penalty,
             seed=sampling.seed + self.index,

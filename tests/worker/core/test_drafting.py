@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from protocol import InputTextAppend, InputTextFinalize, Session, SessionCreate, Speculation, WaitK
 from tests.worker.core.drive import Driver, deltas, timeless
 from tests.worker.fakes import LATIN, PROMPT, FakeModel, FakeVocabulary
-from worker.core.drafting import Drafting, adapt, look_ahead
+from worker.core.drafting import Drafting, adapt, prompt_lookup
 from worker.core.scheduler import Budget
 
 TOKENS = st.lists(st.integers(0, 3), max_size=40).map(tuple)
@@ -80,7 +80,7 @@ def test_drafts_that_came_true_once_die_out_too_and_come_back() -> None:
 @given(written=TOKENS, source=TOKENS, num_tokens=st.integers(1, 8))
 def test_what_is_looked_ahead_stood_there(written: tuple[int, ...], source: tuple[int, ...], num_tokens: int) -> None:
     """A guess is at most as long as asked, and followed the last two tokens in the target or in the source."""
-    ahead = look_ahead(written, source, num_tokens)
+    ahead = prompt_lookup(written, source, num_tokens)
     assert len(ahead) <= num_tokens
     if ahead:
         wanted = (*written[-2:], *ahead)

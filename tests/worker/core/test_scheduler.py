@@ -37,7 +37,7 @@ def test_everybody_is_served_in_turn(num_sessions: int, max_rows: int, idle: fro
         assert len(planned.rows) <= max_rows
         assert len(set(planned.sessions)) == len(planned.sessions)
         served.update(planned.sessions)
-        driver.settle(planned)
+        driver.update(planned)
     assert served == wanting
 
 
@@ -57,7 +57,7 @@ def test_a_long_backlog_starves_nobody() -> None:
         driver.now_ms += 10
         planned = driver.plan()
         order += planned.sessions
-        driver.settle(planned)
+        driver.update(planned)
     assert sorted(order) == ["fresh", "old", "older"]
 
 
@@ -99,7 +99,7 @@ def test_long_reads_delay_others_by_a_bound(num_readers: int, max_source: int, m
         num_ticks += 1
         driver.now_ms += tick_ms
         planned = driver.plan()
-        driver.settle(planned)
+        driver.update(planned)
         assert sum(len(row.source) + len(row.target) for row in planned.rows) <= max_pass
         served += planned.sessions
     assert num_ticks <= -(-num_readers // (max_pass // chunk)) + 1

@@ -98,7 +98,7 @@ def test_pace_changes_nothing(
             driver.tick()
         planned = driver.plan()
         driver.step(*arrivals)
-        driver.settle(planned)
+        driver.update(planned)
     driver.step(InputTextFinalize())
     driver.run(1000)
     at_once = Driver(model, vocabulary)
@@ -204,11 +204,11 @@ def test_what_words_come_from_is_asked_while_more_may_be_read(mode: Literal["str
     driver = Driver(FakeModel(tokens=LATIN, eos=0.1))
     driver.step(SessionCreate(session=Session(mode=mode, policy=AlignAtt())), InputTextAppend(text=" ".join(TEXT)))
     driver.run()
-    assert {row.draw.aligned_from for row in driver.rows if row.target} == ({1} if mode == "streaming" else set())
+    assert {row.sampling.aligned_from for row in driver.rows if row.target} == ({1} if mode == "streaming" else set())
     before = len(driver.rows)
     driver.step(InputTextFinalize())
     driver.run()
-    assert {row.draw.aligned_from for row in driver.rows[before:] if row.target} == {None}
+    assert {row.sampling.aligned_from for row in driver.rows[before:] if row.target} == {None}
 
 
 @pytest.mark.parametrize(("lags", "source_words", "expected"), [((), 3, None), ((1,), 0, None), ((4, 4), 4, 4.0)])

@@ -74,7 +74,7 @@ def test_any_script_gives_a_legal_stream(
     for event, seq, num_ticks, is_idle in script:
         planned = driver.plan()
         driver.step(replace(event, seq=seq))
-        driver.settle(planned)
+        driver.update(planned)
         for _ in range(num_ticks):
             driver.tick()
         driver.now_ms += 400_000 if is_idle else 1
@@ -374,7 +374,7 @@ def test_sessions_never_mix(model: FakeModel, texts: list[tuple[Session, list[st
         alone.run()
         assert timeless(together.events[name]) == timeless(alone.events["s"])
     together.plan()
-    together.settle(together.plan())
+    together.update(together.plan())
 
 
 def test_a_fault_closes_one_session_only() -> None:
@@ -398,7 +398,7 @@ def test_results_that_come_after_the_end_are_dropped() -> None:
     planned = driver.plan()
     driver.keep("s", sessions.fail(driver.state, "lost"))
     num_events = len(driver.events["s"])
-    driver.settle(planned)
+    driver.update(planned)
     assert len(driver.events["s"]) == num_events
 
 
@@ -407,9 +407,9 @@ def test_lanes_are_dropped_with_their_segment() -> None:
     driver = Driver(TALKATIVE)
     driver.step(CREATE, append("one two three"), InputTextFinalize(), append("four five six"))
     driver.run()
-    driver.settle(driver.plan())
+    driver.update(driver.plan())
     assert set(driver.runner.lanes) == {(0, 1)}
     driver.step(SessionClose())
     driver.run()
-    driver.settle(driver.plan())
+    driver.update(driver.plan())
     assert driver.runner.lanes == {}

@@ -4,8 +4,8 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from worker.engine.card import Card
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.card import Card
+from worker.engine.text.tokenizer import Vocabulary
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

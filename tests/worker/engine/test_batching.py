@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.worker.engine.tiny import ROTARY, build
-from worker.core.ports import Draw, Lane, Row
-from worker.engine import lanes
-from worker.engine.cache import DualStreamingCache
+from worker.core.rows import Lane, Row, SampleSpec
+from worker.engine.kv import manager as lanes
+from worker.engine.kv.dual_cache import DualStreamingCache
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
 from worker.engine.sampling import Draws, Sampler
@@ -86,7 +86,7 @@ def rows_of(ticks: list[list[tuple[int, list[int], list[int], int, int, int]]]) 
             start = max(0, written.get(number, 0) - num_back) if target else written.get(number, 0)
             written[number] = start + len(target)
             drafts = min(num_drafts, max(0, len(target) - 1))
-            rows.append(Row((number, 0), tuple(source), tuple(target), start, drafts, Draw()))
+            rows.append(Row((number, 0), tuple(source), tuple(target), start, drafts, SampleSpec()))
         out.append((rows, dropped))
     return out
 
@@ -131,7 +131,7 @@ def test_batched_is_alone_in_every_family(family: str) -> None:
 
 
 def row(number: int, *, source: int = 4, start: int = 0) -> Row:
-    return Row((number, 0), tuple(token % V for token in range(source)), (1,), start, 0, Draw())
+    return Row((number, 0), tuple(token % V for token in range(source)), (1,), start, 0, SampleSpec())
 
 
 def test_memory_follows_the_lanes() -> None:

@@ -11,11 +11,11 @@ from mlx_lm.models.llama import Model, ModelArgs
 
 from tests.worker.engine.test_batching import Anything, Recorder
 from tests.worker.engine.tiny import build, config
-from worker.core.ports import Draw, Lane, Row
-from worker.engine import kernels
+from worker.core.rows import Lane, Row, SampleSpec
+from worker.engine.adapters import kernels
+from worker.engine.batch import ForwardBatch
 from worker.engine.compiled import MOST_TOKENS, CompiledPasses
 from worker.engine.model import StreamingModel
-from worker.engine.passes import Pass
 from worker.engine.runner import Runner
 
 pytestmark = pytest.mark.skipif(not kernels.can_fuse(), reason="nothing is compiled without g++ and a CPU")
@@ -43,7 +43,7 @@ def rows(plan: list[tuple[int, int, int, int, int]]) -> Iterator[Row]:
             tokens = tuple((7 * source + 3 * i + number) % 64 for i in range(num_source))
             fed = tuple((5 * start + i + number) % 64 for i in range(num_target))
             drafts = min(num_drafts, max(0, num_target - 1))
-            yield Row(lane, tokens, fed, start, drafts, Draw(), source_start=source)
+            yield Row(lane, tokens, fed, start, drafts, SampleSpec(), source_start=source)
             held[lane] = (source + num_source, start + num_target if fed else target)
 
 
@@ -86,17 +86,17 @@ def test_it_is_what_a_lone_row_goes_through(monkeypatch: pytest.MonkeyPatch) -> 
     sizes: list[int] = []
     logits = CompiledPasses.logits
 
-    def counted(self: CompiledPasses, whole: Pass, queries: Any) -> mx.array:
+    def counted(self: CompiledPasses, whole: ForwardBatch, queries: Any) -> mx.array:
         sizes.append(whole.tokens.size)
         return logits(self, whole, queries)
 
     runner = Runner(StreamingModel(build("qwen2")), Anything())
     monkeypatch.setattr(CompiledPasses, "logits", counted)
     lane = (0, 0)
-    runner.run([Row(lane, (1, 2, 3), (4,), 0, 0, Draw())])
-    runner.run([Row(lane, (5, 6), (7,), 1, 0, Draw(), source_start=3)])
-    runner.run([Row(lane, tuple(range(40)), (8,), 2, 0, Draw(), source_start=5)])
-    runner.run([Row(lane, (), (9, 10), 3, 1, Draw(), source_start=45)])
+    runner.run([Row(lane, (1, 2, 3), (4,), 0, 0, SampleSpec())])
+    runner.run([Row(lane, (5, 6), (7,), 1, 0, SampleSpec(), source_start=3)])
+    runner.run([Row(lane, tuple(range(40)), (8,), 2, 0, SampleSpec(), source_start=5)])
+    runner.run([Row(lane, (), (9, 10), 3, 1, SampleSpec(), source_start=45)])
     assert sizes == [3, 2]
 
 
@@ -105,11 +105,11 @@ def test_weights_that_change_are_heeded() -> None:
     model = StreamingModel(build("qwen2"))
     runner = Runner(model, Anything())
     lane = (0, 0)
-    runner.run([Row(lane, (1, 2, 3), (4,), 0, 0, Draw())])
-    before = recorded(runner, Row(lane, (), (5,), 1, 0, Draw(), source_start=3))
+    runner.run([Row(lane, (1, 2, 3), (4,), 0, 0, SampleSpec())])
+    before = recorded(runner, Row(lane, (), (5,), 1, 0, SampleSpec(), source_start=3))
     norm = model.inner.model.norm
     norm.weight = norm.weight * 2
-    after = recorded(runner, Row(lane, (), (5,), 1, 0, Draw(), source_start=3))
+    after = recorded(runner, Row(lane, (), (5,), 1, 0, SampleSpec(), source_start=3))
     assert before is not None
     assert after is not None
     assert mx.allclose(after, 2 * before, atol=1e-4)

@@ -8,9 +8,9 @@ from mlx_lm.models import llama
 from mlx_lm.models.base import create_attention_mask
 
 from tests.worker.engine.tiny import OTHERS, ROTARY, build
+from worker.engine.adapters.compatibility import check_surface
 from worker.engine.errors import UnsupportedModel
 from worker.engine.model import StreamingModel
-from worker.engine.surface import check_surface
 
 SOURCE, TARGET = mx.array([[3, 5, 7, 11]]), mx.array([[17, 19]])
 

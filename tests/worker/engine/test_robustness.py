@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from tests.worker.engine.test_batching import Anything, V, row
 from tests.worker.engine.tiny import build
-from worker.core.ports import Row, Sampled
+from worker.core.rows import Row, Sampled
+from worker.engine.batch import ForwardBatch
 from worker.engine.model import StreamingModel
-from worker.engine.passes import Pass
 from worker.engine.runner import Runner
 
 POISON = 60
@@ -34,7 +34,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, *, is_guilty: Any) -> None:
     """Passes fail, late, as out of memory does: after keys and values were stored."""
     logits = Runner._logits
 
-    def fail(self: Runner, whole: Pass, queries: list[int]) -> mx.array:
+    def fail(self: Runner, whole: ForwardBatch, queries: list[int]) -> mx.array:
         found = logits(self, whole, queries)
         held: Any = whole.tokens.tolist()
         if is_guilty(held[0]):
@@ -62,7 +62,7 @@ def test_no_number_is_one_lanes_fault(model: StreamingModel) -> None:
     """
     runner = Runner(model, Anything())
     poisoned(model)
-    good, bad = row(0), Row((1, 0), (POISON,), (1,), 0, 0, row(0).draw)
+    good, bad = row(0), Row((1, 0), (POISON,), (1,), 0, 0, row(0).sampling)
     first, fault = runner.run([good, bad])
     assert first.fault is None
     assert fault.fault is not None

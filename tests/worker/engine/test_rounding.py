@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from tests.chaos.model import write_tiny_model
 from tests.chaos.talks import Talk, make_talks
 from tests.worker.core.drive import Driver
-from worker.core.ports import Lane, Row, Sampled
+from worker.core.rows import Lane, Row, Sampled
 from worker.core.scheduler import Budget
-from worker.engine import kernels
+from worker.engine.adapters import kernels
 from worker.engine.loading import load, load_vocabulary
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
 from worker.engine.sampling import Draws, Sampler
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.tokenizer import Vocabulary
 
 ROUNDING = 5e-6  # of the largest logit
 Written = tuple[Lane, int, tuple[int, ...]]  # where, how much source had been read, the target tokens
@@ -65,8 +65,8 @@ class Watched(Runner):
         num_source, target = self._held.get(row.lane, (0, []))
         num_source += len(row.source)
         if row.target:
-            sights = [*row.sights, *[num_source] * (len(row.target) - len(row.sights))]
-            target = [*target[: row.target_start], *zip(row.target, sights, strict=True)]
+            visible_source = [*row.visible_source, *[num_source] * (len(row.target) - len(row.visible_source))]
+            target = [*target[: row.target_start], *zip(row.target, visible_source, strict=True)]
         self._held[row.lane] = num_source, target
         for i in range(row.num_samples):
             fed = target[: len(target) - row.num_samples + 1 + i]
@@ -128,6 +128,6 @@ def test_company_drafts_and_rebuilt_lanes_change_no_logits(
     common = alone.found.keys() & disturbed.found.keys()
     assert len(common) > len(alone.found) / 2
     for written in common:
-        (sights, expected), (other_sights, logits) = alone.found[written], disturbed.found[written]
-        assert sights == other_sights
+        (visible_source, expected), (other_sights, logits) = alone.found[written], disturbed.found[written]
+        assert visible_source == other_sights
         assert float(mx.abs(logits - expected).max() / mx.abs(expected).max()) < ROUNDING

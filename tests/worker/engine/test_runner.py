@@ -21,11 +21,11 @@ from protocol import (
     WaitK,
 )
 from tests.worker.core.drive import Driver, check_stream, deltas, timeless
-from worker.core.ports import Draw, Lane, Row, Sampled
+from worker.core.rows import Lane, Row, Sampled, SampleSpec
 from worker.core.scheduler import Budget
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.tokenizer import Vocabulary
 
 TEXTS = [
     "I do not know where he lives.",
@@ -75,7 +75,7 @@ def drive(
     for name in sessions:
         driver.step(SessionClose(), name=name)
     driver.run(2000)
-    driver.settle(driver.plan())
+    driver.update(driver.plan())
     return driver
 
 
@@ -109,7 +109,7 @@ def test_a_row_samples_behind_every_draft(runner: Runner, starter_vocabulary: Vo
         *(token for word in words_of(starter_vocabulary, TEXTS[0]) for token in word),
         *prompt.end,
     )
-    row = Row(lane=(0, 0), source=source, target=prompt.target, target_start=0, num_drafts=0, draw=Draw())
+    row = Row(lane=(0, 0), source=source, target=prompt.target, target_start=0, num_drafts=0, sampling=SampleSpec())
     greedy = list(prompt.target)
     for i in range(6):
         step = replace(row, source=source if not i else (), target=tuple(greedy[-1:]), target_start=i)
@@ -181,7 +181,7 @@ def test_a_budget_of_bytes_changes_the_cost_only(
     """Six sessions in room for one, two or four: they wait, lose their lanes, and publish the same."""
     sessions = {f"s{i}": (FRENCH, text) for i, text in enumerate(TEXTS)}
     kept = drive(runner, sessions, starter_vocabulary)
-    runner.run([Row((9, 9), (1,), (), 0, 0, Draw())])
+    runner.run([Row((9, 9), (1,), (), 0, 0, SampleSpec())])
     tight = Checked(starter, starter_vocabulary, max_kv_bytes=num_lanes * runner.kv_bytes())
     found = drive(tight, sessions, starter_vocabulary)
     for name in sessions:
@@ -208,7 +208,9 @@ def test_speculation_changes_the_cost_only(
 def test_a_faulty_row_ends_alone(runner: Runner, starter_vocabulary: Vocabulary) -> None:
     """A row that cannot be run reports why and loses its lane; the rows around it are sampled."""
     prompt = starter_vocabulary.prompt(FRENCH)
-    good = Row(lane=(0, 0), source=prompt.source, target=prompt.target, target_start=0, num_drafts=0, draw=Draw())
+    good = Row(
+        lane=(0, 0), source=prompt.source, target=prompt.target, target_start=0, num_drafts=0, sampling=SampleSpec()
+    )
     runner.run([replace(good, lane=(1, 0))])
     bad = replace(good, lane=(1, 0), target_start=9)
     results = runner.run([good, bad, replace(good, lane=(2, 0))])
@@ -222,7 +224,7 @@ def test_a_faulty_row_ends_alone(runner: Runner, starter_vocabulary: Vocabulary)
 def test_dropped_lanes_are_freed(runner: Runner, starter_vocabulary: Vocabulary) -> None:
     """A lane holds bytes until it is dropped; a lane that nobody knows is dropped without a word."""
     prompt = starter_vocabulary.prompt(FRENCH)
-    row = Row(lane=(0, 0), source=prompt.source, target=(), target_start=0, num_drafts=0, draw=Draw())
+    row = Row(lane=(0, 0), source=prompt.source, target=(), target_start=0, num_drafts=0, sampling=SampleSpec())
     assert runner.run([row])[0].tokens == ()
     assert runner.kv_bytes() > 0
     runner.run([], dropped=[(0, 0), (5, 5)])

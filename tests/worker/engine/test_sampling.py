@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mlx_lm.sample_utils import make_repetition_penalty
 from msgspec.structs import replace
 
-from worker.core.ports import Draw
+from worker.core.rows import SampleSpec
 from worker.engine.sampling import Sampler
 
 V = 12
@@ -18,31 +18,33 @@ FREE = Sampler(mx.ones(V, mx.bool_), mx.zeros(V, mx.bool_))
 LOGITS = st.lists(st.floats(-8, 8, width=32), min_size=V, max_size=V)
 
 
-def choose(logits: mx.array, draw: Draw, sampler: Sampler = FREE, drafts: tuple[int, ...] = ()) -> list[int]:
-    tokens: list[int] = sampler.choose(logits, draw, drafts).tolist()  # type: ignore[assignment]
+def choose(logits: mx.array, sampling: SampleSpec, sampler: Sampler = FREE, drafts: tuple[int, ...] = ()) -> list[int]:
+    tokens: list[int] = sampler.choose(logits, sampling, drafts).tolist()  # type: ignore[assignment]
     return tokens
 
 
 @given(logits=LOGITS, temperature=st.sampled_from([0.0, 1e-9, 1e-300]))
 def test_cold_is_argmax(logits: list[float], temperature: float) -> None:
     """Temperature 0, and what is 0 for all purposes, takes the most likely token."""
-    assert choose(mx.array([logits]), Draw(temperature=temperature)) == [int(np.argmax(np.array(logits, np.float32)))]
+    assert choose(mx.array([logits]), SampleSpec(temperature=temperature)) == [
+        int(np.argmax(np.array(logits, np.float32)))
+    ]
 
 
 def test_draws_follow_the_softmax() -> None:
     """Over many positions each token comes as often as its probability at that temperature."""
     logits = mx.array([1.0, 0.0, -1.0, 2.0] + [-30.0] * (V - 4))
     num, temperature = 3000, 0.7
-    found = Counter(choose(mx.broadcast_to(logits, (num, V)), Draw(temperature=temperature, seed=11)))
+    found = Counter(choose(mx.broadcast_to(logits, (num, V)), SampleSpec(temperature=temperature, seed=11)))
     expected = mx.softmax(logits / temperature).tolist()
     for token, probability in enumerate(expected):  # type: ignore[arg-type]
         assert found[token] / num == pytest.approx(probability, abs=4 * (0.25 / num) ** 0.5)
 
 
 def test_seeds_and_positions_differ() -> None:
-    """Another seed or another position is another draw."""
+    """Another seed or another position is another sampling."""
     flat = mx.zeros((64, V))
-    draws = [tuple(choose(flat, Draw(temperature=1.0, seed=seed))) for seed in (0, 1, 2**63 - 1)]
+    draws = [tuple(choose(flat, SampleSpec(temperature=1.0, seed=seed))) for seed in (0, 1, 2**63 - 1)]
     assert len(set(draws)) == 3
     assert len(set(draws[0])) == V
 
@@ -50,7 +52,7 @@ def test_seeds_and_positions_differ() -> None:
 @given(rows=st.lists(LOGITS, min_size=2, max_size=5), seed=st.integers(0, 2**63 - 1), position=st.integers(0, 10**6))
 def test_a_draw_depends_on_its_position_only(rows: list[list[float]], seed: int, position: int) -> None:
     """Token i of a row with drafts is the token that a row of its own at that position gives."""
-    draw = Draw(
+    sampling = SampleSpec(
         temperature=0.9,
         top_p=0.8,
         repetition_penalty=1.3,
@@ -60,9 +62,9 @@ def test_a_draw_depends_on_its_position_only(rows: list[list[float]], seed: int,
         position=position,
     )
     drafts = tuple(range(3, 3 + len(rows) - 1))
-    together = choose(mx.array(rows), draw, drafts=drafts)
+    together = choose(mx.array(rows), sampling, drafts=drafts)
     for i, logits in enumerate(rows):
-        alone = replace(draw, position=position + i, history=(1, 2, *drafts[:i]))
+        alone = replace(sampling, position=position + i, history=(1, 2, *drafts[:i]))
         assert choose(mx.array([logits]), alone) == together[i : i + 1]
 
 
@@ -72,7 +74,7 @@ def test_top_p_keeps_the_nucleus(logits: list[float], top_p: float, seed: int) -
     scores = np.array(logits, np.float32).astype(np.float64)
     probabilities = np.exp(scores - scores.max())
     probabilities /= probabilities.sum()
-    drawn = set(choose(mx.array([logits] * 20), Draw(temperature=1.0, top_p=top_p, seed=seed)))
+    drawn = set(choose(mx.array([logits] * 20), SampleSpec(temperature=1.0, top_p=top_p, seed=seed)))
     for token in drawn:
         assert probabilities[scores > scores[token]].sum() < top_p + 1e-5
 
@@ -89,15 +91,15 @@ def test_repetition_penalty_is_that_of_mlx_lm(
     """The chosen token is the argmax behind mlx-lm's own processor with the same context size."""
     processor = make_repetition_penalty(penalty, context)
     expected = processor(mx.array(history, mx.int32) if history else [], mx.array([logits]))
-    draw = Draw(repetition_penalty=penalty, context_tokens=context, history=history)
-    assert choose(mx.array([logits]), draw) == [mx.argmax(expected[0]).item()]
+    sampling = SampleSpec(repetition_penalty=penalty, context_tokens=context, history=history)
+    assert choose(mx.array([logits]), sampling) == [mx.argmax(expected[0]).item()]
 
 
 def test_an_empty_context_penalises_nothing() -> None:
     """A context of no tokens is no penalty."""
     logits = mx.array([[5.0] + [4.0] * (V - 1)])
-    assert choose(logits, Draw(repetition_penalty=9.0, context_tokens=0, history=(0,))) == [0]
-    assert choose(logits, Draw(repetition_penalty=9.0, context_tokens=1, history=(0,))) == [1]
+    assert choose(logits, SampleSpec(repetition_penalty=9.0, context_tokens=0, history=(0,))) == [0]
+    assert choose(logits, SampleSpec(repetition_penalty=9.0, context_tokens=1, history=(0,))) == [1]
 
 
 @given(
@@ -108,7 +110,7 @@ def test_an_empty_context_penalises_nothing() -> None:
 def test_masks_hold_at_any_temperature(logits: list[list[float]], temperature: float, top_p: float) -> None:
     """Forbidden tokens never come; where a word must begin, only those that begin one, at the first place only."""
     starts, forbidden = mx.arange(V) % 3 == 0, mx.arange(V) < 6
-    draw = Draw(temperature=temperature, top_p=top_p, word_start=True)
-    tokens = choose(mx.array(logits), draw, Sampler(starts, forbidden), drafts=(7, 8))
+    sampling = SampleSpec(temperature=temperature, top_p=top_p, word_start=True)
+    tokens = choose(mx.array(logits), sampling, Sampler(starts, forbidden), drafts=(7, 8))
     assert tokens[0] in (6, 9)
     assert all(token >= 6 for token in tokens)

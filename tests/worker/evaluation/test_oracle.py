@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from protocol import Limits, Session
 from tests.worker.fakes import FakeModel, FakeRunner, FakeVocabulary
-from worker.core.ports import Lane, Row, Sampled
+from worker.core.rows import Lane, Row, Sampled
 from worker.engine.model import StreamingModel
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.tokenizer import Vocabulary
 from worker.evaluation import policies
 from worker.evaluation.corpus import Sentence
 from worker.evaluation.oracle import Oracle

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from protocol import ClientEvent, InputTextAppend, Limits, OutputTextDelta, Session, SessionClose, SessionCreate
 from tests.worker.fakes import FakeModel, FakeRunner, FakeVocabulary
 from worker.engine.model import StreamingModel
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.tokenizer import Vocabulary
 from worker.evaluation import policies
 from worker.evaluation.corpus import Sentence
 from worker.evaluation.oracle import Oracle

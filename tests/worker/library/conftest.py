@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from worker import Model, ModelArgs, StreamingModel, load
 from worker.engine.loading import model_path
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.tokenizer import Vocabulary
 from worker.library.vocabulary import vocabulary_of
 
 CHAT_TEMPLATE = (

@@ -10,8 +10,8 @@ import pytest
 
 from tests.worker.library import chat
 from worker import AsyncContinuousBatchingEngine, BatchConfig, load
-from worker.engine.draft_model import DraftModel
 from worker.engine.errors import EngineError
+from worker.engine.speculative.draft_model import DraftModel
 from worker.library.completions import Generation
 from worker.library.vocabulary import vocabulary_of
 

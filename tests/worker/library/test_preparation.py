@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 from worker import StreamingDataPreparator
 from worker.core.words import split_words
 from worker.engine.errors import UnsupportedPrompt
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.tokenizer import Vocabulary
 
 LAW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

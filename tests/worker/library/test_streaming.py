@@ -19,7 +19,7 @@ from worker import (
     stream_generate_streaming_llm,
 )
 from worker.engine.errors import UnsupportedPrompt
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.tokenizer import Vocabulary
 from worker.library.running import runner_of
 from worker.library.words import generate_words
 

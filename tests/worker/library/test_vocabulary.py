@@ -7,7 +7,7 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from worker.engine.loading import model_path
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.tokenizer import Vocabulary
 from worker.library.vocabulary import vocabulary_of
 
 

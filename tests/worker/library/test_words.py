@@ -7,7 +7,7 @@ import pytest
 from protocol import Limits, OutputTextDelta, SegmentDone, Session
 from worker import StreamingModel
 from worker.engine.errors import EngineError, UnsupportedPrompt
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.tokenizer import Vocabulary
 from worker.library.running import runner_of
 from worker.library.vocabulary import vocabulary_of
 from worker.library.words import generate_words, split_prompt

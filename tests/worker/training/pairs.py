@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from protocol import Session
-from worker.core.ports import Prompt
+from worker.core.rows import Prompt
 from worker.engine.model import Model, ModelArgs
 from worker.training.objective import Pair
 

@@ -8,9 +8,9 @@ import pytest
 
 from tests.worker.engine.conftest import chat_tokenizer
 from tests.worker.training.corpus import ROWS, write_tsv
-from worker.core.ports import Refused
-from worker.engine.card import Card
-from worker.engine.tokens import Vocabulary
+from worker.core.rows import Refused
+from worker.engine.text.card import Card
+from worker.engine.text.tokenizer import Vocabulary
 from worker.library.preparation import StreamingDataPreparator
 from worker.training.batches import MULTIPLE, Place, batches_from, epoch_batches
 from worker.training.data import Cleaning, Corpus, Encoder, clean_rows, load_corpus

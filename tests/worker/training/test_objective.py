@@ -13,10 +13,10 @@ from mlx.utils import tree_flatten
 from protocol import Session, WaitK
 from tests.worker.training.pairs import EOS, EvenStarts, Words, pair_of, texts, tiny
 from worker.core import segment as segments
-from worker.core.ports import Sampled
-from worker.core.settling import settle
-from worker.engine.masks import streaming_mask
+from worker.core.rows import Sampled
+from worker.core.settling import update
 from worker.engine.model import Model
+from worker.engine.visibility import streaming_mask
 from worker.training.loop import number
 from worker.training.objective import Objective, Pair, attention_mask, make_batch, source_seen
 
@@ -64,9 +64,9 @@ def served_seen(source: Words, target: Words, wait_k: int) -> list[int]:
         end = row.target_start + len(row.target)
         if segment.hold == 0:  # at its first asking: the end is asked for again until the source has ended
             for i in range(row.target_start, end):
-                seen[i] = segment.fed_source + len(row.source)
+                seen[i] = segment.num_cached_source + len(row.source)
         first = end - row.num_drafts
-        segment, _ = settle(segment, row, Sampled(tokens=tuple(gold[first : end + 1])), vocabulary)
+        segment, _ = update(segment, row, Sampled(tokens=tuple(gold[first : end + 1])), vocabulary)
     return seen
 
 

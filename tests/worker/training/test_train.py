@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 from protocol import OutputTextDelta, Session, WaitK
 from tests.worker.training.corpus import ROWS, TINY, recipe, run, write_tsv
-from worker.core.ports import Refused
-from worker.engine.card import read_card
+from worker.core.rows import Refused
 from worker.engine.loading import load, load_vocabulary
+from worker.engine.text.card import read_card
 from worker.library.speculative_decoding import SpeculativeConfig, SpeculativeDecodingEngine
 from worker.library.words import generate_words
 from worker.training import checkpoint

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from time import perf_counter
 
-from worker.core.ports import Lane, Row, Sampled
+from worker.core.rows import Lane, Row, Sampled
 from worker.engine.runner import Counters
-from worker.engine.speculation import Passes
+from worker.engine.speculative.runner import Passes
 from worker.library.running import Engine
 
 

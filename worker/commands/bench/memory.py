@@ -14,7 +14,7 @@ from worker.commands.bench.models import Rig
 from worker.commands.bench.page import Sheet
 from worker.commands.bench.room import Room
 from worker.commands.talk import Words
-from worker.core.ports import Draw, Row
+from worker.core.rows import Row, SampleSpec
 from worker.core.scheduler import Budget
 from worker.core.state import State
 from worker.library.running import lane_numbers
@@ -53,7 +53,7 @@ def _long_bytes(rig: Rig, sentences: Sequence[Words]) -> int:
     tokens = tuple(token for word in words for token in rig.vocabulary.encode_word(word, "x"))
     lane, before, step = (next(lane_numbers), 0), rig.runner.kv_bytes(), Budget().max_source_tokens
     for start in range(0, len(tokens), step):
-        rig.runner.run([Row(lane, tokens[start : start + step], (), 0, 0, Draw())])
+        rig.runner.run([Row(lane, tokens[start : start + step], (), 0, 0, SampleSpec())])
     held = rig.runner.kv_bytes() - before
     rig.runner.run((), dropped=[lane])
     return held

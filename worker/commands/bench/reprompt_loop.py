@@ -20,7 +20,7 @@ from worker.commands.bench.room import Room
 from worker.commands.bench.script import PLAIN, Recorded, Script, Unlimited, record
 from worker.commands.faults import CommandError
 from worker.commands.talk import Words
-from worker.core.ports import Draw, Lane, Row, Sampled
+from worker.core.rows import Lane, Row, Sampled, SampleSpec
 from worker.core.scheduler import Budget
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
@@ -99,7 +99,7 @@ class _Rehearsed:
 
 
 def _row(lane: Lane, source: tuple[int, ...], target: tuple[int, ...], target_start: int) -> Row:
-    return Row(lane, source, target, target_start, 0, Draw())
+    return Row(lane, source, target, target_start, 0, SampleSpec())
 
 
 class _Talk(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from worker.commands.bench.models import Rig
 from worker.commands.faults import CommandError
 from worker.core import scheduler
 from worker.core import session as sessions
-from worker.core.ports import Lane
+from worker.core.rows import Lane
 from worker.core.scheduler import Budget
 from worker.core.state import State, lanes
 from worker.library.running import lane_numbers
@@ -47,7 +47,7 @@ class Room:
         sampled = self._rig.engine.run(plan.rows, plan.dropped)
         now_ms, found = clock_ms(), []
         for name, row, tokens in zip(plan.sessions, plan.rows, sampled, strict=True):
-            outcome = sessions.settle(self.states[name], row, tokens, now_ms=now_ms, vocabulary=self._rig.vocabulary)
+            outcome = sessions.update(self.states[name], row, tokens, now_ms=now_ms, vocabulary=self._rig.vocabulary)
             found += [(name, word) for word in self._take(name, outcome)]
         return found
 

@@ -10,7 +10,7 @@ from protocol import InputTextAppend, InputTextFinalize, Session
 from worker.commands.bench.models import Rig
 from worker.commands.bench.room import Room
 from worker.commands.talk import Words
-from worker.core.ports import Lane, Prompt, Row, Sampled
+from worker.core.rows import Lane, Prompt, Row, Sampled
 from worker.core.scheduler import Budget
 from worker.library.running import Engine
 
@@ -76,7 +76,7 @@ class Script:
         return [self._sampled(row) if row.num_samples else Sampled() for row in rows]
 
     def _sampled(self, row: Row) -> Sampled:
-        place, tokens = row.draw.position - self._first, []
+        place, tokens = row.sampling.position - self._first, []
         for i in range(row.num_drafts + 1):
             tokens.append(self._token(place + i))
             if i < row.num_drafts and tokens[i] != row.drafts[i]:  # nobody looks at what follows

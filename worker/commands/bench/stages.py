@@ -15,10 +15,10 @@ from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
 from worker.engine.sampling import Sampler
 
-STAGES: Final = ("plan", "batch", "graph", "evaluation", "settle")
+STAGES: Final = ("plan", "batch", "graph", "evaluation", "update")
 NOTE: Final = (
     "A pass: plan = which rows; batch = their slots, positions and masks; graph = building what is to be computed; "
-    "evaluation = computing it; settle = from tokens to words; in ms, of one more round."
+    "evaluation = computing it; update = from tokens to words; in ms, of one more round."
 )
 _PASS: Final = (Runner, "_pass")
 # What a stage does inside another one counts for itself alone.
@@ -28,7 +28,7 @@ _SPOTS: Final[tuple[tuple[Any, str, str | None], ...]] = (
     (StreamingModel, "batch", "graph"),
     (Sampler, "sample", "graph"),
     (mx, "eval", "evaluation"),
-    (session, "settle", "settle"),
+    (session, "update", "update"),
     (Forced, "_told", None),  # is no part of what is measured
 )
 

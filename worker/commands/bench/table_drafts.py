@@ -6,10 +6,10 @@ import msgspec
 
 from worker.commands.bench.forced import Forced
 from worker.commands.bench.models import Rig, bare_runner, random_model
-from worker.core.ports import Lane, Row, Sampled
-from worker.engine.draft_model import DraftModel
-from worker.engine.forced import ForcedDrafter
-from worker.engine.speculation import Drafter, SpeculativeRunner
+from worker.core.rows import Lane, Row, Sampled
+from worker.engine.speculative.draft_model import DraftModel
+from worker.engine.speculative.forced import ForcedDrafter
+from worker.engine.speculative.runner import Drafter, SpeculativeRunner
 from worker.library.running import Engine
 
 Texts = dict[tuple[int, ...], tuple[int, ...]]

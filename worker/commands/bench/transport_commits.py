@@ -77,8 +77,8 @@ def _progress(seq: int) -> Progress:
     # As in the middle of a sentence of twenty words.
     written = Written(
         target=tuple(range(1000, 1014)),
-        sights=tuple(range(3, 17)),
-        num_read=17,
+        visible_source=tuple(range(3, 17)),
+        num_computed_source=17,
         draft=(1234,),
         tentative=(),
         word_begin=14,

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from worker.commands.bench.forced import Forced
-from worker.core.ports import Draw, Lane, Row, Sampled
+from worker.core.rows import Lane, Row, Sampled, SampleSpec
 from worker.engine.runner import Counters
 
-ROWS = [Row((i, 0), (5,), (5,), 0, 0, Draw()) for i in range(2)]
+ROWS = [Row((i, 0), (5,), (5,), 0, 0, SampleSpec()) for i in range(2)]
 
 
 class Fixed:

@@ -5,7 +5,7 @@ import pytest
 from protocol import Session
 from worker.commands.bench.models import rig
 from worker.commands.bench.script import Recorded, Script, record
-from worker.core.ports import Draw, Prompt, Row
+from worker.core.rows import Prompt, Row, SampleSpec
 
 PROMPT = Prompt(source=(1,), end=(2,), target=(3,), max_source_tokens=9, max_target_tokens=9)
 
@@ -21,7 +21,7 @@ class Letters:
 def row(place: int, *drafts: str) -> Row:
     """A row that asks for the token at this place of the script, and verifies drafts of it."""
     target = (0, *map(ord, drafts))
-    return Row((0, 0), (), target, place, len(drafts), Draw(position=place + len(PROMPT.target)))
+    return Row((0, 0), (), target, place, len(drafts), SampleSpec(position=place + len(PROMPT.target)))
 
 
 def said(script: Script, *rows: Row) -> list[str]:

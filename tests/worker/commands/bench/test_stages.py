@@ -5,10 +5,10 @@ import pytest
 from worker.commands.bench.forced import Forced
 from worker.commands.bench.models import bare_runner, random_model
 from worker.commands.bench.stages import STAGES, Stopwatch
-from worker.core.ports import Draw, Row
+from worker.core.rows import Row, SampleSpec
 from worker.engine.runner import Runner
 
-ROW = Row((0, 0), (5, 5), (5,), 0, 0, Draw())
+ROW = Row((0, 0), (5, 5), (5,), 0, 0, SampleSpec())
 
 
 def test_stages_are_timed_while_it_watches(tiny_shape: str) -> None:

@@ -10,10 +10,10 @@ from tests.worker.evaluation.test_curve import pixels
 from worker.commands.bench.table_drafts import Recorder
 from worker.commands.bench.table_loop import gain_of
 from worker.continuous_batching import AsyncContinuousBatchingEngine, BatchConfig
-from worker.core.ports import Draw, Row, Sampled
-from worker.engine.draft_model import DraftModel
+from worker.core.rows import Row, Sampled, SampleSpec
 from worker.engine.model import StreamingModel
-from worker.engine.tokens import Vocabulary
+from worker.engine.speculative.draft_model import DraftModel
+from worker.engine.text.tokenizer import Vocabulary
 from worker.library.running import Engine
 from worker.speculative_decoding import SpeculativeConfig, SpeculativeDecodingEngine
 
@@ -76,7 +76,7 @@ def test_a_gain_is_time_saved() -> None:
 
 def test_drafts_everywhere(decalage: Decalage, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody asks the clock whether they pay, and the page says so."""
-    monkeypatch.setattr("worker.core.payoff.learn", None)
+    monkeypatch.setattr("worker.engine.speculative.autotune.learn", None)
     ran = decalage(*OPTIONS, "--everywhere", "--text", text)
     assert (
         "Drafts forced to come true at a rate of 80%, they cost nothing, in every pass, up to 5 at a time." in ran.out
@@ -100,7 +100,7 @@ def test_the_names_of_the_document_take_the_same_passes(
     """The table drives rows itself, as its forced drafts and random weights have to; for real models that is what
     `generate` and `generate_batch` do, pass for pass. Here drafts are made at all times: else, the clock would tell.
     """
-    monkeypatch.setattr("worker.core.payoff.Payoff.drafts", True)
+    monkeypatch.setattr("worker.engine.speculative.autotune.DraftAutotune.drafts", True)
     methods = decalage(*OPTIONS, "--draft-model", "starter", "--everywhere", "--text", text, "--json").json["methods"]
     lines = Path(text).read_text().splitlines()
     prompts = [f"Translate to French: {line}" for line in lines] * 2
@@ -135,7 +135,7 @@ def test_what_is_written_is_recorded() -> None:
     """Source in chunks, target as it was confirmed, the end left out."""
     engine: Engine = Counting()  # type: ignore[assignment]
     recorder = Recorder(engine, ends=frozenset({3}))
-    recorder.run([Row((0, 0), (10, 11), (), 0, 0, Draw())])
-    recorder.run([Row((0, 0), (12,), (9,), 0, 0, Draw())])
-    recorder.run([Row((0, 0), (), (2,), 1, 0, Draw())])
+    recorder.run([Row((0, 0), (10, 11), (), 0, 0, SampleSpec())])
+    recorder.run([Row((0, 0), (12,), (9,), 0, 0, SampleSpec())])
+    recorder.run([Row((0, 0), (), (2,), 1, 0, SampleSpec())])
     assert recorder.each == [((10, 11, 12), (9, 2))]

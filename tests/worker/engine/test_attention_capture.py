@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from tests.worker.engine.test_batching import TICKS, Alone, Anything, rows_of
 from tests.worker.engine.tiny import build
-from worker.core.ports import Draw, Lane, Row
-from worker.engine import attention, kernels, lanes
-from worker.engine.cache import SOURCE
+from worker.core.rows import Lane, Row, SampleSpec
+from worker.engine.adapters import attention, kernels
+from worker.engine.kv import manager as lanes
+from worker.engine.kv.dual_cache import SOURCE
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
 
@@ -62,7 +63,7 @@ def asking(ticks: list[tuple[list[Row], list[Lane]]], since: int) -> list[tuple[
         for row in rows:
             read[row.lane] = read.get(row.lane, 0) + len(row.source)
             is_asked = row.lane[0] % 2 == 0 and read[row.lane] > since
-            asked.append(replace(row, draw=Draw(aligned_from=since if is_asked else None)))
+            asked.append(replace(row, sampling=SampleSpec(aligned_from=since if is_asked else None)))
         out.append((asked, dropped))
     return out
 
@@ -87,7 +88,7 @@ def test_it_is_what_plain_attention_has(
                 alone.caches.pop(lane, None)
             for row, sampled in zip(rows, runner.run(rows, dropped), strict=True):
                 weights = alone.weights(row)
-                if row.draw.aligned_from is None or not row.target:
+                if row.sampling.aligned_from is None or not row.target:
                     assert sampled.aligned == ()
                     continue
                 assert len(sampled.aligned) == len(sampled.tokens)
@@ -120,10 +121,10 @@ def test_products_that_half_precision_cannot_hold() -> None:
 def test_an_attention_of_its_own_shows_nothing() -> None:
     """The row that asks fails, with the reason; others are served, and keep what they hold."""
     runner = Runner(StreamingModel(build("gemma2")), Anything())
-    row = Row((1, 0), (1, 2, 3), (4,), 0, 0, Draw())
+    row = Row((1, 0), (1, 2, 3), (4,), 0, 0, SampleSpec())
     runner.run([row])
     more = replace(row, source=(5,), source_start=3, target=(6,), target_start=1)
-    asked, plain = runner.run([replace(row, lane=(0, 0), draw=Draw(aligned_from=1)), more])
+    asked, plain = runner.run([replace(row, lane=(0, 0), sampling=SampleSpec(aligned_from=1)), more])
     assert asked.fault == (
         "UnsupportedModel: its layers have an attention of their own, which does not show what they attend to; "
         "align-att needs that: ask for another policy"

@@ -12,11 +12,11 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from worker.core import payoff
 from worker.core.drafting import num_true
-from worker.core.payoff import Payoff
-from worker.core.ports import Lane, Row, Sampled
+from worker.core.rows import Lane, Row, Sampled
 from worker.engine.runner import Counters
+from worker.engine.speculative import autotune
+from worker.engine.speculative.autotune import DraftAutotune
 
 _LONG_TOKENS = 64
 """Of source: longer than a sentence, which the drafter has to read, too."""
@@ -60,7 +60,7 @@ class SpeculativeRunner:
         self.runner = runner
         self.drafter = drafter
         self._clock_s = clock_s
-        self._payoffs: dict[int, Payoff] = {}  # by the number of rows, in powers of two
+        self._autotunes: dict[int, DraftAutotune] = {}  # by the number of rows, in powers of two
         self._unusual: Counter[int] = Counter()  # passes with drafts in a row that told nothing, by the same
         self._progress = _Progress()
         self._passed_over: set[Lane] = set()  # the drafter has not been asked since they were fed
@@ -81,7 +81,7 @@ class SpeculativeRunner:
         self._progress.drop(gone)
         self._passed_over.difference_update(gone)
         size = len(rows).bit_length()
-        known = self._payoffs.get(size) or self._first(size, len(rows))
+        known = self._autotunes.get(size) or self._first(size, len(rows))
         has_drafts = known.drafts or self._clock_s is None
         start_s = self._clock_s() if self._clock_s else 0.0
         proposed = self.drafter.propose(rows if has_drafts else [replace(row, max_proposed=0) for row in rows])
@@ -93,14 +93,14 @@ class SpeculativeRunner:
         if self._clock_s and any(sampled.tokens for sampled in found):
             self._unusual[size] = 0 if is_usual else self._unusual[size] + has_drafts
             if is_usual or self._unusual[size] > _MOST_UNUSUAL:
-                self._payoffs[size] = payoff.learn(known, num_tokens, self._clock_s() - start_s)
+                self._autotunes[size] = autotune.learn(known, num_tokens, self._clock_s() - start_s)
         return tuple(replace(sampled, proposed=more) for sampled, more in zip(found, drafts, strict=True))
 
-    def _first(self, size: int, num_rows: int) -> Payoff:
-        if not self._payoffs:
-            return payoff.first(num_rows)
-        other = min(self._payoffs, key=lambda each: (not self._payoffs[each].is_known, abs(each - size)))
-        return payoff.like(self._payoffs[other], is_larger=other > size)
+    def _first(self, size: int, num_rows: int) -> DraftAutotune:
+        if not self._autotunes:
+            return autotune.initial(num_rows)
+        other = min(self._autotunes, key=lambda each: (not self._autotunes[each].is_known, abs(each - size)))
+        return autotune.from_neighbour(self._autotunes[other], is_larger=other > size)
 
     def _is_usual(self, rows: Sequence[Row], *, has_drafts: bool) -> bool:
         # Whether a pass tells what others of its kind will be like: not where a long text is read or a lane rebuilt,
@@ -111,7 +111,7 @@ class SpeculativeRunner:
             self._passed_over -= asked
         else:
             self._passed_over.update(row.lane for row in rows)
-        is_long = any(len(row.source) > _LONG_TOKENS or row.sights for row in rows)
+        is_long = any(len(row.source) > _LONG_TOKENS or row.visible_source for row in rows)
         return not catches_up and not is_long
 
 

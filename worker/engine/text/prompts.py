@@ -5,9 +5,9 @@ from typing import Any, Protocol
 
 from protocol import Session
 from worker.core.languages import language_code, language_name, split_instruction
-from worker.core.ports import Prompt, Refused
-from worker.engine.card import Card
+from worker.core.rows import Prompt, Refused
 from worker.engine.errors import UnsupportedModel
+from worker.engine.text.card import Card
 
 Encode = Callable[[str], tuple[int, ...]]
 _SLOT = "\u241fwords\u241f"  # stands in a rendered template for the words to come

@@ -12,17 +12,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.core.ports import Row
-from worker.engine import kernels
+from worker.core.rows import Row
+from worker.engine.adapters import kernels
 from worker.engine.errors import UnsupportedModel
-from worker.engine.pool import Pool, Tenant
-from worker.engine.slots import Placed, visible
+from worker.engine.kv.pool import Allocation, Pool
+from worker.engine.kv.slots import Placed, visible
 
 
-class Share(msgspec.Struct, frozen=True):
+class BatchRow(msgspec.Struct, frozen=True):
     """A row's share of a pass, and the lane that it goes to."""
 
-    tenant: Tenant
+    allocation: Allocation
     row: Row
 
     @property
@@ -33,25 +33,27 @@ class Share(msgspec.Struct, frozen=True):
     @property
     def asks(self) -> bool:
         """Which source tokens the drawn tokens attend to is asked for."""
-        return self.row.draw.aligned_from is not None and self.row.num_samples > 0
+        return self.row.sampling.aligned_from is not None and self.row.num_samples > 0
 
     def place(self) -> Placed:
         """Its tokens are in the lane's slots."""
-        return self.tenant.slots.place(len(self.row.source), len(self.row.target), self.row.sights)
+        return self.allocation.slots.place(len(self.row.source), len(self.row.target), self.row.visible_source)
 
 
-class Gaze:
+class AttentionCapture:
     """What the queries that tokens are drawn from attend to, for those rows of a part that ask.
 
     `tokens` (A, T) are those queries among the pass's, of each share the last T, `rows` (A,) their rows of the pool and
     `mask` (A, 1, T, L) what they see. `weights` (A, T, L) come to be averages over the heads, summed over the layers.
     """
 
-    def __init__(self, pool: Pool, shares: Sequence[Share], tokens: NDArray[np.int32], mask: NDArray[np.bool_]) -> None:
+    def __init__(
+        self, pool: Pool, shares: Sequence[BatchRow], tokens: NDArray[np.int32], mask: NDArray[np.bool_]
+    ) -> None:
         self.shares, self.weights = shares, mx.array(0.0)
         self._pool, self._shape = pool, tokens.shape
         self._tokens, self._mask = mx.array(tokens.reshape(-1)), mx.array(mask[:, None])
-        self._rows = mx.array([share.tenant.row for share in shares])
+        self._rows = mx.array([share.allocation.row for share in shares])
 
     def weigh(self, layer: int, queries: mx.array, scale: float) -> None:
         """One more layer is in the weights, by the pass's queries (1, H, N, D)."""
@@ -61,7 +63,7 @@ class Gaze:
         self.weights = self.weights + kernels.weights(mine, keys, mask=self._mask, scale=scale)
 
 
-class Lone:
+class SingleGroup:
     """One row's part of a pass: where its keys and values go, and what it sees.
 
     `at` are the pool's row and the slot of each token, (N,) each; `rows` an index of the pool's rows that attention
@@ -76,7 +78,7 @@ class Lone:
         self, pool: Pool, at: tuple[mx.array, mx.array], rows: Any, mask: mx.array, span: slice = slice(None)
     ) -> None:
         self.pool, self.at, self.mask = pool, at, mask
-        self.gaze: Gaze | None = None  # if one of its rows asks
+        self.capture: AttentionCapture | None = None  # if one of its rows asks
         self._rows, self._span = rows, span
 
     def store(self, layer: int, keys: mx.array, values: mx.array) -> None:
@@ -94,7 +96,7 @@ class Lone:
         return kernels.attention(queries[:, :, self._span], keys, values, mask=self.mask, **options)[0]
 
 
-class Grid(Lone):
+class PaddedGroup(SingleGroup):
     """The part of several rows of one pool: `mask` (R, 1, T, L), for attention over a grid of R rows of T tokens.
 
     `lines` are the rows' places in the grid, `lengths` their numbers of tokens.
@@ -130,27 +132,27 @@ class Grid(Lone):
         return flat if self._filled is None else mx.take(flat, self._filled, axis=1)
 
 
-def _part(pool: Pool, shares: Sequence[Share], first: int) -> tuple[Lone, list[int]]:
+def _part(pool: Pool, shares: Sequence[BatchRow], first: int) -> tuple[SingleGroup, list[int]]:
     # The part of these shares, whose tokens begin at the first, and their positions.
     part, positions, seen = _placed(pool, shares, first)
     if any(share.asks for share in shares):
-        part.gaze = _gaze(pool, shares, first, seen)
+        part.capture = _capture(pool, shares, first, seen)
     return part, positions
 
 
-def _gaze(pool: Pool, shares: Sequence[Share], first: int, seen: NDArray[np.bool_]) -> Gaze:
+def _capture(pool: Pool, shares: Sequence[BatchRow], first: int, seen: NDArray[np.bool_]) -> AttentionCapture:
     ends = accumulate(len(share.tokens) for share in shares)
     asking = [(line, share, end) for line, (share, end) in enumerate(zip(shares, ends, strict=True)) if share.asks]
     last = np.arange(-max(share.row.num_samples for _, share, _ in asking), 0)
     columns = [np.maximum(0, len(share.tokens) + last) for _, share, _ in asking]
     tokens = [first + end - len(share.tokens) + each for (_, share, end), each in zip(asking, columns, strict=True)]
     mask = [seen[line, each] for (line, _, _), each in zip(asking, columns, strict=True)]
-    return Gaze(pool, [share for _, share, _ in asking], np.array(tokens, np.int32), np.stack(mask))
+    return AttentionCapture(pool, [share for _, share, _ in asking], np.array(tokens, np.int32), np.stack(mask))
 
 
-def _placed(pool: Pool, shares: Sequence[Share], first: int) -> tuple[Lone, list[int], NDArray[np.bool_]]:
+def _placed(pool: Pool, shares: Sequence[BatchRow], first: int) -> tuple[SingleGroup, list[int], NDArray[np.bool_]]:
     # And who sees whom in it, (R, T, L).
-    rows = [share.tenant.row for share in shares]
+    rows = [share.allocation.row for share in shares]
     lengths = [len(share.tokens) for share in shares]
     placed = [share.place() for share in shares]
     positions = [position for each in placed for position in each.positions]
@@ -161,11 +163,11 @@ def _placed(pool: Pool, shares: Sequence[Share], first: int) -> tuple[Lone, list
     span = slice(first, first + len(positions))
     # For one row few numbers of slots, so that a compiled graph is found again; for many only those that are needed.
     step = 128 if len(shares) == 1 else 16
-    top = min(pool.length, -(-max(share.tenant.slots.top for share in shares) // step) * step)
-    seen = visible(np.stack([share.tenant.slots.ranks[:top] for share in shares]), placed, max(lengths))
+    top = min(pool.length, -(-max(share.allocation.slots.top for share in shares) // step) * step)
+    seen = visible(np.stack([share.allocation.slots.ranks[:top] for share in shares]), placed, max(lengths))
     if len(shares) == 1:
         # Its mask has no row: some attentions have another number of dimensions and could not take it.
-        return Lone(pool, at, slice(rows[0], rows[0] + 1), mx.array(seen[0]), span), positions, seen
+        return SingleGroup(pool, at, slice(rows[0], rows[0] + 1), mx.array(seen[0]), span), positions, seen
     # Where about all of the pool's rows take part, the grid is the pool's own, and nothing needs gathering; else it has
     # a line for each share.
     is_whole = max(rows) < 2 * len(rows)
@@ -173,7 +175,7 @@ def _placed(pool: Pool, shares: Sequence[Share], first: int) -> tuple[Lone, list
     num_lines = max(lines) + 1
     mask = mx.array(_spread(seen, lines, num_lines))
     taken = slice(num_lines) if is_whole else mx.array(rows)
-    return Grid(pool, at, taken, mask, span, lines=lines, lengths=lengths), positions, seen
+    return PaddedGroup(pool, at, taken, mask, span, lines=lines, lengths=lengths), positions, seen
 
 
 def _spread(seen: NDArray[np.bool_], lines: Sequence[int], num_lines: int) -> NDArray[np.bool_]:
@@ -185,12 +187,14 @@ def _spread(seen: NDArray[np.bool_], lines: Sequence[int], num_lines: int) -> ND
     return grid
 
 
-class Pass:
+class ForwardBatch:
     """The parts of one pass, its tokens and their positions (1, N) int32, part after part, and the highest of these."""
 
-    def __init__(self, parts: Sequence[Lone], tokens: mx.array, positions: mx.array, last_position: int = 0) -> None:
+    def __init__(
+        self, parts: Sequence[SingleGroup], tokens: mx.array, positions: mx.array, last_position: int = 0
+    ) -> None:
         self.parts, self.tokens, self.positions, self.last_position = parts, tokens, positions, last_position
-        self.num_attended = 0  # layers that have attended by `PassCache.attend`
+        self.num_attended = 0  # layers that have attended by `BatchCache.attend`
 
     @property
     def is_single(self) -> bool:
@@ -202,14 +206,14 @@ class Pass:
         """Cells of attention's grids that hold no token."""
         return sum(part.num_padding for part in self.parts)
 
-    def caches(self, num_layers: int) -> list["PassCache"]:
+    def caches(self, num_layers: int) -> list["BatchCache"]:
         """One for each layer of the model."""
-        return [PassCache(self, layer) for layer in range(num_layers)]
+        return [BatchCache(self, layer) for layer in range(num_layers)]
 
 
-def make_pass(groups: Iterable[tuple[Pool, Sequence[Share]]]) -> Pass:
+def make_batch(groups: Iterable[tuple[Pool, Sequence[BatchRow]]]) -> ForwardBatch:
     """The pass over these shares, those of a pool and of like length together; their tokens are placed."""
-    parts: list[Lone] = []
+    parts: list[SingleGroup] = []
     tokens: list[int] = []
     positions: list[int] = []
     for pool, shares in groups:
@@ -217,33 +221,33 @@ def make_pass(groups: Iterable[tuple[Pool, Sequence[Share]]]) -> Pass:
         parts.append(part)
         tokens += [token for share in shares for token in share.tokens]
         positions += places
-    return Pass(parts, mx.array([tokens]), mx.array([positions]), max(positions))
+    return ForwardBatch(parts, mx.array([tokens]), mx.array([positions]), max(positions))
 
 
-class PassCache:
+class BatchCache:
     """A layer's part in a pass, behind the cache surface of mlx-lm's layers."""
 
     offset = 0  # positions are explicit
 
-    def __init__(self, whole: Pass, layer: int) -> None:
-        self._pass = whole
+    def __init__(self, whole: ForwardBatch, layer: int) -> None:
+        self._batch = whole
         self._layer = layer
         self._given: tuple[mx.array, mx.array]
 
     @property
     def is_single(self) -> bool:
         """The pass has but one row."""
-        return self._pass.is_single
+        return self._batch.is_single
 
     def make_mask(self, *_: Any, **__: Any) -> mx.array | None:
         """The mask (T, L) bool of a single row, true where a query sees a key; None for more, whose `attend` has it."""
-        return self._pass.parts[0].mask if self.is_single else None
+        return self._batch.parts[0].mask if self.is_single else None
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Stores keys and values (1, H, N, D); all of a single row (1, H, L, D), the given ones for more rows."""
-        for part in self._pass.parts:
+        for part in self._batch.parts:
             part.store(self._layer, keys, values)
-        self._given = self._pass.parts[0].held(self._layer) if self.is_single else (keys, values)
+        self._given = self._batch.parts[0].held(self._layer) if self.is_single else (keys, values)
         return self._given
 
     def attend(self, queries: mx.array, keys: mx.array, values: mx.array, **options: Any) -> mx.array:
@@ -253,9 +257,9 @@ class PassCache:
         """
         if keys is not self._given[0] or values is not self._given[1]:
             raise UnsupportedModel("its layers change what they fetch before they attend to it")
-        self._pass.num_attended += 1
-        for part in self._pass.parts:
-            if part.gaze is not None:
-                part.gaze.weigh(self._layer, queries, options["scale"])
-        read = [part.attend(self._layer, queries, **options) for part in self._pass.parts]
+        self._batch.num_attended += 1
+        for part in self._batch.parts:
+            if part.capture is not None:
+                part.capture.weigh(self._layer, queries, options["scale"])
+        read = [part.attend(self._layer, queries, **options) for part in self._batch.parts]
         return (read[0] if len(read) == 1 else mx.concatenate(read, axis=1))[None]

@@ -12,10 +12,10 @@ from tests.worker.core.drive import deltas, timeless
 from tests.worker.engine.test_batching import Anything, Recorder, V
 from tests.worker.engine.test_runner import TEXTS, Checked, drive
 from tests.worker.engine.tiny import ROTARY, build, config
-from worker.core.ports import Draw, Row
+from worker.core.rows import Row, SampleSpec
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.tokenizer import Vocabulary
 
 PROMPT = tuple(range(3, 15))
 OTHER = tuple(range(20, 40))
@@ -50,7 +50,9 @@ def check(model: StreamingModel, ticks: list[list[Step]], *, max_lanes: int | No
             num_source, num_target = held.get(number, (0, 0))
             begun = source if num_source else [*prompt, *source]
             prefix = 0 if num_source else len(prompt)
-            row = Row((number, 0), tuple(begun), (1,), num_target, 0, Draw(), source_start=num_source, prefix=prefix)
+            row = Row(
+                (number, 0), tuple(begun), (1,), num_target, 0, SampleSpec(), source_start=num_source, prefix=prefix
+            )
             rows.append(row)
             held[number] = (num_source + len(begun), num_target + 1)
         found = shared.run(rows, dropped)
@@ -81,7 +83,7 @@ def test_shared_is_not_shared_in_every_family(family: str) -> None:
 def test_a_row_that_is_all_prompt_needs_no_pass() -> None:
     """A long text in chunks: the first of them may be what another lane begins with, and nothing else."""
     runner = Runner(StreamingModel(build("llama")), Anything())
-    row = Row((0, 0), PROMPT, (), 0, 0, Draw(), prefix=len(PROMPT))
+    row = Row((0, 0), PROMPT, (), 0, 0, SampleSpec(), prefix=len(PROMPT))
     runner.run([row])
     passes = runner.counters.passes
     assert runner.run([replace(row, lane=(1, 0))])[0].is_done
@@ -93,7 +95,7 @@ def test_only_so_many_prompts_are_kept() -> None:
     runner = Runner(StreamingModel(build("llama")), Anything())
     for i in range(30):
         prompt = (i, *PROMPT)
-        runner.run([Row((i, 0), prompt, (), 0, 0, Draw(), prefix=len(prompt))])
+        runner.run([Row((i, 0), prompt, (), 0, 0, SampleSpec(), prefix=len(prompt))])
         runner.run([], dropped=[(i, 0)])
     assert runner.num_lanes <= 8
     runner.check_invariants()

@@ -36,7 +36,7 @@ class Speed(msgspec.Struct, frozen=True):
         return self.tokens * other.seconds >= other.tokens * self.seconds
 
 
-class Payoff(msgspec.Struct, frozen=True):
+class DraftAutotune(msgspec.Struct, frozen=True):
     """What is known of passes with about so many rows."""
 
     pays: bool = False
@@ -53,30 +53,30 @@ class Payoff(msgspec.Struct, frozen=True):
         return self.pays != self.is_trial
 
 
-def first(num_rows: int) -> Payoff:
+def initial(num_rows: int) -> DraftAutotune:
     """What to begin with where nothing is known: drafts are taken to pay one row, whose passes have time for them, and
     no others; both are soon put to the test.
     """
-    return Payoff(pays=True, passes_left=_FIRST_DRAFTED) if num_rows == 1 else Payoff()
+    return DraftAutotune(pays=True, passes_left=_FIRST_DRAFTED) if num_rows == 1 else DraftAutotune()
 
 
-def like(other: Payoff, *, is_larger: bool) -> Payoff:
+def from_neighbour(other: DraftAutotune, *, is_larger: bool) -> DraftAutotune:
     """What to begin with where something is known of another number of rows. Drafts that pay more rows pay fewer, and
     those that do not pay fewer do not pay more; that is put to the test later. Where they do not pay more rows, or
     nobody knows yet, they may, and are tried before long: not at once, so that a batch that drains does not start anew
     at each size it passes through.
     """
     if not other.is_known or (is_larger and not other.pays):
-        return Payoff(passes_left=_WAIT)
+        return DraftAutotune(passes_left=_WAIT)
     if other.pays and not is_larger:
-        return Payoff()
-    return Payoff(pays=other.pays, passes_left=_SHORTEST_PAUSE)
+        return DraftAutotune()
+    return DraftAutotune(pays=other.pays, passes_left=_SHORTEST_PAUSE)
 
 
-def learn(payoff: Payoff, num_tokens: int, pass_s: float) -> Payoff:
+def learn(payoff: DraftAutotune, num_tokens: int, pass_s: float) -> DraftAutotune:
     """What is known after a pass of `pass_s` seconds, drafting included, that went as `payoff.drafts` says.
 
-    >>> payoff = Payoff()
+    >>> payoff = DraftAutotune()
     >>> for _ in range(100):  # a draft saves a pass of eight, and makes all of them longer by a fifth
     ...     payoff = learn(payoff, *((8, 0.012) if payoff.drafts else (7, 0.010)))
     >>> payoff.drafts
@@ -90,7 +90,7 @@ def learn(payoff: Payoff, num_tokens: int, pass_s: float) -> Payoff:
     return _tried(payoff) if payoff.is_trial else _paused(payoff)
 
 
-def _paused(payoff: Payoff) -> Payoff:
+def _paused(payoff: DraftAutotune) -> DraftAutotune:
     # A trial starts from nothing: what the way was like before, one hiccup of the machine included, is long ago.
     if payoff.passes_left > 0:
         return payoff
@@ -98,7 +98,7 @@ def _paused(payoff: Payoff) -> Payoff:
     return replace(payoff, without=Speed()) if payoff.pays else replace(payoff, with_drafts=Speed())
 
 
-def _tried(payoff: Payoff) -> Payoff:
+def _tried(payoff: DraftAutotune) -> DraftAutotune:
     usual, tried = payoff.with_drafts, payoff.without
     if not payoff.pays:
         usual, tried = tried, usual

@@ -6,14 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from worker.core.payoff import Payoff, Speed, first, learn, like
+from worker.engine.speculative.autotune import DraftAutotune, Speed, from_neighbour, initial, learn
 
 Pass = tuple[int, float]  # tokens, seconds
 
 
-def drive(costs: Callable[[int, bool], Pass], num_passes: int, payoff: Payoff | None = None) -> list[tuple[bool, Pass]]:
+def drive(
+    costs: Callable[[int, bool], Pass], num_passes: int, payoff: DraftAutotune | None = None
+) -> list[tuple[bool, Pass]]:
     """For each pass whether it had drafts, and what came of it; `costs` tells what number n makes either way."""
-    payoff, done = payoff or first(1), []
+    payoff, done = payoff or initial(1), []
     for n in range(num_passes):
         done.append((payoff.drafts, costs(n, payoff.drafts)))
         payoff = learn(payoff, *done[-1][1])
@@ -65,7 +67,7 @@ def test_a_short_run_loses_little(ratio: float, batch: tuple[int, int]) -> None:
     """
 
     def run(rows: int, made: int) -> float:
-        done = drive(lambda _, drafts: (rows * made, made / ratio) if drafts else (rows, 1), 250, first(rows))
+        done = drive(lambda _, drafts: (rows * made, made / ratio) if drafts else (rows, 1), 250, initial(rows))
         return speed([pass_ for _, pass_ in done]) / rows
 
     assert run(*batch) > 0.97
@@ -76,7 +78,7 @@ def test_what_is_clear_is_soon_found_out() -> None:
     """With more rows, chance is less: fewer passes tell. Two tokens for a draft, in 2.4 times as long."""
 
     def trial(rows: int) -> int:
-        done = drive(lambda _, drafts: (2 * rows, 0.024) if drafts else (rows, 0.01), 100, Payoff(pays=False))
+        done = drive(lambda _, drafts: (2 * rows, 0.024) if drafts else (rows, 0.01), 100, DraftAutotune(pays=False))
         return sum(drafts for drafts, _ in done)
 
     assert (trial(1), trial(4), trial(16)) == (14, 6, 3)
@@ -84,12 +86,16 @@ def test_what_is_clear_is_soon_found_out() -> None:
 
 def test_another_number_of_rows_begins_with_what_is_known() -> None:
     """Drafts that pay eight rows pay four, those that do not pay four do not pay eight; the rest is to be found out."""
-    pays = Payoff(pays=True, is_known=True, is_trial=True, pause=1024, with_drafts=Speed(9, 9, 9))
+    pays = DraftAutotune(pays=True, is_known=True, is_trial=True, pause=1024, with_drafts=Speed(9, 9, 9))
     does_not, unknown = replace(pays, pays=False), replace(pays, is_known=False)
-    assert like(pays, is_larger=True) == Payoff(pays=True, passes_left=128)
-    assert like(does_not, is_larger=False) == Payoff(pays=False, passes_left=128)
-    assert like(pays, is_larger=False) == Payoff(pays=False, passes_left=8)
-    assert like(does_not, is_larger=True) == like(unknown, is_larger=True) == Payoff(pays=False, passes_left=64)
+    assert from_neighbour(pays, is_larger=True) == DraftAutotune(pays=True, passes_left=128)
+    assert from_neighbour(does_not, is_larger=False) == DraftAutotune(pays=False, passes_left=128)
+    assert from_neighbour(pays, is_larger=False) == DraftAutotune(pays=False, passes_left=8)
+    assert (
+        from_neighbour(does_not, is_larger=True)
+        == from_neighbour(unknown, is_larger=True)
+        == DraftAutotune(pays=False, passes_left=64)
+    )
 
 
 def test_a_hiccup_is_forgotten_by_the_next_trial() -> None:
@@ -101,14 +107,14 @@ def test_a_hiccup_is_forgotten_by_the_next_trial() -> None:
 
 def test_what_a_hiccup_made_seem_to_pay_is_looked_at_again() -> None:
     """One of the passes without drafts takes ten times as long: these are taken to be slow for a few passes only."""
-    done = drive(lambda n, drafts: (16, 0.025) if drafts else (8, 0.1 if n == 5 else 0.01), 200, Payoff())
+    done = drive(lambda n, drafts: (16, 0.025) if drafts else (8, 0.1 if n == 5 else 0.01), 200, DraftAutotune())
     assert any(drafts for drafts, _ in done[9:])
     assert sum(drafts for drafts, _ in done) < 40
 
 
 def test_a_verdict_that_is_new_is_soon_put_to_the_test() -> None:
     """However long the pauses had become."""
-    last = Payoff(
+    last = DraftAutotune(
         pays=True,
         is_trial=True,
         passes_left=1,

@@ -3,8 +3,8 @@
 import random
 from collections.abc import Iterable, Mapping, Sequence
 
-from worker.core.ports import Lane, Row
-from worker.engine.speculation import Drafter
+from worker.core.rows import Lane, Row
+from worker.engine.speculative.runner import Drafter
 
 
 class ForcedDrafter:

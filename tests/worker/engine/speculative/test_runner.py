@@ -25,17 +25,17 @@ from protocol import (
 )
 from worker.core import session as sessions
 from worker.core.drafting import Drafting
-from worker.core.payoff import Payoff
-from worker.core.ports import Draw, Lane, Row, Sampled
+from worker.core.rows import Lane, Row, Sampled, SampleSpec
 from worker.core.scheduler import Budget, plan
 from worker.core.state import State
-from worker.engine.draft_model import DraftModel, check_same_tokenizer
 from worker.engine.errors import UnsupportedModel
-from worker.engine.forced import ForcedDrafter
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Counters, Runner
-from worker.engine.speculation import SpeculativeRunner
-from worker.engine.tokens import Vocabulary
+from worker.engine.speculative.autotune import DraftAutotune
+from worker.engine.speculative.draft_model import DraftModel, check_same_tokenizer
+from worker.engine.speculative.forced import ForcedDrafter
+from worker.engine.speculative.runner import SpeculativeRunner
+from worker.engine.text.tokenizer import Vocabulary
 from worker.library.running import runner_of
 
 TEXTS = ("The cat sleeps on the old chair.", "We go home now, and he stays.", "Where is the station? I do not know.")
@@ -83,7 +83,7 @@ class Talk:
                 assert sampled.fault is None
                 self.rows.append(row)
                 state = self.states[name]
-                self._keep(name, sessions.settle(state, row, sampled, now_ms=0, vocabulary=self.vocabulary))
+                self._keep(name, sessions.update(state, row, sampled, now_ms=0, vocabulary=self.vocabulary))
         self.engine.run((), dropped=[(state.number, 0) for state in self.states.values()])
         return self.tokens
 
@@ -145,11 +145,11 @@ def test_what_passes_are_said_to_write_is_what_is_written(
     plain = Talk(runner, starter_vocabulary, asked).run()
     said = []
 
-    def learn(known: Payoff, num_tokens: int, _: float) -> Payoff:
+    def learn(known: DraftAutotune, num_tokens: int, _: float) -> DraftAutotune:
         said.append(num_tokens)
         return known
 
-    monkeypatch.setattr("worker.core.payoff.learn", learn)
+    monkeypatch.setattr("worker.engine.speculative.autotune.learn", learn)
     engine = SpeculativeRunner(runner, Knowing(plain, rate))
     for session in asked:
         said.clear()
@@ -228,7 +228,7 @@ class Sketch:
         drafted = [0] * len(groups)
         for n in range(num_passes):
             lanes = [(session, 0) for session in groups[n % len(groups)]]
-            rows = [Row(lane, (), (7,), self.written[lane], 0, Draw(), max_proposed=1) for lane in lanes]
+            rows = [Row(lane, (), (7,), self.written[lane], 0, SampleSpec(), max_proposed=1) for lane in lanes]
             found = self.engine.run(rows)
             drafted[n % len(groups)] += bool(found[0].proposed) and 2 * n > num_passes
         return [2 * count * len(groups) / num_passes for count in drafted]
@@ -279,21 +279,21 @@ def test_a_drafter_that_catches_up_is_not_blamed() -> None:
 @pytest.mark.parametrize(
     ("row", "num_learned"),
     [
-        (Row((0, 0), (5,) * 64, (7,), 0, 0, Draw()), 1),
-        (Row((0, 0), (5,) * 65, (7,), 0, 0, Draw()), 0),  # a long text
-        (Row((0, 0), (5,) * 4, (7, 7, 7), 0, 0, Draw(), sights=(3, 4)), 0),  # a lane that is built anew
-        (Row((0, 0), (5,) * 4, (), 0, 0, Draw()), 0),  # nothing to write
+        (Row((0, 0), (5,) * 64, (7,), 0, 0, SampleSpec()), 1),
+        (Row((0, 0), (5,) * 65, (7,), 0, 0, SampleSpec()), 0),  # a long text
+        (Row((0, 0), (5,) * 4, (7, 7, 7), 0, 0, SampleSpec(), visible_source=(3, 4)), 0),  # a lane that is built anew
+        (Row((0, 0), (5,) * 4, (), 0, 0, SampleSpec()), 0),  # nothing to write
     ],
 )
 def test_passes_that_mostly_read_tell_nothing(row: Row, num_learned: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """How long they take depends on what came in, and not on drafts."""
     learned = []
 
-    def learn(known: Payoff, num_tokens: int, _: float) -> Payoff:
+    def learn(known: DraftAutotune, num_tokens: int, _: float) -> DraftAutotune:
         learned.append(num_tokens)
         return known
 
-    monkeypatch.setattr("worker.core.payoff.learn", learn)
+    monkeypatch.setattr("worker.engine.speculative.autotune.learn", learn)
     Sketch(draft_s=0.1).engine.run([row])
     assert len(learned) == num_learned
 
@@ -302,7 +302,9 @@ def test_a_draft_model_keeps_up_while_it_is_not_asked(
     starter: StreamingModel, starter_vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With drafts in every other pass, a model that drafts for itself is right all the same."""
-    monkeypatch.setattr("worker.core.payoff.learn", lambda known, *_: replace(known, pays=not known.pays))
+    monkeypatch.setattr(
+        "worker.engine.speculative.autotune.learn", lambda known, *_: replace(known, pays=not known.pays)
+    )
     engine = speculative(starter, starter_vocabulary, starter, perf_counter)
     before = replace(engine.counters)
     Talk(engine, starter_vocabulary, french(*((WaitK(k=50), sampling) for sampling in SAMPLINGS))).run()
@@ -379,7 +381,7 @@ def test_a_draft_model_follows_lanes_that_are_built_anew(
     asked = french(*((WaitK(k=50), sampling) for sampling in (*SAMPLINGS, *SAMPLINGS)))
     plain = Talk(runner_of(starter, starter_vocabulary), starter_vocabulary, asked).run()
     probe = Runner(starter, starter_vocabulary)
-    probe.run([Row((0, 0), (1,), (), 0, 0, Draw())])
+    probe.run([Row((0, 0), (1,), (), 0, 0, SampleSpec())])
     tight = Runner(starter, starter_vocabulary, max_kv_bytes=2 * probe.kv_bytes())
     drafter = DraftModel(Runner(starter, starter_vocabulary), starter_vocabulary.eos_tokens)
     engine = SpeculativeRunner(tight, drafter, clock_s=None)
@@ -419,8 +421,8 @@ def test_forced_drafts_come_true_at_their_rate(rate: float) -> None:
     """For sources that were recorded; unknown ones get none."""
     text = tuple(range(1000))
     drafter = ForcedDrafter({(1, 2): text}, rate)
-    read = Row((0, 0), (1,), (), 0, 0, Draw())
-    write = Row((0, 0), (2,), text[:10], 0, 0, Draw(), max_proposed=900, source_start=1)
+    read = Row((0, 0), (1,), (), 0, 0, SampleSpec())
+    write = Row((0, 0), (2,), text[:10], 0, 0, SampleSpec(), max_proposed=900, source_start=1)
     assert drafter.propose([read]) == {}
     proposed = drafter.propose([write, replace(write, lane=(1, 0))])
     assert proposed[1, 0] == ()

@@ -10,18 +10,18 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from worker.core.ports import Lane, Row
+from worker.core.rows import Lane, Row
 from worker.engine.errors import UnsupportedModel
 from worker.engine.loading import load, load_vocabulary
 from worker.engine.runner import Runner
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.tokenizer import Vocabulary
 
 
 class _Follower(msgspec.Struct):
     """How far the draft model has followed a lane."""
 
     source: list[int] = msgspec.field(default_factory=list)
-    num_read: int = 0  # source tokens in the draft model's own lane
+    num_computed_source: int = 0  # source tokens in the draft model's own lane
     target: list[int] = msgspec.field(default_factory=list)
     fed: list[int] = msgspec.field(default_factory=list)  # target tokens in the draft model's own lane
 
@@ -34,7 +34,9 @@ class _Follower(msgspec.Struct):
         del self.target[row.target_start :]
         self.target += row.target
         same = min(row.target_start, len(self.fed))
-        if self.num_read == len(self.source):  # else, what the model is fed again sees more now, and so it should here
+        if self.num_computed_source == len(
+            self.source
+        ):  # else, what the model is fed again sees more now, and so it should here
             while same < min(len(self.fed), len(self.target)) and self.fed[same] == self.target[same]:
                 same += 1
         del self.fed[same:]
@@ -45,26 +47,26 @@ class _Follower(msgspec.Struct):
         start = min(len(self.fed), len(written) - 1)
         return Row(
             lane=row.lane,
-            source=tuple(self.source[self.num_read :]),
+            source=tuple(self.source[self.num_computed_source :]),
             target=written[start:],
             target_start=start,
             num_drafts=0,
-            draw=replace(row.draw.after(row.drafts + drafts), with_probabilities=False, aligned_from=None),
+            sampling=replace(row.sampling.after(row.drafts + drafts), with_probabilities=False, aligned_from=None),
             plain=row.plain,
-            source_start=self.num_read,
+            source_start=self.num_computed_source,
         )
 
     def has_drafted(self, drafts: tuple[int, ...]) -> None:
         """These were proposed; where the next row of the lane starts tells how many of them the model has kept."""
         self.target += drafts
 
-    def forget_lane(self) -> None:
+    def forget_cache(self) -> None:
         """The draft model's lane is gone: next time it is fed again."""
-        self.num_read, self.fed = 0, []
+        self.num_computed_source, self.fed = 0, []
 
     def has_run(self, row: Row) -> None:
         """The draft model was fed this row."""
-        self.num_read = len(self.source)
+        self.num_computed_source = len(self.source)
         self.fed[row.target_start :] = row.target
 
 
@@ -109,7 +111,7 @@ class DraftModel:
             if sampled.tokens:
                 self._followers[step.lane].has_run(step)
             elif sampled.lost is not None:
-                self._followers[step.lane].forget_lane()
+                self._followers[step.lane].forget_cache()
             elif sampled.fault is not None:
                 self._failed.add(step.lane)
             tokens.append(sampled.tokens[0] if sampled.tokens else None)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from tests.worker.engine.test_batching import Anything, Recorder
 from tests.worker.engine.tiny import ROTARY, build
-from worker.core.ports import Draw, Lane, Row
-from worker.engine import lanes
+from worker.core.rows import Lane, Row, SampleSpec
+from worker.engine.kv import manager as lanes
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
 
@@ -32,7 +32,7 @@ class History:
     def __init__(self) -> None:
         self.source: list[int] = []
         self.target: list[int] = []
-        self.sights: list[int] = []
+        self.visible_source: list[int] = []
 
     def row(self, lane: Lane, step: Step) -> Row:
         """The row that feeds one step more."""
@@ -40,16 +40,16 @@ class History:
         start = max(0, len(self.target) - num_back)
         self.source += source
         self.target[start:] = target
-        self.sights[start:] = [len(self.source)] * len(target)
-        return Row(lane, tuple(source), tuple(target), start, 0, Draw())
+        self.visible_source[start:] = [len(self.source)] * len(target)
+        return Row(lane, tuple(source), tuple(target), start, 0, SampleSpec())
 
     def rebuilding(self, lane: Lane, chunk: int) -> list[Row]:
         """The rows that feed all of it again, at most `chunk` target tokens each."""
-        rows = [Row(lane, tuple(self.source), (), 0, 0, Draw())] if self.source else []
+        rows = [Row(lane, tuple(self.source), (), 0, 0, SampleSpec())] if self.source else []
         for start in range(0, len(self.target), chunk):
             part = slice(start, start + chunk)
-            target, sights = tuple(self.target[part]), tuple(self.sights[part])
-            rows.append(Row(lane, (), target, start, 0, Draw(), sights=sights))
+            target, visible_source = tuple(self.target[part]), tuple(self.visible_source[part])
+            rows.append(Row(lane, (), target, start, 0, SampleSpec(), visible_source=visible_source))
         return rows
 
 
@@ -61,7 +61,7 @@ def check(model: StreamingModel, steps: list[Step], chunk: int, kv_bits: int = 0
     found = [runner.run([row])[0] for row in [*rows, *history.rebuilding(BUILT, chunk)]]
     assert [sampled.fault for sampled in found] == [None] * len(found)
     assert not any(sampled.tokens for sampled in found[len(rows) :])
-    more = [Row(lane, (3, 5), (7, 9), len(history.target), 1, Draw()) for lane in (KEPT, BUILT)]
+    more = [Row(lane, (3, 5), (7, 9), len(history.target), 1, SampleSpec()) for lane in (KEPT, BUILT)]
     runner.run(more)
     runner.check_invariants()
     assert float(mx.abs(recorder.logits[KEPT] - recorder.logits[BUILT]).max()) < 1e-4
@@ -91,7 +91,9 @@ def test_one_row_does_it_all() -> None:
     runner._sampler = recorder
     for step in [([3, 5, 7], [1], 0), ([9], [1, 2, 6], 1)]:
         runner.run([history.row(KEPT, step)])
-    runner.run([Row(KEPT, (8,), (6, 4), 2, 1, Draw())])
-    once = Row(BUILT, (*history.source, 8), (1, 2, 6, 4), 0, 1, Draw(), sights=tuple(history.sights[:2]))
+    runner.run([Row(KEPT, (8,), (6, 4), 2, 1, SampleSpec())])
+    once = Row(
+        BUILT, (*history.source, 8), (1, 2, 6, 4), 0, 1, SampleSpec(), visible_source=tuple(history.visible_source[:2])
+    )
     assert len(runner.run([once])[0].tokens) == 2
     assert float(mx.abs(recorder.logits[KEPT] - recorder.logits[BUILT]).max()) < 1e-4

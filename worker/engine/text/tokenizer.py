@@ -11,9 +11,9 @@ from tokenizers import Tokenizer
 
 from protocol import Session
 from worker.core import words
-from worker.core.ports import Prompt
-from worker.engine.card import Card
-from worker.engine.prompts import ChatPrompts, Prompts, TaggedPrompts, UnknownPrompts
+from worker.core.rows import Prompt
+from worker.engine.text.card import Card
+from worker.engine.text.prompts import ChatPrompts, Prompts, TaggedPrompts, UnknownPrompts
 
 _ANCHOR = "a"  # a tokenizer shows the space before a word only where something stands before it
 

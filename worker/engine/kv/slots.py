@@ -22,8 +22,8 @@ class Placed(msgspec.Struct, frozen=True):
 
     slots: list[int]
     positions: list[int]
-    sights: list[int]
-    reaches: list[int]
+    visible_source: list[int]
+    visible_target: list[int]
 
 
 class Slots:
@@ -63,9 +63,9 @@ class Slots:
         self.ranks[dropped] = FREE
         self._holes += dropped
 
-    def place(self, num_source: int, num_target: int, sights: Sequence[int] = ()) -> Placed:
+    def place(self, num_source: int, num_target: int, visible_source: Sequence[int] = ()) -> Placed:
         """The coming tokens are in slots; there is room for them. The first target tokens see as much source as
-        `sights` say, the others all that has been read.
+        `visible_source` say, the others all that has been read.
         """
         source = range(self.num_source, self.num_source + num_source)
         self.num_source += num_source
@@ -78,8 +78,12 @@ class Slots:
         return Placed(
             slots=slots,
             positions=[*source, *((self._position_offset or 0) + j for j in target)],
-            sights=[*(i + 1 for i in source), *sights, *[self.num_source] * (num_target - len(sights))],
-            reaches=[0] * num_source + [j + 1 for j in target],
+            visible_source=[
+                *(i + 1 for i in source),
+                *visible_source,
+                *[self.num_source] * (num_target - len(visible_source)),
+            ],
+            visible_target=[0] * num_source + [j + 1 for j in target],
         )
 
     def _take(self) -> int:
@@ -111,9 +115,9 @@ def visible(ranks: Ints, placed: Sequence[Placed], width: int) -> NDArray[np.boo
     `ranks` (R, L) are those after the pass's tokens were placed. Source queries see source up to themselves, target
     queries the source of their sight and target up to themselves; padding sees what the last token sees.
     """
-    sights = np.array([_padded(row.sights, width) for row in placed], np.int32)[:, :, None]
-    reaches = np.array([_padded(row.reaches, width) for row in placed], np.int32)[:, :, None]
-    seen: NDArray[np.bool_] = (ranks[:, None, :] < sights) & (ranks[:, None, :] >= -reaches)
+    visible_source = np.array([_padded(row.visible_source, width) for row in placed], np.int32)[:, :, None]
+    visible_target = np.array([_padded(row.visible_target, width) for row in placed], np.int32)[:, :, None]
+    seen: NDArray[np.bool_] = (ranks[:, None, :] < visible_source) & (ranks[:, None, :] >= -visible_target)
     return seen
 
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from worker.core import words
-from worker.engine.card import Card
 from worker.engine.loading import load_vocabulary, model_path
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.card import Card
+from worker.engine.text.tokenizer import Vocabulary
 
 STARTER = load_vocabulary("starter")
 SPECIALS = [

@@ -8,21 +8,21 @@ from mlx_lm.models.llama import Model, ModelArgs
 from msgspec.structs import replace
 
 from tests.worker.core.drive import timeless
-from tests.worker.engine import test_rebuilding as rebuilding
+from tests.worker.engine.kv import test_rebuilding as rebuilding
 from tests.worker.engine.test_batching import TICKS, Alone, Anything, Recorder, rows_of
 from tests.worker.engine.test_runner import FRENCH, TEXTS, Checked, drive
 from tests.worker.engine.tiny import build, config
-from worker.core.ports import Draw, Row
-from worker.engine import lanes
+from worker.core.rows import Row, SampleSpec
 from worker.engine.errors import UnsupportedModel
+from worker.engine.kv import manager as lanes
+from worker.engine.kv.pool import LENGTHS
+from worker.engine.kv.quantization import KV_BITS, KVQuantization, quantization
 from worker.engine.model import StreamingModel
-from worker.engine.packing import KV_BITS, Packing, packing
-from worker.engine.pool import LENGTHS
 from worker.engine.runner import Runner
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.tokenizer import Vocabulary
 
 NEAR = {8: 0.1, 4: 2.0}  # of logits that spread over 10
-LANE = Row((9, 9), (1,), (), 0, 0, Draw())
+LANE = Row((9, 9), (1,), (), 0, 0, SampleSpec())
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def model() -> StreamingModel:
 def test_what_is_packed_comes_back(seed: int, bits: int, size: int) -> None:
     """Within a step of each group's range, which is cut in 255 or 15; a slice of the packed is packed."""
     keys, values = mx.random.normal((2, 5, 3, size), key=mx.random.key(seed))
-    how = packing(bits, (size, size), "m")
+    how = quantization(bits, (size, size), "m")
     arrays = how.pack(keys, values)
     for array, back in zip((keys, values), how.unpack(arrays), strict=True):
         groups = array.reshape(-1, how.group_size)
@@ -127,5 +127,5 @@ def test_what_cannot_be_packed_is_refused(model: StreamingModel) -> None:
     small = StreamingModel(build("llama"))
     with pytest.raises(UnsupportedModel, match=r"heads have 8 numbers, .* 64 or 32 do not divide; leave out --kv-bits"):
         Runner(small, Anything(), kv_bits=8)
-    assert packing(0, (8, 8), "m") == Packing()
+    assert quantization(0, (8, 8), "m") == KVQuantization()
     assert Runner(small, Anything()).max_rows > 1

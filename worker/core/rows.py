@@ -48,7 +48,7 @@ class Vocabulary(Protocol):
         """The text of `tokens`, a leading space kept where the tokenizer shows one."""
 
 
-class Draw(msgspec.Struct, frozen=True):
+class SampleSpec(msgspec.Struct, frozen=True):
     """How to choose the next token: all that sampling depends on besides the logits."""
 
     temperature: float = 0.0
@@ -66,7 +66,7 @@ class Draw(msgspec.Struct, frozen=True):
     with_probabilities: bool = False  # of the sampled tokens
     aligned_from: int | None = None  # which of the source tokens from this one on each of them attends to most
 
-    def after(self, drafts: tuple[int, ...]) -> "Draw":
+    def after(self, drafts: tuple[int, ...]) -> "SampleSpec":
         """How the token behind these drafts is drawn."""
         return replace(
             self,
@@ -80,8 +80,8 @@ class Row(msgspec.Struct, frozen=True):
     """One session's share of a tick: source tokens to read, then target tokens to feed, the last of them drafts.
 
     Target slots from `target_start` on are dropped first, so that a token is fed again once more source is known.
-    `sights` are the source tokens that the first target tokens may see: those were fed before, to a lane that is gone,
-    and what follows them is known. All others see the whole source that has been read. A drafter
+    `visible_source` are the source tokens that the first target tokens may see: those were fed before, to a lane that
+    is gone, and what follows them is known. All others see the whole source that has been read. A drafter
     may add up to `max_proposed` drafts of its own to a row that is sampled from.
     """
 
@@ -90,9 +90,9 @@ class Row(msgspec.Struct, frozen=True):
     target: tuple[int, ...]
     target_start: int
     num_drafts: int
-    draw: Draw
+    sampling: SampleSpec
     plain: bool = False
-    sights: tuple[int, ...] = ()
+    visible_source: tuple[int, ...] = ()
     max_proposed: int = 0
     source_start: int = 0  # source tokens that the lane holds
     prefix: int = 0  # source tokens with which the lane begins as those of other sessions do
@@ -102,7 +102,7 @@ class Row(msgspec.Struct, frozen=True):
         """Tokens that the engine samples: one behind the last confirmed token, one behind each draft; none where
         nothing is written, or nothing but what was written before.
         """
-        return self.num_drafts + 1 if len(self.target) > len(self.sights) else 0
+        return self.num_drafts + 1 if len(self.target) > len(self.visible_source) else 0
 
     @property
     def drafts(self) -> tuple[int, ...]:

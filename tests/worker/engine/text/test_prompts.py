@@ -5,11 +5,11 @@ from msgspec.structs import replace
 
 from protocol import Session
 from tests.worker.engine.conftest import chat_tokenizer
-from worker.core.ports import Refused
-from worker.engine.card import Card
+from worker.core.rows import Refused
 from worker.engine.errors import UnsupportedModel
-from worker.engine.prompts import UnsupportedLanguage
-from worker.engine.tokens import Vocabulary
+from worker.engine.text.card import Card
+from worker.engine.text.prompts import UnsupportedLanguage
+from worker.engine.text.tokenizer import Vocabulary
 
 FRENCH = Session(target_language="fr")
 

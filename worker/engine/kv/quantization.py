@@ -16,7 +16,7 @@ KV_BITS: Final = (8, 4)
 _GROUPS: Final = (64, 32)  # numbers that share a scale; the more, the smaller and the coarser
 
 
-class Packing(msgspec.Struct, frozen=True):
+class KVQuantization(msgspec.Struct, frozen=True):
     """`bits` for each number of a key or value, a scale and a bias for each `group_size` of them; 0 bits: as it is."""
 
     bits: int = 0
@@ -41,13 +41,13 @@ class Packing(msgspec.Struct, frozen=True):
         return mx.dequantize(numbers, scales, biases, group_size=self.group_size, bits=self.bits)
 
 
-def packing(bits: int, head_sizes: Sequence[int], name: str) -> Packing:
+def quantization(bits: int, head_sizes: Sequence[int], name: str) -> KVQuantization:
     """For the model of that name, whose keys and values have these sizes; 0 bits: nothing is quantised.
 
     Raises ValueError for other bits than 0, 4, 8, UnsupportedModel for heads that no group fits into.
     """
     if not bits:
-        return Packing()
+        return KVQuantization()
     if bits not in KV_BITS:
         raise ValueError(f"keys and values are kept in 8 or 4 bits, or 0: not quantised; got {bits}")
     group = next((group for group in _GROUPS if not any(size % group for size in head_sizes)), None)
@@ -57,4 +57,4 @@ def packing(bits: int, head_sizes: Sequence[int], name: str) -> Packing:
             f"{name} cannot have its keys and values quantised: its heads have {sizes} numbers, which groups of "
             f"{' or '.join(map(str, _GROUPS))} do not divide; leave out --kv-bits"
         )
-    return Packing(bits, group)
+    return KVQuantization(bits, group)

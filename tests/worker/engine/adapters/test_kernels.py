@@ -8,7 +8,7 @@ import pytest
 from mlx_lm.models import activations, qwen2
 
 from tests.worker.training.pairs import tiny
-from worker.engine import kernels
+from worker.engine.adapters import kernels
 from worker.training.loop import number
 
 GATES = mx.concatenate([mx.linspace(-200, 200, 4001), mx.linspace(-1e-3, 1e-3, 101), mx.array([0.0])])

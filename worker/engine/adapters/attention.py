@@ -7,7 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.base import scaled_dot_product_attention as plain
 
-from worker.engine.passes import PassCache
+from worker.engine.batch import BatchCache
 
 _NAME: Final = "scaled_dot_product_attention"
 
@@ -22,7 +22,7 @@ def use_in(model: nn.Module) -> None:
 
 def attend(queries: mx.array, keys: mx.array, values: mx.array, cache: Any = None, **options: Any) -> mx.array:
     """What mlx-lm's function of that name gives: (B, H, T, D); in a pass, each query sees its own row."""
-    if isinstance(cache, PassCache):
+    if isinstance(cache, BatchCache):
         options.pop("mask")
         return cache.attend(queries, keys, values, **options)
     return cast(mx.array, plain(queries, keys, values, cache, **options))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.engine.slots import Placed, Slots, visible
+from worker.engine.kv.slots import Placed, Slots, visible
 
 STEPS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 3)), max_size=12)
 
@@ -77,21 +77,21 @@ def test_who_sees_whom(passes: list[tuple[int, int, int]]) -> None:
 
 @given(PASSES)
 def test_one_pass_gives_back_what_each_saw(passes: list[tuple[int, int, int]]) -> None:
-    """Fed at once with the sights of what was fed in turn, every token sees the tokens that it saw then."""
+    """Fed at once with the visible_source of what was fed in turn, every token sees the tokens that it saw then."""
     kept, lane, num_source = Slots(32, 0), Slots(32, 0), 0
-    sights: list[int] = []
+    visible_source: list[int] = []
     seen: list[set[int]] = []
     for coming, num_target, num_back in passes:
-        start = max(0, len(sights) - num_back)
+        start = max(0, len(visible_source) - num_back)
         num_source += coming
         kept.trim(start)
         placed = kept.place(coming, num_target)
         mask = visible(kept.ranks[None], [placed], width=8)[0, coming:]
-        sights[start:] = [num_source] * num_target
+        visible_source[start:] = [num_source] * num_target
         seen[start:] = [set(kept.ranks[mask[t]].tolist()) for t in range(num_target)]
-    placed = lane.place(num_source, len(sights), sights)
+    placed = lane.place(num_source, len(visible_source), visible_source)
     mask = visible(lane.ranks[None], [placed], width=32)[0, num_source:]
-    assert [set(lane.ranks[mask[t]].tolist()) for t in range(len(sights))] == seen
+    assert [set(lane.ranks[mask[t]].tolist()) for t in range(len(visible_source))] == seen
 
 
 def test_rows_of_a_pass_do_not_see_each_other() -> None:

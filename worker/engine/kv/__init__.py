@@ -1,0 +1,1 @@
+"""Keys and values of all sessions: slots (`slots`), the arrays (`pool`), who has room (`manager`), how many bits."""
