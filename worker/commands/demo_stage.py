@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import msgspec
-from redis.asyncio import Redis
 
 from producers.errors import ProducerError
 from producers.publisher import Publisher
@@ -22,9 +21,8 @@ from worker.commands.demo_view import View
 from worker.commands.faults import CommandError
 from worker.commands.talk import Words
 from worker.core.rows import Vocabulary
-from worker.io import connection
+from worker.io import client
 from worker.io.broker import ensure_broker
-from worker.io.connection import shown
 from worker.io.health import PortTaken, Probes
 from worker.io.metrics import Metrics
 
@@ -67,7 +65,7 @@ class Stage(msgspec.Struct, frozen=True):
 
     def place(self, plan: Plan, *, is_embedded: bool) -> Place:
         """Where this plan's session can be seen."""
-        return Place(shown(self.url), plan.session_id, plan.target_language, plan.policy, is_embedded)
+        return Place(client.shown(self.url), plan.session_id, plan.target_language, plan.policy, is_embedded)
 
     @property
     def num_forwards(self) -> int | None:
@@ -102,11 +100,8 @@ async def open_stage(settings: Settings) -> AsyncIterator[Stage]:
 async def _find_broker(settings: Settings) -> str:
     if not settings.redis:
         return (await asyncio.to_thread(ensure_broker)).url
-    redis: Redis = connection.client(settings.redis)
-    try:
-        await connection.check(redis, settings.redis)
-    finally:
-        await redis.aclose()
+    async with client.connect(settings.redis) as redis:
+        await client.check(redis)
     return settings.redis
 
 
@@ -194,7 +189,7 @@ class Performance:
             except TimeoutError:
                 raise CommandError(
                     f"expected a word or an event of session {self._plan.session_id} within {PATIENCE_S:g} s, got "
-                    f"none: is Redis at {shown(self._url)} still there?",
+                    f"none: is Redis at {client.shown(self._url)} still there?",
                     code="no_answer",
                 ) from None
 

@@ -29,7 +29,7 @@ _CODES: Final = {
     "worker.training.errors.CheckpointError": "no_checkpoint",
     "worker.training.errors.LossError": "loss_not_finite",
     "worker.training.errors.TrainingError": "training_error",
-    "worker.io.connection.RedisUnreachable": "redis_unreachable",
+    "worker.io.client.RedisUnreachable": "redis_unreachable",
     "worker.io.leases.WrongShards": "wrong_shards",
     "worker.io.broker.BrokerError": "no_broker",
     "worker.io.health.PortTaken": "port_taken",

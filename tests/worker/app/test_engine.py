@@ -102,7 +102,7 @@ async def test_a_dead_thread_ends_the_worker(raw: Raw, redis_url: str, monkeypat
         try:
             return await hear()
         except asyncio.CancelledError:
-            return Rung([], [], is_freed=False)
+            return Rung([], [], is_freed=False, cursors={})
 
     monkeypatch.setattr(service._doorbell, "wait", hear_on)
     serving = asyncio.create_task(service.run())

@@ -14,7 +14,8 @@ from worker.app.engine import Engine
 from worker.app.live import MAX_TRIALS, Live
 from worker.app.service import Service
 from worker.app.trial import Trial
-from worker.io.store import TRIAL_OWNERS, Entry
+from worker.io.replies import Entry
+from worker.io.store import TRIAL_OWNERS
 
 POISON = "plutonium"
 LEASE_MS = 300
