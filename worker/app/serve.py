@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from worker.app import interpreter
 from worker.app.config import Settings
-from worker.app.engine import Engine
+from worker.app.engine_thread import Engine
 from worker.app.service import Service
 from worker.io import connection
 from worker.io.broker import ensure_broker

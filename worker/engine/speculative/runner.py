@@ -37,7 +37,7 @@ class Drafter(Protocol):
         """Bytes of all keys and values held."""
 
 
-class Passes(Protocol):
+class PassRunner(Protocol):
     """What runs passes: a `worker.engine.runner.Runner`."""
 
     @property
@@ -56,7 +56,9 @@ class SpeculativeRunner:
     clock, everywhere.
     """
 
-    def __init__(self, runner: Passes, drafter: Drafter, *, clock_s: Callable[[], float] | None = perf_counter) -> None:
+    def __init__(
+        self, runner: PassRunner, drafter: Drafter, *, clock_s: Callable[[], float] | None = perf_counter
+    ) -> None:
         self.runner = runner
         self.drafter = drafter
         self._clock_s = clock_s
