@@ -39,8 +39,8 @@ class StreamingModel:
         self._positions = Positions()
         _check_caches(model, self.name)
         self.num_layers = len(model.layers)
-        kernels.use_in(model)
-        attention.use_in(model)
+        kernels.apply_to(model)
+        attention.apply_to(model)
         if not wrap(list(model.layers), self._positions):
             raise UnsupportedModel(
                 f"{self.name} has no rotary position embedding (RoPE): group positions need one. Use a RoPE model, "

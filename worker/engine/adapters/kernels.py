@@ -6,13 +6,14 @@ attention more; as products and sums, fused by `mx.compile`, it takes 2 ns. What
 
 import math
 import shutil
-import sys
 from functools import cache
 from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models import activations
+
+from worker.engine.adapters.rebinding import rebind
 
 _LOWEST = -80.0  # its exponential is about the smallest number that fp32 holds
 _DOUBLINGS = 6
@@ -27,11 +28,9 @@ def can_fuse() -> bool:
     return mx.default_device() == mx.cpu and shutil.which("g++") is not None
 
 
-def use_in(model: nn.Module) -> None:
-    """SwiGLU of the model's module is `swiglu`, if it has one and that is faster here."""
-    module = sys.modules[type(model).__module__]
-    if can_fuse() and hasattr(module, "swiglu"):
-        module.swiglu = swiglu  # type: ignore[attr-defined]  # the same function, so whoever else uses it may
+def apply_to(model: nn.Module) -> int:
+    """Make the model's layers compute SwiGLU by `swiglu` where that is faster; return how many do."""
+    return rebind(model, activations.swiglu, swiglu) if can_fuse() else 0
 
 
 def exp(x: mx.array) -> mx.array:
