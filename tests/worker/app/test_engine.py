@@ -33,7 +33,7 @@ async def say_all(raw: Raw, prefix: str) -> list[Any]:
 def one_lane(engine: Engine) -> int:
     """Bytes of the shortest lane."""
     runner: Any = engine._runner
-    lane_bytes: int = runner._lanes._slot_bytes * LENGTHS[0]
+    lane_bytes: int = runner._kv_cache.slot_bytes * LENGTHS[0]
     return lane_bytes
 
 

@@ -16,7 +16,7 @@ from worker.engine.adapters import kernels
 from worker.engine.loading import load, load_vocabulary
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
-from worker.engine.sampling import Draws, Sampler
+from worker.engine.sampling import Sampler, SamplerOutput
 from worker.engine.text.tokenizer import Vocabulary
 
 ROUNDING = 5e-6  # of the largest logit
@@ -31,7 +31,7 @@ class Keeper(Sampler):
         super().__init__(vocabulary.word_starts(size), vocabulary.forbidden(size))
         self.logits: dict[Lane, mx.array] = {}
 
-    def sample(self, logits: mx.array, rows: Sequence[Row]) -> Draws:
+    def sample(self, logits: mx.array, rows: Sequence[Row]) -> SamplerOutput:
         start = 0
         for row in rows:
             self.logits[row.lane] = logits[start : start + row.num_samples]

@@ -40,7 +40,7 @@ def _subclass(kind: type[nn.Module], original: Function, replacement: Function) 
         name: _with_globals(methods[name], dict.fromkeys(names, replacement)) for name, names in calls.items() if names
     }
     namespace = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
-    return type(kind)(kind.__name__, (kind,), {**namespace, **rebound}) if rebound else None
+    return type(kind.__name__, (kind,), {**namespace, **rebound}) if rebound else None
 
 
 def _with_globals(function: FunctionType, names: dict[str, Function]) -> FunctionType:
