@@ -46,16 +46,15 @@ class _GroupCapture:
     def __init__(self, group: SingleGroup) -> None:
         group.observer = self
         asked = [i for i, row in enumerate(group.rows) if _is_asked(row)]
-        ends = group.start + np.cumsum([len(row.tokens) for row in group.rows])
         self.rows = [group.rows[i] for i in asked]
         self._pool = group.pool
         self._pool_rows = mx.array([row.allocation.pool_row for row in self.rows])
-        last = np.arange(-max(row.row.num_samples for row in self.rows), 0)
-        columns = [np.maximum(0, len(row.tokens) + last) for row in self.rows]
-        starts = [ends[i] - len(row.tokens) for i, row in zip(asked, self.rows, strict=True)]
-        self._shape = len(asked), len(last)
-        self._tokens = mx.array((np.stack(columns) + np.array(starts)[:, None]).reshape(-1).astype(np.int32))
-        visible = [group.visible_to(i, mx.array(at)) for i, at in zip(asked, columns, strict=True)]
+        num_drawn = max(row.row.num_samples for row in self.rows)
+        columns = [np.maximum(0, len(row.tokens) + np.arange(-num_drawn, 0)) for row in self.rows]
+        places = [group.start_of(i) + column for i, column in zip(asked, columns, strict=True)]
+        self._shape = len(asked), num_drawn
+        self._tokens = mx.array(np.concatenate(places).astype(np.int32))
+        visible = [group.visible_to(i, mx.array(column)) for i, column in zip(asked, columns, strict=True)]
         self._mask = mx.stack(visible)[:, None]  # (A, 1, T, L)
         self._weights = mx.array(0.0)  # (A, T, L): averaged over the heads, summed over the layers
 

@@ -66,7 +66,11 @@ class SingleGroup:
         self._pool_rows = pool_rows
         self._span = slice(start, start + slot_mapping.slots.size)
 
-    def visible_to(self, index: int, columns: Any) -> mx.array:
+    def start_of(self, index: int) -> int:
+        """Return the place in the batch of the first token of one of the rows."""
+        return self.start + sum(len(row.tokens) for row in self.rows[:index])
+
+    def visible_to(self, index: int, columns: mx.array) -> mx.array:
         """Return what some tokens of one of the rows see: (T, L) bool; `columns` (T,) int are their places in it."""
         return self.mask[columns]
 
@@ -93,8 +97,11 @@ class PaddedGroup(SingleGroup):
 
     is_single = False
 
-    def __init__(self, *where: Any, lines: Sequence[int], rows: Sequence[BatchRow], start: int = 0) -> None:
-        super().__init__(*where, rows=rows, start=start)
+    def __init__(
+        self, pool: Pool, slot_mapping: SlotMapping, pool_rows: Any, mask: mx.array, *, rows: Sequence[BatchRow],
+        start: int, lines: Sequence[int],
+    ) -> None:  # fmt: skip
+        super().__init__(pool, slot_mapping, pool_rows, mask, rows=rows, start=start)
         self._lines = lines
         self._num_lines, _, self._width, _ = self.mask.shape
         # From the group's tokens to the grid's cells and back; padding is a copy of some token.
@@ -111,7 +118,7 @@ class PaddedGroup(SingleGroup):
         self._cells = None if is_full else mx.array(cells.reshape(-1))
         self._filled = None if is_full else mx.array(filled)
 
-    def visible_to(self, index: int, columns: Any) -> mx.array:
+    def visible_to(self, index: int, columns: mx.array) -> mx.array:
         """Return what some tokens of one of the rows see: (T, L) bool; `columns` (T,) int are their places in it."""
         return self.mask[self._lines[index], 0][columns]
 
@@ -244,7 +251,7 @@ def _make_group(pool: Pool, rows: Sequence[BatchRow], start: int) -> tuple[Singl
     num_lines = max(lines) + 1
     where = slice(num_lines) if has_pool_lines else mx.array(pool_rows)
     grid_mask = mx.array(_grid_mask(mask, lines, num_lines))
-    return PaddedGroup(pool, slot_mapping, where, grid_mask, lines=lines, rows=rows, start=start), positions
+    return PaddedGroup(pool, slot_mapping, where, grid_mask, rows=rows, start=start, lines=lines), positions
 
 
 def _padded(numbers: list[int], width: int) -> list[int]:

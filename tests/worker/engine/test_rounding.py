@@ -71,7 +71,7 @@ class Watched(Runner):
         for i in range(row.num_samples):
             fed = target[: len(target) - row.num_samples + 1 + i]
             written = row.lane, num_source, tuple(token for token, _ in fed)
-            self.found[written] = [sight for _, sight in fed], self._keeper.logits[row.lane][i]
+            self.found[written] = [seen for _, seen in fed], self._keeper.logits[row.lane][i]
 
 
 def play(runner: Runner, vocabulary: Vocabulary, talks: Sequence[Talk], budget: Budget, lost: Collection[int]) -> None:
@@ -128,6 +128,6 @@ def test_company_drafts_and_rebuilt_lanes_change_no_logits(
     common = alone.found.keys() & disturbed.found.keys()
     assert len(common) > len(alone.found) / 2
     for written in common:
-        (visible_source, expected), (other_sights, logits) = alone.found[written], disturbed.found[written]
-        assert visible_source == other_sights
+        (visible_source, expected), (other_visible, logits) = alone.found[written], disturbed.found[written]
+        assert visible_source == other_visible
         assert float(mx.abs(logits - expected).max() / mx.abs(expected).max()) < ROUNDING
