@@ -3,10 +3,11 @@
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -20,7 +21,17 @@ from producers.subscriber import Subscriber
 from producers.tail import last_target_seq
 from producers.transcript import JsonLines, Transcript
 from producers.watch import seconds
-from protocol import ProtocolError, SessionPhase, check_session_id, source_key
+from protocol import (
+    ClientEvent,
+    InputTextAppend,
+    InputTextFinalize,
+    ProtocolError,
+    SessionPhase,
+    check_session_id,
+    source_key,
+)
+
+_BATCH_EVENTS: Final = 256
 
 
 class Sent(Struct):
@@ -138,17 +149,22 @@ class _Sending:
     async def _send_text(self) -> None:
         """All words are sent and their last segment is finalized; an empty text makes an empty segment."""
         is_open = True
-        async for text in paced(_lines(self._args), self._args.pace):
-            if text == PARAGRAPH:
-                await self._publisher.finalize()
-            else:
-                await self._publisher.append(text)
-                self._sent.words += sum(1 for _ in words(text))
-            is_open = text != PARAGRAPH
-            self._sent.events += 1
+        texts_per_call = 1 if self._is_live() else _BATCH_EVENTS
+        async for texts in _batches(paced(_lines(self._args), self._args.pace), texts_per_call):
+            is_open = texts[-1] != PARAGRAPH
+            await self._send_events(*map(_event, texts))
+            self._sent.words += sum(1 for _ in words(texts))
         if is_open:
-            await self._publisher.finalize()
-            self._sent.events += 1
+            await self._send_events(InputTextFinalize())
+
+    def _is_live(self) -> bool:
+        # What is spoken or typed goes out at once; a text that is there as a whole, many events to a round trip.
+        is_whole = bool(self._args.text) or os.path.isfile(self._args.file or "")
+        return bool(self._args.pace) or not is_whole
+
+    async def _send_events(self, *events: ClientEvent) -> None:
+        await self._publisher.send(*events)
+        self._sent.events += len(events)
 
     async def _give_up(self) -> None:
         """A worker need not wait for more words: what has come is translated, then the session closes."""
@@ -182,6 +198,26 @@ class _Sending:
             "closed": self._closes,
         }
         print(json.dumps(fact), flush=True)
+
+
+def _event(text: str) -> ClientEvent:
+    return InputTextFinalize() if text == PARAGRAPH else InputTextAppend(text=text)
+
+
+async def _batches(texts: AsyncIterator[str], size: int) -> AsyncIterator[list[str]]:
+    batch: list[str] = []
+    try:
+        async for text in texts:
+            batch.append(text)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except ProducerError:  # what could be read before is sent all the same
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 def _lines(args: argparse.Namespace) -> AsyncIterator[str]:

@@ -9,7 +9,7 @@ from worker.core.rows import Lane, Prompt, Row, Sampled
 from worker.engine.runner import Counters
 
 _EOS, _TAG, _END, _START = range(4)
-_LONGEST: Final = 1_000_000
+_LONGEST: Final = 2_000_000
 SESSION: Final = Session(policy=WaitK(k=1), limits=Limits(max_tokens_per_word=1))
 """The options of a session whose words come back one by one: read a word, write a word."""
 
