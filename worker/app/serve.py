@@ -10,7 +10,7 @@ import structlog
 
 from worker.app import interpreter
 from worker.app.config import Settings
-from worker.app.engine import Engine
+from worker.app.engine_thread import Engine
 from worker.app.service import Service
 from worker.io import client
 from worker.io.broker import ensure_broker

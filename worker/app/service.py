@@ -20,7 +20,7 @@ from msgspec.structs import asdict, replace
 
 from worker.app.config import Settings
 from worker.app.egress import Egress
-from worker.app.engine import Engine, Report
+from worker.app.engine_thread import Engine, Report
 from worker.app.leasing import Leasing
 from worker.app.ownership import Ownership
 from worker.app.pulse import Pulse

@@ -10,7 +10,7 @@ import pytest
 
 from tests.worker.app.conftest import CLOSE, FINALIZE, Event, Raw, append, create, new_service, until, untimed
 from worker.app.egress import Egress
-from worker.app.engine import Engine
+from worker.app.engine_thread import Engine
 from worker.app.live import MAX_TRIALS, Live
 from worker.app.service import Service
 from worker.app.trial import Trial

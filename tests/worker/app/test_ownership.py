@@ -19,7 +19,7 @@ from tests.worker.app.conftest import (
     until,
     untimed,
 )
-from worker.app.engine import Engine
+from worker.app.engine_thread import Engine
 from worker.app.ownership import Ownership
 from worker.app.service import Service
 from worker.core.leases import Peer
