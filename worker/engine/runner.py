@@ -11,7 +11,7 @@ import mlx.core as mx
 import msgspec
 
 from worker.core.drafting import num_true
-from worker.core.rows import Lane, Row, Sampled, SampleSpec
+from worker.core.rows import Deferred, Evicted, Failed, Lane, Output, Row, SampleSpec, Tokens
 from worker.engine.adapters import compatibility
 from worker.engine.attention_capture import AttentionCapture
 from worker.engine.batch import BatchRow, ForwardBatch, make_batch
@@ -110,7 +110,7 @@ class Runner:
         """Raise AssertionError where a lane has no row or two, slots do not add up, or the budget is passed."""
         self._kv_cache.check_invariants()
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Sampled, ...]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Output, ...]:
         """Free the dropped lanes, then return what was sampled for each row; the rows' lanes all differ.
 
         A row that fails reports its fault and loses its lane. Where it is not known which row of a pass was to blame,
@@ -119,11 +119,11 @@ class Runner:
         for lane in dropped:
             self._kv_cache.free(lane)
             self._suspects.discard(lane)
-        results: dict[Lane, Sampled] = {}
+        results: dict[Lane, Output] = {}
         for group in self._split(self._kv_cache.start_run(rows)):
             allocated = [left for row in group if (left := self._allocate(row, results)) is not None]
             results |= self._run_guarded(allocated) if allocated else {}
-            self._kv_cache.keep_prefixes(row for row in allocated if results[row.lane].is_done)
+            self._kv_cache.keep_prefixes(row for row in allocated if isinstance(results[row.lane], Tokens))
         return tuple(results[row.lane] for row in rows)
 
     def _split(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
@@ -134,7 +134,7 @@ class Runner:
             return [*alone, others] if others else [*alone]
         return [*alone, *([row] for row in others)]
 
-    def _allocate(self, row: Row, results: dict[Lane, Sampled]) -> Row | None:
+    def _allocate(self, row: Row, results: dict[Lane, Output]) -> Row | None:
         # What is left of the row for a pass; None where there is nothing to do, or nothing can be done.
         try:
             if row.sampling.aligned_from is not None and not self.compatibility.shows_attention:
@@ -145,20 +145,20 @@ class Runner:
             left = self._kv_cache.allocate(row)
             if left is not None and (left.source or left.target):
                 return left
-            results[row.lane] = Sampled() if left else Sampled(lost="its keys and values were given up")
+            results[row.lane] = Tokens() if left else Evicted("its keys and values were evicted")
         except NoRoom as error:
             others = self._kv_cache.has_others_in_run(row.lane)
             self.counters.deferred_rows += others
-            results[row.lane] = Sampled(is_deferred=True) if others else self._fail(row, error)
+            results[row.lane] = Deferred() if others else self._fail(row, error)
         except Exception as error:  # the tick's border: whatever a row meets ends that row alone
             results[row.lane] = self._fail(row, error)
         return None
 
-    def _fail(self, row: Row, error: Exception) -> Sampled:
+    def _fail(self, row: Row, error: Exception) -> Failed:
         self._kv_cache.free(row.lane)
-        return _fault(error)
+        return _failed(error)
 
-    def _run_guarded(self, rows: Sequence[Row]) -> dict[Lane, Sampled]:
+    def _run_guarded(self, rows: Sequence[Row]) -> dict[Lane, Output]:
         # A pass whose failure is an answer, too.
         lanes = [row.lane for row in rows]
         try:
@@ -166,15 +166,15 @@ class Runner:
         except Exception as error:  # what the arrays of those pools hold now, nobody knows
             self.counters.failed_passes += 1
             self._kv_cache.evict_pools(lanes)
-            fault = _fault(error)
-            results = {lane: fault if len(rows) == 1 else Sampled(lost=fault.fault) for lane in lanes}
+            failed = _failed(error)
+            results = {lane: failed if len(rows) == 1 else Evicted(failed.error) for lane in lanes}
             self._suspects.update(lanes if len(rows) > 1 else ())
         self._suspects.difference_update(lanes if len(rows) == 1 else ())
         self.counters.lost_lanes = self._kv_cache.num_evicted
         self.counters.shared_tokens = self._kv_cache.num_shared_tokens
         return results
 
-    def _run_pass(self, rows: Sequence[Row]) -> dict[Lane, Sampled]:
+    def _run_pass(self, rows: Sequence[Row]) -> dict[Lane, Output]:
         rows = sorted(rows, key=self._order)
         batch_rows = [BatchRow(self._kv_cache[row.lane], row) for row in rows]
         grouped = groupby(batch_rows, key=lambda batch_row: self._order(batch_row.row)[:2])
@@ -186,7 +186,7 @@ class Runner:
         output = self._sampler.sample(self._logits(batch, queries), drawing)
         mx.eval(output.arrays, capture.arrays, [group.pool.arrays for group in batch.attention.groups])
         self._count(rows, batch)
-        return {row.lane: Sampled() for row in rows} | self._sampled(drawing, output, capture.aligned_sources())
+        return {row.lane: Tokens() for row in rows} | self._sampled(drawing, output, capture.aligned_sources())
 
     def _logits(self, batch: ForwardBatch, queries: list[int]) -> mx.array:
         if self._compiled.can_run(batch):
@@ -205,15 +205,15 @@ class Runner:
 
     def _sampled(
         self, rows: Sequence[Row], output: SamplerOutput, aligned: Mapping[Lane, tuple[int, ...]]
-    ) -> dict[Lane, Sampled]:
-        results: dict[Lane, Sampled] = {}
+    ) -> dict[Lane, Output]:
+        results: dict[Lane, Output] = {}
         for row, (tokens, probabilities) in zip(rows, output.values(), strict=True):
             if tokens is None:
                 self._kv_cache.clear(row.lane)
-                results[row.lane] = _fault(ArithmeticError("the model's logits are not numbers (NaN)"))
+                results[row.lane] = _failed(ArithmeticError("the model's logits are not numbers (NaN)"))
                 continue
             sure = probabilities if row.sampling.with_probabilities else ()  # though another row has asked
-            results[row.lane] = Sampled(tokens=tokens, probabilities=sure, aligned=aligned.get(row.lane, ()))
+            results[row.lane] = Tokens(tokens, probabilities=sure, aligned=aligned.get(row.lane, ()))
             self._count_drafts(row.drafts, tokens)
         return results
 
@@ -230,8 +230,8 @@ class Runner:
         self.counters.accepted_drafts += num_true(drafts, sampled)
 
 
-def _fault(error: Exception) -> Sampled:
-    return Sampled(fault=f"{type(error).__name__}: {error}")
+def _failed(error: Exception) -> Failed:
+    return Failed(f"{type(error).__name__}: {error}")
 
 
 def _width(row: Row) -> int:
