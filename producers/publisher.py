@@ -132,19 +132,31 @@ class Publisher:
 
     async def append(self, text: str) -> None:
         """The words of `text` (whole words, whitespace between) have joined the open segment."""
-        await self._send(InputTextAppend(text=text))
+        await self.send(InputTextAppend(text=text))
 
     async def finalize(self) -> None:
         """The segment's source is complete."""
-        await self._send(InputTextFinalize())
+        await self.send(InputTextFinalize())
 
     async def update(self, patch: SessionPatch) -> None:
         """The session is asked to go on with these options."""
-        await self._send(SessionUpdate(session=patch))
+        await self.send(SessionUpdate(session=patch))
 
     async def close(self) -> None:
         """The session is asked to close after what it has read; this publisher stays connected."""
-        await self._send(SessionClose())
+        await self.send(SessionClose())
+
+    async def send(self, *events: ClientEvent) -> None:
+        """Send several events in one round trip; all or, where one is refused, those before it.
+
+        Raises IllegalEvent, another ProtocolError for a bad value, OutboxFull beyond `MAX_UNSENT_EVENTS`.
+        """
+        async with self._lock:
+            try:
+                for event in events:
+                    self._outbox.put(event)
+            finally:
+                await self._flush()
 
     async def flush(self) -> None:
         """Redis has everything that earlier calls had to keep."""
@@ -162,11 +174,6 @@ class Publisher:
         self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.disconnect()
-
-    async def _send(self, event: ClientEvent) -> None:
-        async with self._lock:
-            self._outbox.put(event)
-            await self._flush()
 
     async def _resume(self) -> Outbox:
         await self._look()

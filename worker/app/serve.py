@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import structlog
 
 from worker.app.config import Settings
-from worker.app.engine import Engine
+from worker.app.engine_thread import Engine
 from worker.app.worker import Worker
 from worker.io import client
 from worker.io.broker import ensure_broker

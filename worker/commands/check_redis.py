@@ -3,6 +3,7 @@
 import asyncio
 import os
 
+from protocol.redis_url import parse_redis_url
 from worker.commands.findings import Finding
 from worker.io import client
 from worker.io.broker import default_runtime_dir, read_record, wanted_kind
@@ -28,8 +29,12 @@ def redis(given: str | None) -> Finding:
 
 
 def _answering(url: str, version: str, what: str) -> Finding:
-    facts = {"url": client.shown(url), "version": version, "embedded": bool(what)}
-    return Finding("redis", "ok", f"{what}Redis {version} answers at {client.shown(url)}", facts=facts)
+    parsed = parse_redis_url(url)
+    facts = {"url": parsed.address, "version": version, "embedded": bool(what)}
+    text = f"{what}Redis {version} answers at {parsed.address}"
+    if parsed.overridden:
+        text += f"; {', '.join(parsed.overridden)} of the URL have no effect, Decalage sets them itself"
+    return Finding("redis", "ok", text, facts=facts)
 
 
 async def _version(url: str) -> str:

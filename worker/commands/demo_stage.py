@@ -11,9 +11,9 @@ import msgspec
 from producers.errors import ProducerError
 from producers.publisher import Publisher
 from producers.subscriber import Subscriber
-from protocol import Error, Session, SessionPhase, WaitK
+from protocol import Error, Policy, Session, SessionPhase
 from worker.app.config import Settings
-from worker.app.engine import Engine
+from worker.app.engine_thread import Engine
 from worker.app.worker import Worker
 from worker.commands import demo_view
 from worker.commands.demo_report import Place
@@ -37,18 +37,18 @@ _CLOSE_S: Final = 1.0
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What to say and how: `pace` in words a minute, None as fast as the worker goes."""
+    """What to say, and how fast: 0 words a second is as fast as the worker translates."""
 
     sentences: tuple[Words, ...]
     target_language: str
-    k: int
-    pace: float | None
+    policy: Policy
+    pace_words_per_s: float
     session_id: str
 
     @property
     def session(self) -> Session:
         """The options of the session."""
-        return Session(target_language=self.target_language, policy=WaitK(k=self.k))
+        return Session(target_language=self.target_language, policy=self.policy)
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ class Stage(msgspec.Struct, frozen=True):
 
     def place(self, plan: Plan, *, is_embedded: bool) -> Place:
         """Where this plan's session can be seen."""
-        return Place(client.shown(self.url), plan.session_id, plan.target_language, plan.k, is_embedded)
+        return Place(client.shown(self.url), plan.session_id, plan.target_language, plan.policy, is_embedded)
 
     @property
     def num_forwards(self) -> int | None:
@@ -161,7 +161,7 @@ class Performance:
             self._set(demo_view.hear(self.view, event, _now_ms()))
 
     async def _speak(self, publisher: Publisher) -> None:
-        beat_s = 60 / self._plan.pace if self._plan.pace else 0.0
+        beat_s = 1 / self._plan.pace_words_per_s if self._plan.pace_words_per_s else 0.0
         due_s = time.monotonic()
         for index, words in enumerate(self._plan.sentences):
             for word in words:

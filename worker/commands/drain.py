@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from worker.io.client import Client
     from worker.io.leases import Leases, Seen
 
-HELP: Final = "let workers finish and end, their sessions handed to the others"
+HELP: Final = "stop workers: they finish, hand their sessions over and exit"
 USAGE: Final = "[WORKER] [options]"
 EXAMPLES: Final = """\
-A worker is named as in its log and in `worker.stats`; without a name, all that run now are asked.
-The exit status is 0 once they have left, 1 if one has not left in time.
+WORKER is the name in its log and in `worker.stats`. The exit status is 0 when all have left, 1 if one has not left in
+time.
 
 Examples:
   decalage drain
@@ -37,14 +37,14 @@ class Left:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of `decalage drain`."""
-    parser.add_argument("worker", nargs="?", metavar="WORKER", help="only this one (default: all)")
+    """Add the options of `decalage drain`."""
+    parser.add_argument("worker", nargs="?", metavar="WORKER", help="stop only this one (default: all)")
     parser.add_argument(
         "--timeout",
         type=arguments.number(0, is_open=True),
         default=30.0,
         metavar="S",
-        help="wait so long (default: 30)",
+        help="how long to wait for them (default: 30)",
     )
     arguments.add_redis(parser)
     arguments.add_json(parser)

@@ -40,9 +40,8 @@ _CODES: Final = {
     "producers.errors.ProducerError": "producer_error",
     "redis.exceptions.RedisError": "redis_failed",
 }
-_EXTRAS: Final = {
+EXTRAS: Final = {
     **dict.fromkeys(("fakeredis", "lupa"), "broker"),
-    **dict.fromkeys(("starlette", "uvicorn"), "gateway"),
     **dict.fromkeys(("matplotlib", "sacrebleu"), "eval"),
     "torch": "torch",
 }
@@ -72,7 +71,7 @@ def fault_of(error: BaseException) -> Fault:
 
 def _missing_package(name: str) -> Fault:
     top_level = name.partition(".")[0]
-    extra = _EXTRAS.get(top_level, "worker")
+    extra = EXTRAS.get(top_level, "worker")
     return Fault(
         "missing_package",
         f"the package {top_level} is not installed, and this command needs it: pip install 'decalage[{extra}]'",

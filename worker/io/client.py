@@ -11,17 +11,13 @@ from typing import Any, Final, NamedTuple, Self, TypeAlias
 from redis.asyncio import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    NoScriptError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-)
+from redis.exceptions import AuthenticationError, NoScriptError, RedisClusterException, RedisError, ResponseError
+from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import TimeoutError as Unanswered
 
 from protocol.redis_url import InvalidRedisUrl, RedisUrl, parse_redis_url
 from worker.io.connection import Connection
-from worker.io.replies import Command, Disconnected, Interrupted, Unanswered, judged
+from worker.io.replies import Command, Interrupted, checked
 from worker.io.scripts import Script
 
 TIMEOUT_S = 5.0
@@ -34,7 +30,8 @@ Call: TypeAlias = tuple[Sequence[str], Sequence[str | bytes | int]]
 """Keys and arguments of a script."""
 
 _RETRIES: Final = 3
-_PAUSE_S: Final = (0.02, 0.5)  # the first one, doubled each time, and the longest
+_FIRST_PAUSE_S: Final = 0.02  # doubled each time
+_LONGEST_PAUSE_S: Final = 0.5
 _STREAM_READS: Final = ("XRANGE", "XREAD", "XREVRANGE")
 
 
@@ -74,7 +71,7 @@ class Client:
         while True:
             try:
                 answers = await self._ask(commands)
-                return [judged(answer, command) for answer, command in zip(answers, commands, strict=True)]
+                return [checked(answer, command) for answer, command in zip(answers, commands, strict=True)]
             except AuthenticationError:
                 raise
             except (Disconnected, Unanswered):
@@ -83,7 +80,7 @@ class Client:
                 num_failures += 1
                 if num_failures > _RETRIES:
                     raise
-            await asyncio.sleep(min(_PAUSE_S[1], _PAUSE_S[0] * 2**num_failures) * random.uniform(0.5, 1))
+            await asyncio.sleep(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**num_failures) * random.uniform(0.5, 1))
 
     async def ask(self, *command: str | bytes | int) -> Any:
         """The answer to one command. Raises what is wrong with it, and what `call` raises."""
@@ -160,7 +157,7 @@ class ClusterClient(Client):
 
     def __init__(self, url: RedisUrl) -> None:
         super().__init__(url)
-        retry = Retry(ExponentialWithJitterBackoff(base=_PAUSE_S[0], cap=_PAUSE_S[1]), retries=_RETRIES)
+        retry = Retry(ExponentialWithJitterBackoff(base=_FIRST_PAUSE_S, cap=_LONGEST_PAUSE_S), retries=_RETRIES)
         self._cluster = RedisCluster(**url.settings, protocol=2, socket_timeout=TIMEOUT_S, retry=retry)
         callbacks: Any = self._cluster
         for name in _STREAM_READS:

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, cast
 
 import hiredis
+from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import InvalidResponse
+from redis.exceptions import TimeoutError as Unanswered
 
 from protocol.redis_url import RedisUrl
-from worker.io.replies import Command, Disconnected, Unanswered, error_of
+from worker.io.replies import Command, error_of
 
 _SENT_AT_ONCE: Final = 16
 """Commands; while Redis works on these, the next ones are packed."""

@@ -17,7 +17,6 @@ from redis.exceptions import (
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import TimeoutError as Unanswered
 
 from protocol.redis_url import RECONNECT_CODES
 
@@ -72,10 +71,11 @@ def error_of(text: str) -> Exception:
     return kind(text)
 
 
-def judged(answer: Any, command: Command) -> Any:
-    """The answer to this command; of an error that others may have, too, the one that names the command and key.
+def checked(answer: Any, command: Command) -> Any:
+    """The answer to this command, or the error that is the command's own: a ResponseError, or Denied.
 
-    Raises Interrupted where the command is to be sent again later, redis-py's exception of a cluster's nodes.
+    Raises what concerns all commands: Interrupted where the server cannot serve now, and what redis-py gives in place
+    of an answer where it has not reached a node of a cluster.
     """
     if not isinstance(answer, Exception):
         return answer
@@ -112,6 +112,3 @@ def _named(command: Command) -> str:
     key = command[key_at] if len(command) > key_at else ""
     text = key.decode(errors="replace") if isinstance(key, bytes) else str(key)
     return f"{command[0]!s} on {text}" if text.startswith("decalage:") else str(command[0])
-
-
-__all__ = ["Command", "Denied", "Disconnected", "Entry", "Interrupted", "Unanswered", "entries", "error_of", "judged"]
