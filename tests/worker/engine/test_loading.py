@@ -94,7 +94,7 @@ def test_a_broken_card(tmp_path: Path) -> None:
 
 def test_a_stock_chat_model(tmp_path: Path) -> None:
     """A safe φ, all ends that its configs name, and the template's prompt."""
-    save("llama", tmp_path)
+    save("llama", tmp_path, vocab_size=258)
     chat_tokenizer().save_pretrained(tmp_path)
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [257, 0]}))
     model, tokenizer = loading.load(str(tmp_path))
@@ -108,7 +108,7 @@ def test_a_stock_chat_model(tmp_path: Path) -> None:
 
 def test_the_papers_checkpoints_have_group_positions(tmp_path: Path) -> None:
     """`…_stream` in the architecture is the mark of the authors' own models: φ = 0."""
-    save("qwen2", tmp_path)
+    save("qwen2", tmp_path, vocab_size=258)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": ["Qwen2ForCausalLM_stream"]}))
     chat_tokenizer().save_pretrained(tmp_path)
