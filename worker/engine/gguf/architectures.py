@@ -19,7 +19,7 @@ class Architecture(NamedTuple):
     model_type: str
     has_paired_rope: bool = False
     has_shifted_norms: bool = False
-    options: Mapping[str, str] = {}  # fields of the config and the keys that they are read from, where the file has them
+    options: Mapping[str, str] = {}  # fields of the config, and the keys that they are read from if the file has them
 
 
 _GEMMA = {
@@ -46,7 +46,7 @@ _REQUIRED = {
     "rms_norm_eps": "attention.layer_norm_rms_epsilon",
     "max_position_embeddings": "context_length",
 }
-# Gemma 2 and 3 of 27 B parameters scale queries by the width of the model; their files do not say so, as llama.cpp knows
+# Gemma 2 and 3 of 27 B parameters scale queries by the width of the model; their files do not say so: llama.cpp knows
 # them by their number of layers.
 _SCALED_BY_WIDTH = {("gemma2", 46), ("gemma3", 62)}
 

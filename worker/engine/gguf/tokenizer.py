@@ -21,7 +21,7 @@ from worker.engine.gguf.reader import Gguf, read_gguf
 _SPACE = "▁"
 # Tokens that end a turn whatever the file's metadata say: files often name one end and the template writes another.
 _ENDS = frozenset(
-    "<|im_end|> <|eot_id|> <|eom_id|> <|end|> <end_of_turn> <|endoftext|> <|end_of_text|> <|end_of_role|>".split()
+    ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>")
 )
 
 

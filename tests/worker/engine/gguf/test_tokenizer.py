@@ -20,7 +20,8 @@ from worker.engine.gguf.tokenizer import load_gguf_tokenizer
 
 # As the tokenizer.json of the model that each rule is named after has it.
 LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 TEKKEN = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
@@ -150,10 +151,8 @@ def sentencepiece_metadata(model: sentencepiece.SentencePieceProcessor, *, has_p
     """What llama.cpp's converter says of it: symbols of the authors' with plain spaces."""
     numbers = range(model.vocab_size())
     pieces = [model.id_to_piece(i) for i in numbers]
-    types = [
-        2 if model.is_unknown(i) else 3 if model.is_control(i) else 6 if model.is_byte(i) else 4 if piece in DEFINED else 1
-        for i, piece in zip(numbers, pieces, strict=True)
-    ]
+    kinds = ((2, model.is_unknown), (3, model.is_control), (6, model.is_byte), (4, lambda i: pieces[i] in DEFINED))
+    types = [next((kind for kind, holds in kinds if holds(i)), 1) for i in numbers]
     return {
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.tokens": [piece.replace("▁", " ") if piece in DEFINED else piece for piece in pieces],

@@ -14,7 +14,15 @@ from mlx_lm.utils import load_model
 
 from protocol import Session
 from tests.worker.engine import tiny
-from tests.worker.engine.gguf.writing import Family, byte_tokenizer, metadata, randomize, tensors, tokenizer_metadata, write
+from tests.worker.engine.gguf.writing import (
+    Family,
+    byte_tokenizer,
+    metadata,
+    randomize,
+    tensors,
+    tokenizer_metadata,
+    write,
+)
 from worker.engine import loading
 from worker.engine.errors import UnsupportedModel
 from worker.engine.gguf.weights import load_gguf_model
@@ -99,9 +107,7 @@ def test_the_same_logits_as_from_safetensors(tmp_path: Path, family: Family, cha
     assert float(mx.abs(found - expected).max()) <= tolerance
 
 
-QUANTIZED = [
-    GGMLQuantizationType[name] for name in ("F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
-]
+QUANTIZED = [GGMLQuantizationType[name] for name in ("F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")]
 
 
 @pytest.mark.parametrize("kind", QUANTIZED, ids=lambda kind: kind.name)
@@ -167,11 +173,11 @@ def test_a_model_without_one_of_its_tensors(tmp_path: Path) -> None:
     config, weights = save(LLAMA, tmp_path / "directory")
     values = metadata(config, "llama")
     fewer = {name: array for name, array in weights.items() if name != "blk.1.ffn_up.weight"}
-    with pytest.raises(UnsupportedModel, match=r"less\.gguf.*layers\.1\.mlp\.up_proj"):
-        load_gguf_model(write(tmp_path / "less.gguf", "llama", values, fewer), mx.float32)
-    with pytest.raises(UnsupportedModel, match=r"more\.gguf.*ssm_in"):
-        more = {**weights, "blk.0.ssm_in.weight": weights["blk.0.attn_q.weight"]}
-        load_gguf_model(write(tmp_path / "more.gguf", "llama", values, more), mx.float32)
+    more = {**weights, "blk.0.ssm_in.weight": weights["blk.0.attn_q.weight"]}
+    for name, listed, reason in (("less", fewer, r"layers\.1\.mlp\.up_proj"), ("more", more, "ssm_in")):
+        file = write(tmp_path / f"{name}.gguf", "llama", values, listed)
+        with pytest.raises(UnsupportedModel, match=rf"{name}\.gguf.*{reason}"):
+            load_gguf_model(file, mx.float32)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +213,8 @@ def test_a_gguf_file_is_a_model_like_any_other(tmp_path: Path) -> None:
     assert mx.array_equal(model(TOKENS), load_model(tmp_path / "directory")[0](TOKENS))
     vocabulary = loading.load_vocabulary(file, tokenizer)
     assert vocabulary.eos_tokens == {tokenizer.convert_tokens_to_ids("<|im_end|>")}
-    assert vocabulary.prompt(Session(target_language="fr")).target == vocabulary.encode_special("<|im_start|>assistant\n")
+    header = vocabulary.encode_special("<|im_start|>assistant\n")
+    assert vocabulary.prompt(Session(target_language="fr")).target == header
     assert vocabulary.max_positions == config["max_position_embeddings"]
     (tmp_path / "model.decalage.json").write_text('{"position_offset": 7}')
     assert loading.load(file)[0].position_offset == 7

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from gguf import MODEL_ARCH_NAMES, GGMLQuantizationType, GGUFWriter, get_tensor_name_map
+from gguf import MODEL_ARCH_NAMES, GGMLQuantizationType, GGUFEndian, GGUFWriter, get_tensor_name_map
 from gguf.quants import quantize
 from mlx.utils import tree_flatten
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -26,7 +26,17 @@ TEXTS = (
     "我能吞下玻璃而不伤身体。吾輩は猫である。名前はまだ無い。안녕하세요 세계. สวัสดีชาวโลก नमस्ते दुनिया ١٢٣ १२३",
     "  two  spaces   three\r\nwindows line\r\n\r\n    indented(code)[i] == {\"a\": 'b'};  // ok ",
     "Cafe\u0301 na\u00efve \U0001f469\u200d\U0001f680\U0001f600 \u00a0nbsp\u3000wide ЁЖиК camelCaseHTMLPage ǅ ʰ ª",
-    "", " ", "\n", "a", " a", "  a", "\t\t", "'S 'Ll 're", "x" * 40, "!!!???\n\n...", "e\u0301\u0301",
+    "",
+    " ",
+    "\n",
+    "a",
+    " a",
+    "  a",
+    "\t\t",
+    "'S 'Ll 're",
+    "x" * 40,
+    "!!!???\n\n...",
+    "e\u0301\u0301",
 )
 F32 = GGMLQuantizationType.F32
 
@@ -91,8 +101,9 @@ def metadata(config: Mapping[str, Any], architecture: str) -> dict[str, Any]:
 
 
 def byte_tokenizer(size: int = 400) -> PreTrainedTokenizerFast:
-    """A byte-level chat tokenizer of that many tokens, trained on `TEXTS` without a cut anywhere: merges go across words,
-    digits and lines, so that it shows where another tokenizer cuts.
+    """A byte-level chat tokenizer of that many tokens, trained on `TEXTS` without a cut anywhere.
+
+    Merges go across words, digits and lines, so that it shows where another tokenizer cuts.
     """
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -133,8 +144,6 @@ def write(
     big_endian: bool = False,
 ) -> Path:
     """A GGUF file with this metadata and these weights; matrices whose rows allow it are stored as `kind`."""
-    from gguf import GGUFEndian
-
     writer = GGUFWriter(path, architecture, endianess=GGUFEndian.BIG if big_endian else GGUFEndian.LITTLE)
     for key, value in values.items():
         if isinstance(value, list) and not value:
