@@ -91,11 +91,15 @@ def load(
 
 
 def load_vocabulary(path_or_repo: str = DEFAULT_MODEL, tokenizer: Any = None) -> Vocabulary:
-    """The words and tokens of a model, without its weights."""
+    """The words and tokens of a model, without its weights. Raises UnsupportedModel for a prompt that cannot be had."""
     path = model_path(path_or_repo)
     card = read_card(path)
     tokenizer = _tokenizer(path, card) if tokenizer is None else tokenizer
-    return Vocabulary(tokenizer, card, max_positions=int(read_config(path).get("max_position_embeddings", 32_768)))
+    max_positions = int(read_config(path).get("max_position_embeddings") or 32_768)
+    try:
+        return Vocabulary(tokenizer, card, max_positions=max_positions)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{path}: {error}") from error
 
 
 def _weights(path: Path, dtype: mx.Dtype | None) -> nn.Module:

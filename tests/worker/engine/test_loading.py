@@ -71,6 +71,33 @@ def test_broken_weights(tmp_path: Path) -> None:
         loading.load(str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_pointer_in_place_of_a_file(tmp_path: Path, name: str) -> None:
+    """A repository cloned without Git LFS: the error says so, not that JSON is broken."""
+    save("llama", tmp_path, vocab_size=258)
+    chat_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1f\nsize 9\n")
+    with pytest.raises(UnsupportedModel, match=rf"{name} is a Git LFS pointer.*git lfs pull"):
+        loading.load(str(tmp_path))
+
+
+def test_weights_cut_short(tmp_path: Path) -> None:
+    """An incomplete download is called that."""
+    weights = save("llama", tmp_path) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UnsupportedModel, match=r"mlx-lm cannot load.*incomplete download"):
+        loading.load(str(tmp_path))
+
+
+def test_a_folder_of_gguf_files(tmp_path: Path) -> None:
+    """The files that could be meant are named; and a GGUF path that does not exist is no hub id."""
+    (tmp_path / "m.Q8_0.gguf").touch()
+    with pytest.raises(UnsupportedModel, match=r"name a GGUF file in it \(m\.Q8_0\.gguf\)"):
+        loading.load(str(tmp_path))
+    with pytest.raises(ModelNotFound, match="no model directory or GGUF file 'models/m\\.gguf'"):
+        loading.load("models/m.gguf")
+
+
 def test_a_model_without_a_tokenizer(tmp_path: Path) -> None:
     """The weights are fine, the tokenizer is missing."""
     with pytest.raises(UnsupportedModel, match="tokenizer"):
