@@ -74,7 +74,8 @@ def load(
     """The model, ready to be driven through dual caches, and mlx-lm's wrapper of its tokenizer.
 
     `position_offset` replaces the φ of the model's card. On a CPU everything is computed in fp32, because other types
-    never reach its BLAS; elsewhere in the type of the weights (bf16 for those of a GGUF file), or in `dtype`.
+    never reach its BLAS; elsewhere in the type of the weights (bf16 for a GGUF file, whose
+    quantised weights stay quantised on Metal unless `dtype` is given), or in `dtype`.
     Raises ModelNotFound, UnsupportedModel.
     """
     path = model_path(path_or_repo)
@@ -107,7 +108,8 @@ def _weights(path: Path, dtype: mx.Dtype | None) -> nn.Module:
     if is_on_cpu:
         dtype = dtype or mx.float32
     if path.is_file():
-        model = load_gguf_model(path, dtype or mx.bfloat16)
+        # On Metal quantised weights stay it: mlx has kernels for them there, and a CPU none that are fast.
+        model = load_gguf_model(path, dtype or mx.bfloat16, is_packed=dtype is None and mx.metal.is_available())
     else:
         model = _from_directory(path)
         model = dequantize_model(model) if is_on_cpu else model

@@ -90,7 +90,7 @@ def _read(path: Path) -> Gguf:
     size = path.stat().st_size
     with path.open("rb") as opened:
         _check_head(path, opened.read(_HEAD_BYTES))
-    data = _Cursor(path, memoryview(np.memmap(path, np.uint8, "r")))
+    data = _Cursor(path, np.memmap(path, np.uint8, "r").data)
     data.skip(8)  # magic and version
     num_tensors, num_keys = data.number("<Q"), data.number("<Q")
     metadata = {data.string(): data.value(data.number("<I")) for _ in range(num_keys)}

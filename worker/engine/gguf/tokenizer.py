@@ -176,7 +176,7 @@ def _added(file: Gguf, tokens: list[str], types: list[int]) -> Iterable[AddedTok
 
 
 def _special(file: Gguf, name: str, tokens: list[str]) -> str | None:
-    number = file.metadata.get(f"tokenizer.ggml.{name}_token_id")
+    number: int | None = file.metadata.get(f"tokenizer.ggml.{name}_token_id")
     if number is None:
         return None
     if not 0 <= number < len(tokens):

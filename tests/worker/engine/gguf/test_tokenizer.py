@@ -50,6 +50,7 @@ RULES = {
     "tekken": (split(TEKKEN), True),
     "gpt-4o": (split(GPT4O), False),
 }
+OWN_CLASS = {"qwen2": Qwen2Tokenizer, "gpt-2": GPT2Tokenizer}
 LEARNED = byte_tokenizer(900)
 
 
@@ -57,10 +58,9 @@ def reference(pre: str) -> Tokenizer:
     """The tokenizer that transformers or a tokenizer.json gives for a rule, with the vocabulary of `LEARNED`."""
     spec = json.loads(LEARNED.backend_tokenizer.to_str())
     vocabulary, merges = spec["model"]["vocab"], [tuple(merge) for merge in spec["model"]["merges"]]
-    if pre == "qwen2":
-        return Qwen2Tokenizer(vocab=vocabulary, merges=merges).backend_tokenizer
-    if pre == "gpt-2":
-        return GPT2Tokenizer(vocab=vocabulary, merges=merges).backend_tokenizer
+    if pre in OWN_CLASS:
+        backend: Tokenizer = OWN_CLASS[pre](vocab=vocabulary, merges=merges).backend_tokenizer
+        return backend
     steps, ignores_merges = RULES[pre]
     spec["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
     spec["model"]["ignore_merges"] = ignores_merges
@@ -79,14 +79,14 @@ def load(directory: Path, values: dict[str, Any], architecture: str = "llama") -
     return load_gguf_tokenizer(write(directory / "model.gguf", architecture, values, WEIGHTS))
 
 
-@pytest.mark.parametrize("pre", ["gpt-2", "qwen2", *RULES])
+@pytest.mark.parametrize("pre", [*OWN_CLASS, *RULES])
 def test_byte_level(tmp_path: Path, pre: str) -> None:
     """Each rule cuts as the tokenizer it is named after."""
     tokenizer = load(tmp_path, tokenizer_metadata(LEARNED, pre))
     expected = reference(pre)
     for text in TEXTS:
         assert ids(tokenizer, text) == ids(expected, text), text
-    assert len({tuple(ids(reference(rule), TEXTS[0])) for rule in ("gpt-2", "qwen2", *RULES)}) > 3  # they do differ
+    assert len({tuple(ids(reference(rule), TEXTS[0])) for rule in (*OWN_CLASS, *RULES)}) > 3  # they do differ
 
 
 @pytest.fixture(scope="module")

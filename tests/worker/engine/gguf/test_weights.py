@@ -24,8 +24,10 @@ from tests.worker.engine.gguf.writing import (
     write,
 )
 from worker.engine import loading
+from worker.engine.adapters.compatibility import check_surface
 from worker.engine.errors import UnsupportedModel
 from worker.engine.gguf.weights import load_gguf_model
+from worker.engine.model import StreamingModel
 
 LLAMA = Family("llama", "llama", is_paired=True)
 GEMMA3 = Family("gemma3_text", "gemma3", is_shifted=True, changes={"query_pre_attn_scalar": 8})
@@ -66,7 +68,9 @@ def rope(family: Family, config: dict[str, Any]) -> tuple[dict[str, Any], dict[s
         context = f"{name}.rope.scaling.original_context_length"
         return {f"{name}.rope.scaling.type": kind, f"{name}.rope.scaling.factor": scaling["factor"], context: 128}, {}
     if kind == "longrope":
-        factors = {f"rope_factors_{size}.weight": np.float32(scaling[f"{size}_factor"]) for size in ("long", "short")}
+        factors = {
+            f"rope_factors_{size}.weight": np.array(scaling[f"{size}_factor"], "f4") for size in ("long", "short")
+        }
         return {f"{name}.rope.scaling.type": kind, f"{name}.rope.scaling.original_context_length": 128}, factors
     if kind == "llama3":
         return {}, {"rope_freqs.weight": llama3_factors(config, scaling)}
@@ -81,7 +85,7 @@ def llama3_factors(config: dict[str, Any], scaling: dict[str, Any]) -> np.ndarra
     )
     low, high, factor = scaling["low_freq_factor"], scaling["high_freq_factor"], scaling["factor"]
     smooth = np.clip((turns - low) / (high - low), 0, 1)
-    return (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
+    return np.array(1 / ((1 - smooth) / factor + smooth), np.float32)
 
 
 def extra(family: Family) -> dict[str, Any]:
@@ -122,6 +126,19 @@ def test_quantised_weights_are_those_that_the_file_stores(tmp_path: Path, kind: 
     stored = load_gguf_model(write(tmp_path / "q.gguf", "llama", values, weights, kind=kind), mx.float32)
     floats = load_gguf_model(write(tmp_path / "f.gguf", "llama", values, rounded), mx.float32)
     assert mx.array_equal(stored(TOKENS), floats(TOKENS))
+
+
+@pytest.mark.parametrize("kind", QUANTIZED, ids=lambda kind: kind.name)
+def test_weights_that_stay_quantised(tmp_path: Path, kind: GGMLQuantizationType) -> None:
+    """In the form of mlx they compute the same, through dual caches too."""
+    config, weights = save(LLAMA, tmp_path / "directory", hidden_size=64, intermediate_size=96)
+    file = write(tmp_path / "q.gguf", "llama", metadata(config, "llama"), weights, kind=kind)
+    packed, floats = (load_gguf_model(file, mx.float32, is_packed=is_packed) for is_packed in (True, False))
+    assert mx.allclose(packed(TOKENS), floats(TOKENS), atol=1e-5)
+    is_quantised = hasattr(packed.model.layers[0].self_attn.q_proj, "bits")
+    assert is_quantised == (kind.name not in ("F16", "BF16"))
+    model = StreamingModel(packed)
+    assert check_surface(model) < 1e-2
 
 
 def q4_k(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

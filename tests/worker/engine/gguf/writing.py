@@ -3,7 +3,7 @@ rows.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -148,8 +148,9 @@ def write(
     for key, value in values.items():
         if isinstance(value, list) and not value:
             continue  # as the writer has no type for it
-        add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
-        add.get(type(value), writer.add_array)(key, value)
+        known = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+        add: Callable[[str, Any], None] = known.get(type(value), writer.add_array)
+        add(key, value)
     for name, array in weights.items():
         if array.ndim == 2 and kind != F32:
             writer.add_tensor(name, quantize(array, kind), raw_dtype=kind)
