@@ -14,7 +14,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be set about a worker, with unit, default and reason."""
 
     redis: str = ""  # URL; empty: the embedded broker
-    model: str = "starter"  # directory, hub id or shipped model
+    model: str = "starter"  # directory, GGUF file, hub id or shipped model
     metrics_host: str = "127.0.0.1"  # who may read /metrics
     metrics_port: int = 9464  # 0: any free port, -1: none
     max_sessions: int = 2_000  # open sessions before session.create is refused

@@ -60,7 +60,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     whole, number = arguments.whole, arguments.number
     group = parser.add_argument_group("model", "from --source-language to --max-positions: of a new one, not --from")
     add, add_one = group.add_argument, group.add_mutually_exclusive_group().add_argument
-    add_one("--from", dest="start", metavar="M", help="fine-tune this model: directory, hub id or shipped one")
+    add_one(
+        "--from", dest="start", metavar="M", help="fine-tune this model: directory, GGUF file, hub id or a shipped one"
+    )
     add_one("--draft-of", metavar="M", help="from scratch, with this model's tokenizer and prompt: to draft for it")
     add("--lora", type=whole(1), metavar="RANK", help="of --from, train only adapters of this rank, then fuse them")
     add("--lora-layers", type=whole(1), metavar="N", help="adapt only the last N layers (default: all)")

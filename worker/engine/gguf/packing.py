@@ -39,17 +39,19 @@ def pack(tensor: Tensor) -> Packed | None:
     if tensor.kind.name in ("F32", "F16", "BF16") or tensor.shape[-1] % GROUP_SIZE:
         return None
     if tensor.kind not in _BLOCKS:
-        return Packed(*mx.quantize(mx.array(dequantize(tensor)), group_size=GROUP_SIZE, bits=8), bits=8)
+        weight, scales, biases = mx.quantize(mx.array(dequantize(tensor)), group_size=GROUP_SIZE, bits=8)
+        return Packed(weight, scales, biases, 8)
     bits, unpack = _BLOCKS[tensor.kind]
     size = GGML_QUANT_SIZES[tensor.kind][1]
     rows = tensor.read()
     parts = []
     for begin in range(0, len(rows), _ROWS):
         chunk = rows[begin : begin + _ROWS]
-        codes, scales, biases = unpack(chunk.reshape(-1, size))
+        codes, *numbers = unpack(chunk.reshape(-1, size))
         packed = _bits(codes, bits).reshape(len(chunk), -1).view(np.uint32)
-        parts.append((packed, scales.reshape(len(chunk), -1), biases.reshape(len(chunk), -1)))
-    return Packed(*(mx.array(np.concatenate(arrays)) for arrays in zip(*parts, strict=True)), bits=bits)
+        parts.append((packed, *(array.reshape(len(chunk), -1) for array in numbers)))
+    weight, scales, biases = (mx.array(np.concatenate(arrays)) for arrays in zip(*parts, strict=True))
+    return Packed(weight, scales, biases, bits)
 
 
 def _bits(codes: Array, bits: int) -> Array:
@@ -57,7 +59,8 @@ def _bits(codes: Array, bits: int) -> Array:
     if bits == 8:
         return codes
     if bits == 4:
-        return codes[:, ::2] | codes[:, 1::2] << 4
+        pairs: Array = codes[:, ::2] | codes[:, 1::2] << 4
+        return pairs
     single = codes[..., None] >> np.arange(bits, dtype=np.uint8) & 1
     return np.packbits(single.reshape(len(codes), -1), axis=1, bitorder="little")
 

@@ -148,9 +148,9 @@ def write(
     for key, value in values.items():
         if isinstance(value, list) and not value:
             continue  # as the writer has no type for it
+        known: dict[type, Callable[[str, Any], None]]
         known = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
-        add: Callable[[str, Any], None] = known.get(type(value), writer.add_array)
-        add(key, value)
+        known.get(type(value), writer.add_array)(key, value)
     for name, array in weights.items():
         if array.ndim == 2 and kind != F32:
             writer.add_tensor(name, quantize(array, kind), raw_dtype=kind)
