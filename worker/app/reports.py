@@ -5,16 +5,16 @@ from collections import Counter
 from collections.abc import Sequence
 
 import structlog
-from redis.asyncio import Redis
 
 from protocol import OutputTextDelta, ProtocolError, SessionClosed, WorkerConfigure, WorkerStats, decode_worker, encode
 from protocol.keys import EVENT_FIELD, STATS_KEY
-from worker.app.engine import Report
+from worker.app.engine_thread import Report
 from worker.app.live import Live
-from worker.core.rows import Row, Sampled
+from worker.core.rows import Evicted, Failed, Output, Row, Tokens
 from worker.core.segment import rebuilt_tokens
 from worker.core.state import State
 from worker.engine.runner import Counters
+from worker.io.client import Client
 from worker.io.metrics import Metrics
 from worker.io.store import Commit
 
@@ -70,9 +70,9 @@ class Reports:
         self._ticks += 1
         self._rows += num_rows
 
-    def lost(self, sampled: Sequence[Sampled]) -> None:
+    def lost(self, outputs: Sequence[Output]) -> None:
         """Tells once for each reason how many rows have to be fed again."""
-        reasons = Counter(each.lost for each in sampled if each.lost is not None)
+        reasons = Counter(output.reason for output in outputs if isinstance(output, Evicted))
         for reason, num_lanes in reasons.items():
             self._log.warning("lanes_lost", lanes=num_lanes, reason=reason)
 
@@ -83,14 +83,14 @@ class Reports:
         if after.duplicates > before.duplicates:
             self._metrics.duplicates.inc(after.duplicates - before.duplicates)
 
-    def row(self, live: Live, row: Row, sampled: Sampled, now_ms: int) -> None:
+    def row(self, live: Live, row: Row, output: Output, now_ms: int) -> None:
         """Called before a row is settled: counts what it fed again, and tells how long the segment's first word took,
         when this row may finish it.
         """
-        if sampled.fault is not None:
-            self._log.error("engine_fault", session=live.session_id, fault=sampled.fault)
+        if isinstance(output, Failed):
+            self._log.error("engine_fault", session=live.session_id, fault=output.error)
         first = live.state.segments[0] if live.state.segments else None
-        if first is None or not sampled.is_done:
+        if first is None or not isinstance(output, Tokens):
             return
         self._metrics.rebuilt.inc(rebuilt_tokens(first, row))
         if not first.lags and row.target:
@@ -141,7 +141,7 @@ class Reports:
                     seconds=round(max(0, time.time() - live.state.created_ms / 1000), 3),
                 )
 
-    async def stats(self, redis: Redis, num_sessions: int, every_ms: int) -> None:
+    async def stats(self, redis: Client, num_sessions: int, every_ms: int) -> None:
         """Puts a `worker.stats` event on the stats stream, at most one in `every_ms`."""
         now = time.monotonic()
         if now - self._told < every_ms / 1000:
@@ -166,4 +166,4 @@ class Reports:
             proposed_drafts=counters.proposed_drafts,
             drafted_rows=counters.drafted_rows,
         )
-        await redis.xadd(STATS_KEY, {EVENT_FIELD: encode(event)}, maxlen=_STATS_ENTRIES)
+        await redis.ask("XADD", STATS_KEY, "MAXLEN", "~", _STATS_ENTRIES, "*", EVENT_FIELD, encode(event))

@@ -1,4 +1,4 @@
-"""From a path or a hub id to a model and its tokenizer.
+"""Where a model comes from: a path, a shipped name or a hub id becomes a model and its tokenizer.
 
 A path is a directory that mlx-lm can load, or a GGUF file.
 """
@@ -30,8 +30,7 @@ _FILES = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.tx
 
 
 def model_path(path_or_repo: str = DEFAULT_MODEL) -> Path:
-    """The directory or the GGUF file of a model: a path, the name of a shipped one, or a hub id (from the local cache
-    when offline).
+    """Find the directory or GGUF file of a model: a path, a shipped name, or a hub id (offline from the local cache).
 
     Raises ModelNotFound.
     """
@@ -63,20 +62,18 @@ def _from_hub(repo: str) -> Path:
             reason = str(online).strip().splitlines()[0] if str(online).strip() else type(online).__name__
             raise ModelNotFound(
                 f"the model {repo!r} is not in the local cache and could not be downloaded ({reason}); check its name "
-                "and "
-                "the network, or give the path of a model directory"
+                "and the network, or give the path of a model directory"
             ) from online
 
 
 def load(
     path_or_repo: str = DEFAULT_MODEL, *, position_offset: int | None = None, dtype: mx.Dtype | None = None
 ) -> tuple[StreamingModel, TokenizerWrapper]:
-    """The model, ready to be driven through dual caches, and mlx-lm's wrapper of its tokenizer.
+    """Load a model, ready to be driven through dual caches, and mlx-lm's wrapper of its tokenizer.
 
     `position_offset` replaces the φ of the model's card. On a CPU everything is computed in fp32, because other types
-    never reach its BLAS; elsewhere in the type of the weights (bf16 for a GGUF file, whose
-    quantised weights stay quantised on Metal unless `dtype` is given), or in `dtype`.
-    Raises ModelNotFound, UnsupportedModel.
+    never reach its BLAS; elsewhere in the type of the weights (bf16 for a GGUF file, whose quantised weights stay
+    quantised on Metal unless `dtype` is given), or in `dtype`. Raises ModelNotFound, UnsupportedModel.
     """
     path = model_path(path_or_repo)
     card = read_card(path)
@@ -92,7 +89,7 @@ def load(
 
 
 def load_vocabulary(path_or_repo: str = DEFAULT_MODEL, tokenizer: Any = None) -> Vocabulary:
-    """The words and tokens of a model, without its weights. Raises UnsupportedModel for a prompt that cannot be had."""
+    """Load the words and tokens of a model, without its weights. Raises UnsupportedModel, also for its prompt."""
     path = model_path(path_or_repo)
     card = read_card(path)
     tokenizer = _tokenizer(path, card) if tokenizer is None else tokenizer
@@ -108,13 +105,13 @@ def _weights(path: Path, dtype: mx.Dtype | None) -> nn.Module:
     if is_on_cpu:
         dtype = dtype or mx.float32
     if path.is_file():
-        # On Metal quantised weights stay it: mlx has kernels for them there, and a CPU none that are fast.
-        model = load_gguf_model(path, dtype or mx.bfloat16, is_packed=dtype is None and mx.metal.is_available())
-    else:
-        model = _from_directory(path)
-        model = dequantize_model(model) if is_on_cpu else model
-        if dtype is not None:
-            model.set_dtype(dtype)
+        # On Metal quantised weights stay quantised: mlx has fast kernels for them there, and none for a CPU.
+        return load_gguf_model(path, dtype or mx.bfloat16, is_packed=dtype is None and mx.metal.is_available())
+    model = _from_directory(path)
+    if is_on_cpu:
+        model = dequantize_model(model)
+    if dtype is not None:
+        model.set_dtype(dtype)
     mx.eval(model.parameters())
     return model
 

@@ -13,7 +13,7 @@ from prometheus_client import generate_latest
 from protocol import ClientEvent, ServerEvent, Session, SessionClose, SessionCreate, encode
 from protocol.events import InputTextAppend, InputTextFinalize
 from tests.worker.app.conftest import CLOSE, FINALIZE, Event, Raw, Running, append, create, until, untimed
-from worker.app.engine import Engine
+from worker.app.engine_thread import Engine
 from worker.app.service import Service
 from worker.core import scheduler
 from worker.core import session as machine
@@ -34,7 +34,7 @@ async def alone(engine: Engine, *events: ClientEvent) -> list[Event]:
         out += said
         while (row := scheduler.wants(state, scheduler.Budget())) is not None:
             (sampled,), _ = await engine.run([row], ())
-            state, said = machine.update(state, row, sampled, now_ms=1, vocabulary=engine.vocabulary)
+            state, said, _ = machine.update(state, row, sampled, now_ms=1, vocabulary=engine.vocabulary)
             out += said
     await engine.run([], [(state.number, index) for index in range(state.num_segments)])
     return [msgspec.json.decode(encode(event)) for event in out]

@@ -1,4 +1,4 @@
-"""What a model says about itself: its config, and `decalage.json` beside its weights if it was trained for Decalage."""
+"""What a model says about itself, beside its weights: `decalage.json`, as `decalage train` writes it."""
 
 import json
 from pathlib import Path
@@ -37,12 +37,12 @@ class Card(msgspec.Struct, frozen=True):
 
 
 def card_file(path: Path) -> Path:
-    """Where the card of a model lies: in its directory, or beside its GGUF file, `m.decalage.json` for `m.gguf`."""
+    """Return where the card of a model lies: in its directory, or as `m.decalage.json` beside its file `m.gguf`."""
     return path.with_suffix(f".{FILE}") if path.is_file() else path / FILE
 
 
 def read_card(path: Path) -> Card:
-    """The card of a model directory or GGUF file; for a stock model one with a safe φ.
+    """Read the card of a model directory or GGUF file; make one with a safe φ for a stock model.
 
     The checkpoints of the paper's authors carry `_stream` in their architecture: trained with group positions, φ = 0.
     Raises UnsupportedModel where the file cannot be read.
@@ -60,7 +60,7 @@ def read_card(path: Path) -> Card:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The config.json of a model directory, or what a GGUF file says in its place.
+    """Read the config.json of a model directory, or what a GGUF file says in its place.
 
     Raises UnsupportedModel where it is missing or broken.
     """

@@ -3,7 +3,7 @@ rows.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -148,7 +148,7 @@ def write(
     for key, value in values.items():
         if isinstance(value, list) and not value:
             continue  # as the writer has no type for it
-        known: dict[type, Callable[[str, Any], None]]
+        known: dict[type, Any]
         known = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
         known.get(type(value), writer.add_array)(key, value)
     for name, array in weights.items():
