@@ -18,6 +18,7 @@ class PreTokenizer(NamedTuple):
     splits_digits: bool = False  # each digit by itself, before all else
     ignores_merges: bool = False  # what is a token as a whole is not merged from parts
     normalizes: bool = False  # to NFC
+    adds_bos: bool = False  # before each text, unless the file says otherwise
 
     def build(self) -> pre_tokenizers.PreTokenizer:
         """The rule, then the bytes."""
@@ -43,7 +44,7 @@ def _cased(digits: str, ending: str) -> str:
 _GPT2 = PreTokenizer()
 _CODE = PreTokenizer(splits_digits=True)
 _QWEN2 = PreTokenizer(_words(r"\p{N}"), normalizes=True)
-_LLAMA3 = PreTokenizer(_words(r"\p{N}{1,3}"), ignores_merges=True)
+_LLAMA3 = PreTokenizer(_words(r"\p{N}{1,3}"), ignores_merges=True, adds_bos=True)
 _CL100K = PreTokenizer(_words(r"\p{N}{1,3}"))
 
 PRETOKENIZERS = {
@@ -60,6 +61,6 @@ PRETOKENIZERS = {
     "falcon3": _LLAMA3,
     "smaug-bpe": _CL100K,
     "dbrx": _CL100K,
-    "tekken": PreTokenizer(_cased(r"\p{N}", ""), ignores_merges=True),
+    "tekken": PreTokenizer(_cased(r"\p{N}", ""), ignores_merges=True, adds_bos=True),
     "gpt-4o": PreTokenizer(_cased(r"\p{N}{1,3}", f"{_CONTRACTION}?")),
 }

@@ -42,7 +42,7 @@ def load_gguf_tokenizer(path: Path) -> TokenizerWrapper:
     tokens, types = _vocabulary(file)
     backend = _byte_level(file, tokens) if _kind(file) == "gpt2" else _sentencepiece(file, tokens, types)
     backend.add_tokens(list(_added(file, tokens, types)))
-    if (bos := _special(file, "bos", tokens)) is not None and _adds(file, "bos", default=_kind(file) == "llama"):
+    if (bos := _special(file, "bos", tokens)) is not None and _adds_bos(file):
         number = backend.token_to_id(bos)
         backend.post_processor = processors.TemplateProcessing(f"{bos} $A", f"{bos} $A $B", [(bos, number)])
     names = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
@@ -187,8 +187,10 @@ def _special(file: Gguf, name: str, tokens: list[str]) -> str | None:
     return tokens[number]
 
 
-def _adds(file: Gguf, name: str, *, default: bool) -> bool:
-    return bool(file.metadata.get(f"tokenizer.ggml.add_{name}_token", default))
+def _adds_bos(file: Gguf) -> bool:
+    rule = PRETOKENIZERS.get(file.metadata.get("tokenizer.ggml.pre", ""))
+    default = _kind(file) == "llama" or (rule is not None and rule.adds_bos)
+    return bool(file.metadata.get("tokenizer.ggml.add_bos_token", default))
 
 
 def _ends(file: Gguf, tokens: list[str], types: list[int]) -> set[int]:

@@ -17,6 +17,8 @@ from transformers import GPT2Tokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 from tests.worker.engine.gguf.writing import TEXTS, byte_tokenizer, tokenizer_metadata, write
 from worker.engine.errors import UnsupportedModel
 from worker.engine.gguf.tokenizer import load_gguf_tokenizer
+from worker.engine.text.card import Card
+from worker.engine.text.tokenizer import Vocabulary
 
 # As the tokenizer.json of the model that each rule is named after has it.
 LLAMA3 = (
@@ -175,6 +177,30 @@ def test_sentencepiece(tmp_path: Path, has_prefix: bool) -> None:
         assert tokenizer.backend_tokenizer.decode(ids(tokenizer, text)) == text
     assert tokenizer.encode("a")[0] == model.bos_id()
     assert ids(tokenizer, "<start>") == [model.piece_to_id("<start>")]
+
+
+@pytest.mark.parametrize("has_prefix", [True, False])
+def test_words_of_a_sentencepiece_vocabulary(tmp_path: Path, has_prefix: bool) -> None:
+    """A word has its space, and users cannot write special tokens."""
+    values = sentencepiece_metadata(train(has_prefix=has_prefix), has_prefix=has_prefix)
+    template = "{% for m in messages %}<start>{{ m.role }} {{ m.content }}<end>{% endfor %}<start>model\n"
+    vocabulary = Vocabulary(load(tmp_path, {**values, "tokenizer.chat_template": template}), Card())
+    tokens = [*vocabulary.encode_word("dogs", ""), *vocabulary.encode_word("jump", "dogs")]
+    assert vocabulary.decode(tokens) == "dogs jump"
+    for special in ("<start>", "<end>"):
+        assert vocabulary.encode_special(special)[0] not in vocabulary.encode_word(special, "dogs")
+        assert vocabulary.decode(vocabulary.encode_word(special, "dogs")).strip() == special
+
+
+@pytest.mark.parametrize(
+    ("pre", "says", "adds"), [("llama-bpe", None, True), ("qwen2", None, False), ("tekken", False, False)]
+)
+def test_the_token_before_a_text(tmp_path: Path, pre: str, says: bool | None, adds: bool) -> None:
+    """Llama 3 has one even where the file does not say so."""
+    values = {**tokenizer_metadata(LEARNED, pre), "tokenizer.ggml.bos_token_id": 7}
+    if says is not None:
+        values["tokenizer.ggml.add_bos_token"] = says
+    assert (load(tmp_path, values).encode("a")[0] == 7) == adds
 
 
 def test_phi_3s_special_tokens_swallow_the_space_behind_them(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_a_gguf_file_is_a_model_like_any_other(tmp_path: Path) -> None:
     file = str(write(tmp_path / "model.gguf", "llama", values, weights))
     model, tokenizer = loading.load(file)
     assert (model.position_offset, model.dtype) == (256, mx.float32)
-    assert mx.array_equal(model(TOKENS), load_model(tmp_path / "directory")[0](TOKENS))
+    assert mx.allclose(model(TOKENS), load_model(tmp_path / "directory")[0](TOKENS), atol=1e-5)  # other kernels
     vocabulary = loading.load_vocabulary(file, tokenizer)
     assert vocabulary.eos_tokens == {tokenizer.convert_tokens_to_ids("<|im_end|>")}
     header = vocabulary.encode_special("<|im_start|>assistant\n")
