@@ -16,9 +16,18 @@ from secrets import token_hex
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
-from producers.connection import NO_ANSWER, Broker, Link, backoff_s, broker_errors, interruptibly, open_writer
+from producers.connection import (
+    NO_ANSWER,
+    WRITE_RETRIES,
+    Broker,
+    Link,
+    backoff_s,
+    broker_errors,
+    interruptibly,
+    open_writer,
+)
 from producers.errors import BrokerUnreachable, SessionExists, WrongShards
 from producers.outbox import Outbox
 from producers.tail import resume_outbox
@@ -123,19 +132,31 @@ class Publisher:
 
     async def append(self, text: str) -> None:
         """The words of `text` (whole words, whitespace between) have joined the open segment."""
-        await self._send(InputTextAppend(text=text))
+        await self.send(InputTextAppend(text=text))
 
     async def finalize(self) -> None:
         """The segment's source is complete."""
-        await self._send(InputTextFinalize())
+        await self.send(InputTextFinalize())
 
     async def update(self, patch: SessionPatch) -> None:
         """The session is asked to go on with these options."""
-        await self._send(SessionUpdate(session=patch))
+        await self.send(SessionUpdate(session=patch))
 
     async def close(self) -> None:
         """The session is asked to close after what it has read; this publisher stays connected."""
-        await self._send(SessionClose())
+        await self.send(SessionClose())
+
+    async def send(self, *events: ClientEvent) -> None:
+        """Send several events in one round trip; all or, where one is refused, those before it.
+
+        Raises IllegalEvent, another ProtocolError for a bad value, OutboxFull beyond `MAX_UNSENT_EVENTS`.
+        """
+        async with self._lock:
+            try:
+                for event in events:
+                    self._outbox.put(event)
+            finally:
+                await self._flush()
 
     async def flush(self) -> None:
         """Redis has everything that earlier calls had to keep."""
@@ -153,11 +174,6 @@ class Publisher:
         self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.disconnect()
-
-    async def _send(self, event: ClientEvent) -> None:
-        async with self._lock:
-            self._outbox.put(event)
-            await self._flush()
 
     async def _resume(self) -> Outbox:
         await self._look()
@@ -185,16 +201,22 @@ class Publisher:
         )
 
     async def _patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        """The outcome of a call that may be repeated; while Redis is away, it is, for as long as patience lasts."""
+        """The outcome of a call that may be repeated; while Redis is away, it is, for as long as patience lasts.
+
+        A server that says that it is not the one to ask is left at once, a few times without regard to patience:
+        redis-py has made its own attempts only where nobody answered.
+        """
         end_s, num_failures = time.monotonic() + self._patience_s, 0
         while True:
             try:
                 with broker_errors(self.address):
                     return await call()
-            except BrokerUnreachable:
+            except BrokerUnreachable as failure:
                 num_failures += 1
+                await self._link.drop_connections()
                 pause_s = backoff_s(num_failures) * random.uniform(0.5, 1)
-                if time.monotonic() + pause_s > end_s:
+                is_fresh = isinstance(failure.__cause__, ResponseError) and num_failures <= WRITE_RETRIES
+                if not is_fresh and time.monotonic() + pause_s > end_s:
                     raise
             await asyncio.sleep(pause_s)
 

@@ -139,7 +139,7 @@ async def _in_thread(call: Callable[[], _T]) -> _T:
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[_T] = loop.create_future()
 
-    def update(result: _T | None, failure: OSError | None) -> None:
+    def set_outcome(result: _T | None, failure: OSError | None) -> None:
         if outcome.done():
             return
         if failure is not None:
@@ -155,7 +155,7 @@ async def _in_thread(call: Callable[[], _T]) -> _T:
             failure = raised
         # The loop may be closed when the call returns at last.
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(update, result, failure)
+            loop.call_soon_threadsafe(set_outcome, result, failure)
 
     threading.Thread(target=body, daemon=True, name="decalage-source").start()
     return await outcome

@@ -12,7 +12,7 @@ from protocol import OutputTextDelta, Session
 from tests.clusters import running_cluster
 from tests.servers import real_servers
 from tests.worker.app.conftest import Running, engine, running, until
-from worker.io import connection
+from worker.io import client
 
 __all__ = ["engine", "running"]  # the fixtures of those who test a worker
 
@@ -93,9 +93,6 @@ async def test_workers_share_a_cluster(cluster: RedisCluster, cluster_url: str, 
 async def test_a_node_taken_alone_is_refused(cluster_url: str) -> None:
     """The error names the URL to use instead."""
     plain = cluster_url.replace("+cluster", "")
-    redis = connection.client(plain)
-    try:
-        with pytest.raises(connection.RedisUnreachable, match=r"is a cluster; name it redis\+cluster://127"):
-            await connection.check(redis, plain)
-    finally:
-        await redis.aclose()
+    async with client.connect(plain) as redis:
+        with pytest.raises(client.RedisUnreachable, match=r"is a cluster; name it redis\+cluster://127"):
+            await client.check(redis)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:  # the clock must be wrong before anything of the worker is loaded
     from worker.app.service import Service
+    from worker.io.scripts import Script
 
 _JUMP_S: Final = 900
 _STATUS_S: Final = 0.1
@@ -35,7 +36,7 @@ return answer
 """
 BROKEN: Final = {
     "none": [],
-    "fence": [("~= ARGV[1] then", "== 'nobody' then")],
+    "fence": [("~= epoch then", "== 'nobody' then")],
     "ids": [("if seq > last then", "if true then"), ("string.format('%d-0', seq), 'event'", "'*', 'event'")],
 }
 """What to replace in the commit script, by what is then missing."""
@@ -55,18 +56,19 @@ def skew_clock(skew_s: float) -> None:
     signal.signal(signal.SIGUSR1, jump)
 
 
-def audited(script: Callable[[str], str], broken: str) -> Callable[[str], str]:
+def audited(script: Callable[[str], "Script"], broken: str) -> Callable[[str], "Script"]:
     """The scripts, of which `commit` keeps account and lacks what `broken` names. Raises ValueError if it has not."""
 
-    def changed(name: str) -> str:
-        text = script(name)
+    def changed(name: str) -> "Script":
+        original = script(name)
         if name != "commit":
-            return text
+            return original
+        text = original.text
         for old, new in BROKEN[broken]:
             if old not in text:
                 raise ValueError(f"expected {old!r} in the commit script: adapt what chaos breaks of it")
             text = text.replace(old, new)
-        return _AUDITED.format(script=text)
+        return type(original).of(_AUDITED.format(script=text))
 
     return changed
 

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from producers import BrokerRefused, BrokerUnreachable, Publisher, SessionExists, SessionNotFound
 from protocol import (
+    ClientEvent,
     IllegalEvent,
     InputTextAppend,
     InputTextFinalize,
@@ -47,6 +48,26 @@ async def test_every_call_is_one_numbered_event(any_redis_url: str, any_redis_cl
         InputTextFinalize(seq=4),
         SessionClose(seq=5),
     ]
+
+
+async def test_events_sent_together_are_events_sent_one_by_one(redis_url: str, redis_client: Redis) -> None:
+    """Same events, same numbers, one ring; where one is refused, those before it are in the stream."""
+    events: list[ClientEvent] = [InputTextAppend(text="a b"), InputTextFinalize(), InputTextAppend(text="c")]
+    async with Publisher(redis_url, "one-by-one") as alone, Publisher(redis_url, "together") as together:
+        await alone.create()
+        await together.create()
+        for event in events:
+            await alone.send(event)
+        await together.send(*events)
+        with pytest.raises(IllegalEvent):
+            await together.send(SessionClose(), InputTextAppend(text="late"))
+        await alone.close()
+    assert await source_events(redis_client, "together") == await source_events(redis_client, "one-by-one")
+    rings = {}
+    for name in ("one-by-one", "together"):
+        bell: Any = await redis_client.xrange(bell_key(shard_of(name)))
+        rings[name] = sum(fields[b"session"] == name.encode() for _, fields in bell)
+    assert rings == {"one-by-one": 5, "together": 3}
 
 
 async def test_the_bell_rings_after_each_append(redis_url: str, redis_client: Redis) -> None:

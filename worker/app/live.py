@@ -24,7 +24,8 @@ from worker.core import session as machine
 from worker.core.rows import Lane, Output, Row, Vocabulary
 from worker.core.scheduler import Budget
 from worker.core.state import State, lane_of
-from worker.io.store import TRIAL_OWNERS, Checkpoint, Commit, Entry
+from worker.io.replies import Entry
+from worker.io.store import TRIAL_OWNERS, Checkpoint, Commit
 
 MAX_TRIALS = 3
 """So many owners fail at a session, working on nothing else, before it is to blame."""
@@ -220,7 +221,7 @@ class Live:
             cursor=self.cursor,
             source_seq=self.state.source_seq,
             progress=replay.progress(self.state),
-            base=replay.base(self.state, self.cursor),
+            base=replay.base(self.state, self.cursor) or self.saved.base,
             failed_owners=0 if advance == "further" else self.saved.failed_owners,
             failed_trials=0 if advance else self.saved.failed_trials,
         )

@@ -34,6 +34,11 @@ class Ownership:
         return frozenset(shard for shard, tenure in self._tenures.items() if now_ms < tenure.until_ms)
 
     @property
+    def kept(self) -> frozenset[int]:
+        """The shards that are held and not about to be given back."""
+        return self.held - self.leaving
+
+    @property
     def is_fresh(self) -> bool:
         """Redis has answered within the time of a lease."""
         return _now_ms() - self._looked_ms < self.lease_ms

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from worker.app.engine import Engine
+from worker.app.engine_thread import Engine
 from worker.app.ownership import Ownership
 from worker.io.health import Condition
 

@@ -20,7 +20,8 @@ from worker.app.reports import Reports
 from worker.app.table import Table
 from worker.app.trial import Trial
 from worker.core.rows import Vocabulary
-from worker.io.store import PAGE_ENTRIES, Claim, Entry, Fenced, Store, Suspect
+from worker.io.replies import Denied, Entry
+from worker.io.store import PAGE_ENTRIES, Claim, Fenced, Store, Suspect
 
 # A lost connection is nobody's fault: it goes up to the loop that waits for Redis.
 INTERRUPTED = (Disconnected, Unanswered, ClusterError, RedisClusterException, OSError)
@@ -71,11 +72,14 @@ class Reader:
             while wanted:
                 cursors = {name: live.cursor for name in wanted if (live := self._table.get(name)) and live.is_readable}
                 pages = await self._store.read(cursors)
+                wanted = []
                 for name, entries in pages.items():
                     live = self._table.get(name)
-                    if live is not None and live.cursor == cursors[name]:
+                    if isinstance(entries, Denied):
+                        self.lose(name, entries)
+                    elif live is not None and live.cursor == cursors[name]:
                         is_news |= await self._take(live, entries)
-                wanted = [name for name, entries in pages.items() if len(entries) == PAGE_ENTRIES]
+                        wanted += [name] if len(entries) == PAGE_ENTRIES else []
             return is_news
 
     @contextlib.contextmanager
@@ -93,7 +97,8 @@ class Reader:
         reason = str(error) or type(error).__name__
         self._log.error("session_lost", session=name, error=type(error).__name__, reason=reason)
         self._table.forget(name)
-        self.trial.blame(name, reason)
+        if not isinstance(error, Denied):  # by Redis's access rules: no fault of the session's
+            self.trial.blame(name, reason)
         self._aside_until_s[name] = time.monotonic() + _SET_ASIDE_S
 
     def _is_wanted(self, name: str) -> bool:
@@ -158,9 +163,11 @@ class Reader:
         for live in behind.values():
             self._reports.resumed(live, time.monotonic() - started_s)
 
-    def _step_again(self, live: Live, page: list[Entry], refused: Container[str]) -> str | None:
+    def _step_again(self, live: Live, page: list[Entry] | Denied, refused: Container[str]) -> str | None:
         # Where the log's next page begins; None at the checkpoint, where the session goes on.
         with self.isolated(live.session_id):
+            if isinstance(page, Denied):
+                raise page
             entries = [entry for entry in page if _order(entry[0]) <= _order(live.saved.cursor)]
             live.replay(entries, refused, self._vocabulary, self._settings.model)
             if len(entries) == PAGE_ENTRIES:

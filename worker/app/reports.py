@@ -5,16 +5,16 @@ from collections import Counter
 from collections.abc import Sequence
 
 import structlog
-from redis.asyncio import Redis
 
 from protocol import OutputTextDelta, ProtocolError, SessionClosed, WorkerConfigure, WorkerStats, decode_worker, encode
 from protocol.keys import EVENT_FIELD, STATS_KEY
-from worker.app.engine import Report
+from worker.app.engine_thread import Report
 from worker.app.live import Live
 from worker.core.rows import Evicted, Failed, Output, Row, Tokens
 from worker.core.segment import rebuilt_tokens
 from worker.core.state import State
 from worker.engine.runner import Counters
+from worker.io.client import Client
 from worker.io.metrics import Metrics
 from worker.io.store import Commit
 
@@ -141,7 +141,7 @@ class Reports:
                     seconds=round(max(0, time.time() - live.state.created_ms / 1000), 3),
                 )
 
-    async def stats(self, redis: Redis, num_sessions: int, every_ms: int) -> None:
+    async def stats(self, redis: Client, num_sessions: int, every_ms: int) -> None:
         """Puts a `worker.stats` event on the stats stream, at most one in `every_ms`."""
         now = time.monotonic()
         if now - self._told < every_ms / 1000:
@@ -166,4 +166,4 @@ class Reports:
             proposed_drafts=counters.proposed_drafts,
             drafted_rows=counters.drafted_rows,
         )
-        await redis.xadd(STATS_KEY, {EVENT_FIELD: encode(event)}, maxlen=_STATS_ENTRIES)
+        await redis.ask("XADD", STATS_KEY, "MAXLEN", "~", _STATS_ENTRIES, "*", EVENT_FIELD, encode(event))

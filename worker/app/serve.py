@@ -7,13 +7,12 @@ import signal
 from collections.abc import Callable, Iterator
 
 import structlog
-from redis.asyncio import Redis
 
 from worker.app import interpreter
 from worker.app.config import Settings
-from worker.app.engine import Engine
+from worker.app.engine_thread import Engine
 from worker.app.service import Service
-from worker.io import connection
+from worker.io import client
 from worker.io.broker import ensure_broker
 from worker.io.health import Probes
 from worker.io.metrics import Metrics
@@ -39,7 +38,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Service, str], None] 
         with _signals(service.stop):
             log.info(
                 "ready",
-                redis=connection.shown(url),
+                redis=client.shown(url),
                 redis_version=version,
                 worker=service.worker,
                 model=engine.description,
@@ -56,11 +55,8 @@ async def serve(settings: Settings, *, on_ready: Callable[[Service, str], None] 
 
 
 async def _check_redis(url: str) -> str:
-    redis: Redis = connection.client(url)
-    try:
-        return await connection.check(redis, url)
-    finally:
-        await redis.aclose()
+    async with client.connect(url) as redis:
+        return await client.check(redis)
 
 
 @contextlib.contextmanager

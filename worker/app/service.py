@@ -17,11 +17,10 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import structlog
 from msgspec.structs import asdict, replace
-from redis.asyncio import Redis
 
 from worker.app.config import Settings
 from worker.app.egress import Egress
-from worker.app.engine import Engine, Report
+from worker.app.engine_thread import Engine, Report
 from worker.app.leasing import Leasing
 from worker.app.ownership import Ownership
 from worker.app.pulse import Pulse
@@ -33,8 +32,9 @@ from worker.core import leases as rules
 from worker.core.leases import Peer
 from worker.core.rows import Output
 from worker.core.scheduler import Plan
-from worker.io.connection import GONE, client
+from worker.io.client import GONE, connect
 from worker.io.doorbell import Doorbell, Sweep
+from worker.io.index import SessionIndex
 from worker.io.leases import Leases
 from worker.io.metrics import Metrics
 from worker.io.store import Store
@@ -51,12 +51,12 @@ class Service:
         self.engine = engine
         self.metrics = metrics
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns() % 1_000_000:06d}"
-        self._redis: Redis = client(redis_url)
-        self._blocking: Redis = client(redis_url)
-        self._store = Store(self._redis, self.worker)
+        self._redis = connect(redis_url)
+        self._index = SessionIndex(self._redis, settings.num_shards)
+        self._store = Store(self._redis, self.worker, self._index)
         leases = Leases(self._redis, self.worker, settings.num_shards, settings.lease_ms)
         self.ownership = Ownership(leases, self.worker, settings.num_shards, settings.lease_ms)
-        self._doorbell = Doorbell(self._blocking)
+        self._doorbell = Doorbell(self._redis)
         self._sweep = Sweep(self._redis)
         self.table = Table(settings.num_shards)
         self._work = asyncio.Event()
@@ -114,7 +114,6 @@ class Service:
             else:
                 self._log.critical("engine_dead")
             await self._redis.aclose()
-            await self._blocking.aclose()
             pulse.cancel()
 
     async def _for_ever(self, loop: Callable[[], Awaitable[None]]) -> None:
@@ -157,7 +156,7 @@ class Service:
     async def _hear_bells(self) -> None:
         await self._leasing.known.wait()
         while not self._stopping.is_set():
-            rung = await self._doorbell.wait()
+            rung, kept = await self._doorbell.wait(), self.ownership.kept
             for data in rung.settings:
                 self._configure(data)
             if rung.is_freed:
@@ -167,6 +166,8 @@ class Service:
                 live = self.table.get(name)
                 if live is not None:
                     live.rings = True
+            # What was lost meanwhile was perhaps not fetched.
+            self._doorbell.acknowledge(rung, kept & self.ownership.kept)
 
     def _configure(self, data: bytes) -> None:
         change = self.reports.decode_configure(data)
@@ -182,19 +183,15 @@ class Service:
         self.reader.max_sessions = self.settings.max_sessions
 
     async def _sweep_streams(self) -> None:
-        round_, is_hurried = 0, False
+        round_ = 0
         while not self._stopping.is_set():
             round_ += 1
-            if self._leasing.gained.is_set():
-                # Sessions of a shard that has just come are looked for at once, without pauses.
-                self._leasing.gained.clear()
-                self._sweep.restart()
-                is_hurried = True
+            part = round_ % _SLOW_SWEEP
+            if self._leasing.gained.is_set() or not part:
+                await self._take_over()
             met, all_met = await self._sweep.step()
             if all_met is not None:
                 self.table.prune(all_met)
-                is_hurried = False
-            part = round_ % _SLOW_SWEEP
             known = {
                 live.session_id: live.cursor
                 for live in self.table
@@ -205,9 +202,18 @@ class Service:
                 if (live := self.table.get(name)) is not None:
                     live.rings = False
             await self._fetch([name for name in met if name not in self.table] + missed)
-            if not is_hurried:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._leasing.gained.wait(), self.settings.sweep_ms / 1000)
+            await self._index.renew(live.session_id for live in self.table if live.is_open)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._leasing.gained.wait(), self.settings.sweep_ms / 1000)
+
+    async def _take_over(self) -> None:  # the sessions of a shard that has just come, and any that were set aside
+        self._leasing.gained.clear()
+        try:
+            known = {live.session_id for live in self.table}
+            await self._fetch(await self._index.sessions(self.ownership.kept, besides=known))
+        except GONE:
+            self._leasing.gained.set()
+            raise
 
     async def _fetch(self, names: Iterable[str]) -> None:
         if await self.reader.fetch(names):

@@ -7,6 +7,7 @@ lives, and knows whose it was.
 """
 
 import asyncio
+import itertools
 import platform
 from collections.abc import Callable, Mapping, Sequence
 
@@ -18,7 +19,8 @@ from protocol.keys import EVENT_FIELD
 from worker.app.live import MAX_TRIALS, Live
 from worker.app.reports import Reports
 from worker.app.table import Table
-from worker.io.store import Checkpoint, Claim, Entry, Store, Suspect
+from worker.io.replies import Denied, Entry
+from worker.io.store import Checkpoint, Claim, Store, Suspect
 
 Opened = tuple[int, Checkpoint] | Exception
 
@@ -38,14 +40,16 @@ class Trial:
         self.calm = asyncio.Lock()
         """Held by each pass, and while a trial begins: so nothing else is in work during one."""
         self._causes: dict[str, str] = {}  # the last exception at each session that has not got further since
-        self._blamed: set[str] = set()  # sessions whose next owner is to count it
+        self._failures = itertools.count(1)
+        self._blamed: dict[str, int] = {}  # the last failure at each session whose next owner is to count it
 
     async def open(self, claims: Sequence[Claim]) -> list[Opened]:
         """Epoch and checkpoint of each session, or what is wrong with its state; Suspect for one that has to wait."""
-        blamed, self._blamed = self._blamed, self._blamed - {claim.session_id for claim in claims}
         answers: list[Opened] = await self._store.open(
-            [replace(claim, has_failed=True) if claim.session_id in blamed else claim for claim in claims]
+            [replace(claim, failure=self._blamed.get(claim.session_id, 0)) for claim in claims]
         )
+        for claim in claims:
+            self._blamed.pop(claim.session_id, None)
         suspects = [i for i, answer in enumerate(answers) if isinstance(answer, Suspect)]
         if suspects and self._table.alone is None:
             await self._try_alone(claims, answers, suspects[0])
@@ -61,7 +65,7 @@ class Trial:
     def blame(self, name: str, cause: str) -> None:
         """This worker has failed at the session, and knows why."""
         self._causes[name] = cause
-        self._blamed.add(name)
+        self._blamed[name] = next(self._failures)
         self._end(name)
 
     def committed(self, live: Live) -> None:
@@ -98,6 +102,8 @@ class Trial:
 
     async def _evidence(self, live: Live) -> Entry:
         # The next entry, as each was committed before the next was tried; none: it failed at what it had read before.
-        pages = await self._store.read({live.session_id: live.saved.cursor})
-        page = pages.get(live.session_id) or await self._store.entry(live.session_id, live.saved.cursor)
+        page = (await self._store.read({live.session_id: live.saved.cursor})).get(live.session_id)
+        if isinstance(page, Denied):
+            return live.saved.cursor, {}
+        page = page or await self._store.entry(live.session_id, live.saved.cursor)
         return page[0] if page else (live.saved.cursor, {})

@@ -1,4 +1,4 @@
-"""From a path or a hub id to a model and its tokenizer."""
+"""Where a model comes from: a path, a shipped name or a hub id becomes a model and its tokenizer."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ _FILES = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.tx
 
 
 def model_path(path_or_repo: str = DEFAULT_MODEL) -> Path:
-    """The directory of a model: a path, the name of a shipped one, or a hub id (from the local cache when offline).
+    """Find the directory of a model: a path, the name of a shipped one, or a hub id (offline from the local cache).
 
     Raises ModelNotFound.
     """
@@ -35,8 +35,7 @@ def model_path(path_or_repo: str = DEFAULT_MODEL) -> Path:
     if path_or_repo.count("/") != 1 or path_or_repo.startswith((".", "/", "~")):
         raise ModelNotFound(
             f"no model directory {path_or_repo!r}; expected a path, a hub id such as 'owner/name', or one of the "
-            "shipped "
-            f"models: {', '.join(_shipped_names())}"
+            f"shipped models: {', '.join(_shipped_names())}"
         )
     return _from_hub(path_or_repo)
 
@@ -55,15 +54,14 @@ def _from_hub(repo: str) -> Path:
             reason = str(online).strip().splitlines()[0] if str(online).strip() else type(online).__name__
             raise ModelNotFound(
                 f"the model {repo!r} is not in the local cache and could not be downloaded ({reason}); check its name "
-                "and "
-                "the network, or give the path of a model directory"
+                "and the network, or give the path of a model directory"
             ) from online
 
 
 def load(
     path_or_repo: str = DEFAULT_MODEL, *, position_offset: int | None = None, dtype: mx.Dtype | None = None
 ) -> tuple[StreamingModel, TokenizerWrapper]:
-    """The model, ready to be driven through dual caches, and mlx-lm's wrapper of its tokenizer.
+    """Load a model, ready to be driven through dual caches, and mlx-lm's wrapper of its tokenizer.
 
     `position_offset` replaces the φ of the model's card. On a CPU everything is computed in fp32, because other types
     never reach its BLAS; elsewhere in the type of the weights, or in `dtype`. Raises ModelNotFound, UnsupportedModel.
@@ -80,7 +78,7 @@ def load(
 
 
 def load_vocabulary(path_or_repo: str = DEFAULT_MODEL, tokenizer: Any = None) -> Vocabulary:
-    """The words and tokens of a model, without its weights."""
+    """Load the words and tokens of a model, without its weights."""
     path = model_path(path_or_repo)
     card = read_card(path)
     tokenizer = _tokenizer(path, card) if tokenizer is None else tokenizer

@@ -8,7 +8,7 @@ import pytest
 from tests.worker.app.conftest import DEADLINE_S, FINALIZE, Raw, Running, append, create, untimed
 from tests.worker.app.test_service import TEXT, value
 from worker.app.config import Settings
-from worker.app.engine import Engine, EngineDead
+from worker.app.engine_thread import Engine, EngineDead
 from worker.app.service import Service
 from worker.engine.kv.pool import LENGTHS
 from worker.io.doorbell import Rung
@@ -33,7 +33,7 @@ async def say_all(raw: Raw, prefix: str) -> list[Any]:
 def one_lane(engine: Engine) -> int:
     """Bytes of the shortest lane."""
     runner: Any = engine._runner
-    lane_bytes: int = runner._lanes._slot_bytes * LENGTHS[0]
+    lane_bytes: int = runner._kv_cache.slot_bytes * LENGTHS[0]
     return lane_bytes
 
 
@@ -102,7 +102,7 @@ async def test_a_dead_thread_ends_the_worker(raw: Raw, redis_url: str, monkeypat
         try:
             return await hear()
         except asyncio.CancelledError:
-            return Rung([], [], is_freed=False)
+            return Rung([], [], is_freed=False, cursors={})
 
     monkeypatch.setattr(service._doorbell, "wait", hear_on)
     serving = asyncio.create_task(service.run())

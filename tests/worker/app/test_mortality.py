@@ -10,11 +10,12 @@ import pytest
 
 from tests.worker.app.conftest import CLOSE, FINALIZE, Event, Raw, append, create, new_service, until, untimed
 from worker.app.egress import Egress
-from worker.app.engine import Engine
+from worker.app.engine_thread import Engine
 from worker.app.live import MAX_TRIALS, Live
 from worker.app.service import Service
 from worker.app.trial import Trial
-from worker.io.store import TRIAL_OWNERS, Entry
+from worker.io.replies import Entry
+from worker.io.store import TRIAL_OWNERS
 
 POISON = "plutonium"
 LEASE_MS = 300

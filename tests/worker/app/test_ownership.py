@@ -19,10 +19,11 @@ from tests.worker.app.conftest import (
     until,
     untimed,
 )
-from worker.app.engine import Engine
+from worker.app.engine_thread import Engine
 from worker.app.ownership import Ownership
 from worker.app.service import Service
 from worker.core.leases import Peer
+from worker.io.client import Client
 from worker.io.leases import Leases, Seen, WrongShards
 
 PEER = Peer(weight=5)
@@ -91,11 +92,11 @@ class Late(Leases):
         return await super().exchange(about, hold=hold, give=give)
 
 
-async def test_who_comes_too_late_for_some_shards_takes_others_at_once(raw: Raw) -> None:
+async def test_who_comes_too_late_for_some_shards_takes_others_at_once(client: Client) -> None:
     """Workers that hear at the same moment of shards that are free leave none of them for later."""
     hour_ms = 3_600_000
-    late = Late(raw.client, "late", 8, hour_ms)
-    late.rival = Leases(raw.client, "rival", 8, hour_ms)
+    late = Late(client, "late", 8, hour_ms)
+    late.rival = Leases(client, "rival", 8, hour_ms)
     await late.rival.exchange(PEER)
     ownership = Ownership(late, "late", 8, hour_ms)
     await ownership.look(PEER)

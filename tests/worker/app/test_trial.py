@@ -10,7 +10,7 @@ from tests.worker.app.conftest import FINALIZE, Raw, Running, append, create, un
 from worker.app import reader
 from worker.app.live import Live
 from worker.app.service import Service
-from worker.io.store import Entry
+from worker.io.replies import Entry
 
 POISON = "plutonium"
 

@@ -1,12 +1,9 @@
 """Words through Redis and a worker without a model, beside words through Redis alone; and commits a second."""
 
 import asyncio
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from statistics import quantiles
-from subprocess import PIPE, Popen
 from typing import Any, Final
 
 import msgspec
@@ -16,8 +13,7 @@ from worker.commands.bench.machine import machine_facts
 from worker.commands.bench.page import Page, Plot, Sheet
 from worker.commands.bench.transport_commits import Commits, commit_speed
 from worker.commands.bench.transport_load import WATCHED, Load, Plain, Served, connected, delays_ms
-from worker.commands.faults import CommandError
-from worker.io.servers import RedisServer, find_redis_servers
+from worker.commands.bench.transport_process import NullWorker, redis_server
 
 _START_LIMIT_S: Final = 60.0
 
@@ -48,66 +44,30 @@ class Transport(msgspec.Struct, frozen=True):
     commits: Commits | None
 
 
-class _Worker:
-    """The worker's process."""
-
-    def __init__(self, url: str) -> None:
-        command = [sys.executable, "-m", "worker.commands.bench.transport_worker", url]
-        self._process = Popen(command, stdin=PIPE, stdout=PIPE, text=True)
-        if self._line() != "ready":
-            raise CommandError("the benchmark's worker did not start; what it said is above", code="internal_error")
-
-    def _line(self) -> str:
-        return self._process.stdout.readline().strip() if self._process.stdout else ""
-
-    def report(self) -> tuple[float, int]:
-        """Its CPU seconds, and the words that it has published."""
-        if self._process.stdin is not None:
-            print("report", file=self._process.stdin, flush=True)
-        cpu_s, words = self._line().split()
-        return float(cpu_s), int(words)
-
-    def stop(self) -> None:
-        """It has drained and ended."""
-        self._process.communicate()
-
-
 def measure(loads: Sequence[Load], seconds: float, commits: int) -> Transport:
     """Each load for so many seconds, on a Redis and a worker of its own; then `commits` a tick (0: none)."""
     machine = machine_facts()
     points, version = [], ""
     for load in loads:
-        with _redis() as server:
+        with redis_server() as server:
             points.append(asyncio.run(_point(server.url, load, seconds)))
-    with _redis() as server:
+    with redis_server() as server:
         version = server.version
         speed = asyncio.run(commit_speed(server.url, commits, seconds)) if commits else None
     return Transport(version, seconds, machine, tuple(points), speed)
 
 
-@contextmanager
-def _redis() -> Iterator[RedisServer]:
-    paths = find_redis_servers()
-    if not paths:
-        raise CommandError("this benchmark needs a real redis-server: pip install 'decalage[broker]' brings one")
-    server = RedisServer(paths[0], is_quiet=True)
-    try:
-        yield server
-    finally:
-        server.stop()
-
-
 async def _point(url: str, load: Load, seconds: float) -> Point:
     plain = await delays_ms(url, load, seconds, Plain())
-    worker = _Worker(url)
+    worker = NullWorker(url)
     try:
         async with connected(url) as redis:
             await _create(redis, load)
-            start_s, cpus = time.monotonic(), (worker.report()[0], await _redis_cpu_s(redis))
+            start_s, cpus = time.monotonic(), (worker.report().cpu_s, await _redis_cpu_s(redis))
             delays = await delays_ms(url, load, seconds, Served())
-            words = worker.report()[1]
+            words = worker.report().target_words
             spent_s = time.monotonic() - start_s
-            worker_cpu, redis_cpu = worker.report()[0] - cpus[0], await _redis_cpu_s(redis) - cpus[1]
+            worker_cpu, redis_cpu = worker.report().cpu_s - cpus[0], await _redis_cpu_s(redis) - cpus[1]
     finally:
         worker.stop()
     hundredths, plain_hundredths = _hundredths(delays), _hundredths(plain)

@@ -4,13 +4,12 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from protocol import Limits, Session, WaitK
-from worker.app.engine import Engine
-from worker.app.thread import EngineThread
+from worker.app.engine_thread import Engine, EngineThread
 from worker.core.rows import Lane, Output, Prompt, Row, Tokens
 from worker.engine.runner import Counters
 
 _EOS, _TAG, _END, _START = range(4)
-_LONGEST: Final = 1_000_000
+_LONGEST: Final = 2_000_000
 SESSION: Final = Session(policy=WaitK(k=1), limits=Limits(max_tokens_per_word=1))
 """The options of a session whose words come back one by one: read a word, write a word."""
 

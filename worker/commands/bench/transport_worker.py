@@ -1,6 +1,7 @@
-"""The worker of `decalage bench transport`, a process of its own. Its argument is the URL of a Redis.
+"""The worker of `decalage bench transport` and `ingest`, a process of its own. Its argument is the URL of a Redis.
 
-It says `ready`, answers each line on its standard input with its CPU seconds and its published words, and ends with it.
+It says `ready`, answers each line on its standard input with its CPU seconds, the source words that it has taken and
+the target words that it has published, and ends with it.
 """
 
 import asyncio
@@ -22,8 +23,10 @@ async def _serve(url: str) -> None:
     with interpreter.serving():
         print("ready", flush=True)
         while await asyncio.to_thread(sys.stdin.readline):
-            words = metrics.registry.get_sample_value("decalage_target_words_total")
-            print(time.process_time(), int(words or 0), flush=True)
+            counts = [
+                metrics.registry.get_sample_value(f"decalage_{side}_words_total") for side in ("source", "target")
+            ]
+            print(time.process_time(), *(int(count or 0) for count in counts), flush=True)
         service.stop()
         await serving
     engine.stop()

@@ -1,4 +1,4 @@
-"""`decalage.json`: what a model trained for Decalage says about itself, beside its weights."""
+"""What a model says about itself, beside its weights: `decalage.json`, as `decalage train` writes it."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ class Card(msgspec.Struct, frozen=True):
 
 
 def read_card(path: Path) -> Card:
-    """The card of a model directory; for a stock model one with a safe φ.
+    """Read the card of a model directory; make one with a safe φ for a stock model.
 
     The checkpoints of the paper's authors carry `_stream` in their architecture: trained with group positions, φ = 0.
     Raises UnsupportedModel where the file cannot be read.
@@ -53,7 +53,7 @@ def read_card(path: Path) -> Card:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The model's config.json. Raises UnsupportedModel where it is missing or broken."""
+    """Read the model's config.json. Raises UnsupportedModel where it is missing or broken."""
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
