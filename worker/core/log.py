@@ -57,13 +57,15 @@ class Log(Sequence[_T_co]):
     @overload
     def __getitem__(self, index: slice) -> tuple[_T_co, ...]: ...
     def __getitem__(self, index: int | slice) -> _T_co | tuple[_T_co, ...]:
-        if isinstance(index, slice):
-            start, stop, _ = index.indices(self._stop - self._start)
-            return tuple(self._items[self._start + start : self._start + stop])
-        position = index + (self._start if index >= 0 else self._stop)
-        if not self._start <= position < self._stop:
+        if isinstance(index, int):
+            position = index + (self._start if index >= 0 else self._stop)
+            if self._start <= position < self._stop:
+                return self._items[position]
             raise IndexError(f"expected an index below {len(self)}, got {index}")
-        return self._items[position]
+        start, stop, step = index.indices(self._stop - self._start)
+        if step != 1:
+            raise ValueError(f"expected a slice without a step, got {step}")
+        return tuple(self._items[self._start + start : self._start + stop])
 
     def __eq__(self, other: object) -> bool:
         return tuple(self) == tuple(other) if isinstance(other, Log | tuple) else NotImplemented

@@ -85,8 +85,11 @@ def visible(state: State, events: Sequence[ServerEvent]) -> list[Visible | None]
     ]
 
 
-def restore(num_prompt_tokens: int, published: Iterable[tuple[OutputTextDelta, Visible]]) -> Log[WrittenWord]:
-    """Return a segment's words as its published ones tell them, behind a target prompt of so many tokens.
+def restore(
+    decode: Decode, num_prompt_tokens: int, published: Iterable[tuple[OutputTextDelta, Visible]]
+) -> Log[WrittenWord]:
+    """Return the words of a checkpoint's segment as the published ones tell them, behind a target prompt of so many
+    tokens.
 
     Raises ValueError where a word is missing.
     """
@@ -99,6 +102,8 @@ def restore(num_prompt_tokens: int, published: Iterable[tuple[OutputTextDelta, V
         )
         words.append(word)
         begin = word.end
+    if begin != decode.num_settled:
+        raise ValueError(f"expected words up to target token {decode.num_settled}, got those up to {begin}")
     return Log(words)
 
 

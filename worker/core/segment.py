@@ -7,8 +7,6 @@ The target is `[prompt, words, tokens behind them]`. A target token's query is t
 the token behind it. `worker.core.settling` takes the tokens that came back.
 """
 
-from collections.abc import Iterator
-
 import msgspec
 from msgspec.structs import replace
 
@@ -41,7 +39,8 @@ class WrittenWord(msgspec.Struct, frozen=True, array_like=True):
 class Decode(msgspec.Struct, frozen=True, array_like=True):
     """What passes have made of a segment beside its words: all of it that a checkpoint holds."""
 
-    tokens: tuple[int, ...] = ()  # confirmed ones behind the last word
+    num_settled: int  # target tokens up to the last word's end: they never change
+    tokens: tuple[int, ...] = ()  # confirmed ones behind these
     num_blank: int = 0  # of these, white space up to a limit, which has become no word
     draft: tuple[int, ...] = ()  # guessed continuation, to be verified
     tentative: tuple[int, ...] = ()  # continuation that later source may still change, in the lane but for its last
@@ -67,8 +66,8 @@ class Segment(msgspec.Struct, frozen=True):
     session: Session
     policy: Policy
     source: Source
+    decode: Decode
     words: Log[WrittenWord] = Log()
-    decode: Decode = Decode()
     kv: Cached = Cached()
     finish_reason: str | None = None
 
@@ -78,14 +77,9 @@ class Segment(msgspec.Struct, frozen=True):
         return self.source.prompt
 
     @property
-    def num_settled(self) -> int:
-        """Target tokens up to the last word's end: they never change."""
-        return self.words[-1].end if self.words else len(self.prompt.target)
-
-    @property
     def num_target(self) -> int:
         """Target tokens that are confirmed."""
-        return self.num_settled + len(self.decode.tokens)
+        return self.decode.num_settled + len(self.decode.tokens)
 
     @property
     def word_tokens(self) -> tuple[int, ...]:
@@ -97,7 +91,7 @@ class Segment(msgspec.Struct, frozen=True):
         """Queries of which it is known how much source they saw."""
         if self.decode.prompt_visible_source is None:
             return 0
-        return self.num_settled - 1 + len(self.decode.visible_source)
+        return self.decode.num_settled - 1 + len(self.decode.visible_source)
 
     @property
     def words_read(self) -> int:
@@ -149,7 +143,7 @@ def begin(index: int, lane: Lane, session: Session, vocabulary: Vocabulary) -> S
 
 def framed(index: int, lane: Lane, session: Session, prompt: Prompt) -> Segment:
     """Return a segment without words, in a prompt of the caller's own."""
-    return Segment(index, lane, session, policy_of(session), sources.begin(prompt))
+    return Segment(index, lane, session, policy_of(session), sources.begin(prompt), Decode(len(prompt.target)))
 
 
 def append(segment: Segment, word: str, tokens: tuple[int, ...], now_ms: int) -> Segment:
@@ -215,21 +209,21 @@ def rebuilt_tokens(segment: Segment, row: Row) -> int:
 
 def target_tokens(segment: Segment, start: int) -> tuple[int, ...]:
     """Return the target's tokens from this index on, tentative ones included."""
-    decode, tokens = segment.decode, list[int]()
-    if start < segment.num_settled:
-        for word in _words_from(segment, start):
-            tokens += word.blank + word.tokens
-        first = segment.num_settled - len(tokens)
-        tokens = [*segment.prompt.target[start:], *tokens[max(0, start - first) :]]
-        start = segment.num_settled
+    decode = segment.decode
     behind = decode.tokens + decode.tentative
-    return (*tokens, *behind[start - segment.num_settled :])
+    if start >= decode.num_settled:
+        return behind[start - decode.num_settled :]
+    settled = [token for word in _words_from(segment, start) for token in (*word.blank, *word.tokens)]
+    first = decode.num_settled - len(settled)
+    return (*segment.prompt.target[start:], *settled[max(0, start - first) :], *behind)
 
 
-def _words_from(segment: Segment, index: int) -> Iterator[WrittenWord]:
+def _words_from(segment: Segment, index: int) -> tuple[WrittenWord, ...]:
     # The words from the one on that holds this index of the target.
-    first = max(0, segment.words.bisect_right(index, key=lambda word: word.begin) - 1)
-    return (segment.words[i] for i in range(first, len(segment.words)))
+    words = segment.words
+    if words and words[-1].begin <= index:  # as nearly always
+        return words[-1:]
+    return words[max(0, words.bisect_right(index, key=lambda word: word.begin) - 1) :]
 
 
 def _visible_source(segment: Segment, start: int) -> tuple[int, ...]:
@@ -259,7 +253,7 @@ def _sampling(segment: Segment) -> SampleSpec:
     sampling, policy, num_prompt = segment.session.sampling, segment.policy, len(segment.prompt.target)
     position = segment.num_target + len(segment.decode.tentative)
     context = sampling.repetition_context_size if sampling.repetition_penalty is not None else 0
-    is_start = segment.num_settled + segment.decode.num_blank == position and bool(segment.words)
+    is_start = segment.decode.num_settled + segment.decode.num_blank == position and bool(segment.words)
     return SampleSpec(
         temperature=sampling.temperature,
         top_p=sampling.top_p,

@@ -46,7 +46,7 @@ def update(segment: Segment, row: Row, output: Tokens, vocabulary: Vocabulary) -
 
 def _trim(segment: Segment) -> Segment:
     # Queries that are to be fed again have not seen what they should.
-    num_visible = max(0, segment.kv.num_target - segment.num_settled + 1)
+    num_visible = max(0, segment.kv.num_target - segment.decode.num_settled + 1)
     decode = segment.decode
     if num_visible >= len(decode.visible_source):
         return segment
@@ -108,7 +108,7 @@ def _hold(segment: Segment) -> Segment:
 
 def _feed_again(segment: Segment, *, is_guess: bool) -> Segment:
     # The last whole word's last token is fed once more; what was written behind it is a guess.
-    decode, num_kept = segment.decode, segment.num_settled + segment.decode.num_blank
+    decode, num_kept = segment.decode, segment.decode.num_settled + segment.decode.num_blank
     draft = segment.word_tokens if is_guess and segment.session.speculation.enabled else ()
     return replace(
         segment,

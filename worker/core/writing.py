@@ -68,7 +68,7 @@ def _finish_word(segment: Segment, vocabulary: Vocabulary) -> tuple[Segment, Wor
     if not bare:  # nothing but white space, up to the limit: no word to publish
         return replace(segment, decode=replace(decode, num_blank=len(decode.tokens))), None
     written = WrittenWord(
-        begin=segment.num_settled,
+        begin=segment.decode.num_settled,
         blank=decode.tokens[: decode.num_blank],
         tokens=segment.word_tokens,
         visible_source=decode.visible_source[: len(decode.tokens)],
@@ -77,7 +77,13 @@ def _finish_word(segment: Segment, vocabulary: Vocabulary) -> tuple[Segment, Wor
     )
     need = segment.needed_segments() or 1
     word = Word(len(segment.words), written, needed_ms=arrivals_ms[min(need, len(arrivals_ms)) - 1])
-    behind = replace(decode, tokens=(), num_blank=0, visible_source=decode.visible_source[len(decode.tokens) :])
+    behind = replace(
+        decode,
+        num_settled=written.end,
+        tokens=(),
+        num_blank=0,
+        visible_source=decode.visible_source[len(decode.tokens) :],
+    )
     return replace(segment, words=segment.words.append(written), decode=behind), word
 
 

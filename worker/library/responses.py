@@ -94,7 +94,7 @@ def _lags(segment: Segment) -> list[int]:
 
 
 def _word_begin(segment: Segment) -> int:
-    return segment.num_settled + segment.decode.num_blank
+    return segment.decode.num_settled + segment.decode.num_blank
 
 
 def _unfinished(tokens: tuple[int, ...], shown: int, vocabulary: Vocabulary) -> list[tuple[int, str]]:

@@ -68,6 +68,8 @@ def test_what_it_is_unlike() -> None:
     assert Log((1, 2)) != (1, 3)
     assert Log((1,)) != [1]
     assert repr(Log((1,))) == "Log((1,))"
+    with pytest.raises(ValueError, match="got 2"):
+        Log((1, 2, 3))[::2]
 
 
 def test_what_is_dropped_is_not_kept_for_ever() -> None:

@@ -41,7 +41,7 @@ def saved(driver: Driver) -> replay.Progress:
         for event, behind in zip(driver.events["s"][progress.segment_seq :], visible, strict=True)
         if isinstance(event, OutputTextDelta) and behind is not None
     ]
-    words = replay.restore(len(driver.vocabulary.prompt(Session()).target), published)
+    words = replay.restore(decode, len(driver.vocabulary.prompt(Session()).target), published)
     assert words == progress.written.words
     return replace(progress, written=replay.Written(decode, tuple(words)))
 
@@ -165,9 +165,13 @@ def test_a_target_stream_that_lacks_words_is_told() -> None:
         for event, behind in zip(driver.events["s"], driver.visible["s"], strict=True)
         if isinstance(event, OutputTextDelta) and behind is not None
     ]
-    assert len(replay.restore(1, published)) == len(published) > 2
+    first = driver.state.segments.first
+    assert first is not None
+    assert len(replay.restore(first.decode, 1, published)) == len(published) > 2
     with pytest.raises(ValueError, match="expected word 1 of segment 0, got word 2"):
-        replay.restore(1, [published[0], *published[2:]])
+        replay.restore(first.decode, 1, [published[0], *published[2:]])
+    with pytest.raises(ValueError, match=f"expected words up to target token {first.decode.num_settled}, got those"):
+        replay.restore(first.decode, 1, published[:-1])
 
 
 def test_a_checkpoint_is_as_long_as_a_word() -> None:

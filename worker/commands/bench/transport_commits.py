@@ -77,7 +77,7 @@ async def _cpu_s(redis: Redis) -> float:
 def _progress(seq: int) -> Progress:
     # As in the middle of a sentence of twenty words.
     words = tuple(WrittenWord(4 + i, (), (1000 + i,), (3 + i,), 3 + i, " maison") for i in range(10))
-    decode = Decode(draft=(1234,), num_computed_source=17, visible_source=(17,), prompt_visible_source=3)
+    decode = Decode(14, draft=(1234,), num_computed_source=17, visible_source=(17,), prompt_visible_source=3)
     written = Written(decode, words)
     return Progress(seq=seq, written=written, source_words=seq, target_words=seq, created_ms=1_700_000_000_000)
 
