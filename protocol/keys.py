@@ -33,6 +33,9 @@ NUM_SHARDS: Final = 16
 EVENT_FIELD: Final = "event"
 """The field of a stream entry that holds the event's JSON."""
 
+VISIBLE_FIELD: Final = "visible"
+"""The field of a target word's entry that holds what the session's next worker needs of it; for nobody else."""
+
 BELL_FIELD: Final = "session"
 """The field of a bell entry that holds the id of the session with news."""
 

@@ -143,15 +143,27 @@ class Ingest:
                 handles.append(self._table.add(name, opened))
         try:
             poisoned = [handle for handle in handles if await self._quarantine.end_poison(handle)]
-            for handle in handles:
-                if num_refused := handle.needs_replay and handle.saved.progress.refused:
-                    with self.isolated(handle.session_id):
-                        handle.refused = await self._store.refused(handle.session_id, num_refused)
+            await self._read_output([handle for handle in handles if handle.needs_replay])
         except BaseException:
             for handle in handles:
                 self._table.forget(handle.session_id)
             raise
         return bool(poisoned)
+
+    async def _read_output(self, handles: list[SessionHandle]) -> None:
+        # What a replay needs of the target streams.
+        for handle in handles:
+            if handle.saved.progress.refused:
+                with self.isolated(handle.session_id):
+                    handle.refused = await self._store.refused(handle.session_id, handle.saved.progress.refused)
+        begun = {handle.session_id: handle.saved.progress for handle in handles if handle.saved.progress.decode}
+        published = await self._store.published(begun)
+        for handle in handles:
+            words = published.get(handle.session_id, ())
+            if isinstance(words, Denied):
+                self.lose(handle.session_id, words)
+            else:
+                handle.published = words
 
     async def _take(self, handle: SessionHandle, page: list[Entry] | Denied) -> bool:
         # Applies the page; of a session in quarantine only one entry, so that it is known which one it was.

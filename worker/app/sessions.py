@@ -13,6 +13,7 @@ from protocol import Error, ErrorCode, ServerEvent, SessionPhase, shard_of
 from worker.core import entries, quarantine, replay, scheduler, session
 from worker.core.entries import Admission, order
 from worker.core.quarantine import MAX_ATTEMPTS, Advance
+from worker.core.replay import Published
 from worker.core.rows import Output, Row
 from worker.core.scheduler import Budget
 from worker.core.session import Outcome
@@ -43,6 +44,7 @@ class SessionHandle:
         self.rings = False
         self.is_caught_up = False  # with its log
         self.refused: Container[str] = ()  # entries that were turned away for lack of room
+        self.published: Published = ()  # words of the segment that the last owner was translating
         self.opened_s = time.monotonic()
         self._sessions = sessions
         self._step = step
@@ -103,14 +105,19 @@ class SessionHandle:
         state, self._replayed = self._replayed or self.state, None
         if self.saved.status == SessionPhase.CLOSING.value and state.phase is SessionPhase.OPEN:
             state, _ = session.close_idle(state, now_ms)
-        if replay.is_whole(state, self.saved.progress):
-            self._apply(lambda _: (replay.resume(state, self.saved.progress, now_ms), ()))
-        else:
+        progress = self.saved.progress
+        try:
+            if not replay.is_whole(state, progress):
+                raise ValueError("expected the source that the output was made from, got fewer words")
+            resumed = replay.resume(state, progress, self.published, now_ms)
+        except ValueError as error:
             message = (
-                "entries of the session's source stream are gone that its output was made from, so it cannot go on; "
-                "create a new session, and leave its source stream alone until it is closed"
+                f"entries of the session's streams are gone that it needs to go on ({error}); create a new session, "
+                "and leave the streams alone until it is closed"
             )
             self._end(state, message, ErrorCode.INTERNAL_ERROR)
+        else:
+            self._apply(lambda _: (resumed, ()))
 
     def take(self, entry: Entry, now_ms: int, admit: Admission) -> None:
         """Apply one entry of the session's source stream."""
@@ -166,7 +173,8 @@ class SessionHandle:
             progress=replay.progress(state),
             base=replay.base(state, self.cursor) or self.saved.base,
         )
-        return Commit(self.session_id, self.epoch, tuple(self.pending), checkpoint, advance)
+        visible = tuple(replay.visible(state, self.pending))
+        return Commit(self.session_id, self.epoch, tuple(self.pending), checkpoint, visible, advance)
 
     def _advance(self, *, has_read: bool) -> Advance:
         if self.record.is_clear:  # nearly always: whether it is idle takes a while to tell

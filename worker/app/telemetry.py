@@ -100,8 +100,7 @@ class Telemetry:
 
     def resumed(self, handle: SessionHandle) -> None:
         """Count a session that was taken over: its log has been read again."""
-        written = handle.saved.progress.written
-        num_words = len(written.words) if written else 0
+        num_words = len(handle.published)
         self._metrics.replayed_words.inc(num_words)
         self._log.info(
             "session_resumed",

@@ -6,7 +6,8 @@ was seen when each was drawn; the checkpoint gives what a pass has made of the s
 fed in one pass, as that of any segment whose lane is gone.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -24,11 +25,8 @@ class Visible(msgspec.Struct, frozen=True, array_like=True):
     blank: tuple[int, ...] = ()
 
 
-class Written(msgspec.Struct, frozen=True, array_like=True):
-    """What has been written of a segment: what its checkpoint holds, and its words."""
-
-    decode: Decode
-    words: tuple[WrittenWord, ...]
+Published: TypeAlias = Sequence[tuple[OutputTextDelta, Visible]]
+"""The words of a segment, as its target stream tells them."""
 
 
 class Base(msgspec.Struct, frozen=True, array_like=True):
@@ -41,13 +39,13 @@ class Base(msgspec.Struct, frozen=True, array_like=True):
     source_words: int
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
+class Progress(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """How far a session's output has come."""
 
     seq: int = 0  # target events published
     segment_seq: int = 0  # of these, the ones up to the end of the last segment that is done
     segment: int = 0  # first segment that is not done
-    written: Written | None = None  # what there is of it; None: nothing has been read yet
+    decode: Decode | None = None  # what there is of it beside its words; None: nothing has been read yet
     source_words: int = 0  # words of all segments that were accepted
     target_words: int = 0  # words of all segments that are published
     refused: int = 0  # source entries turned away for lack of room, which a log read again does not tell
@@ -61,7 +59,7 @@ def progress(state: State) -> Progress:
         seq=state.seq,
         segment_seq=state.segment_seq,
         segment=first.index if first else state.num_segments,
-        written=Written(first.decode, tuple(first.words)) if first and first.decode.num_computed_source else None,
+        decode=first.decode if first and first.decode.num_computed_source else None,
         source_words=state.source_words,
         target_words=state.target_words,
         refused=state.refused,
@@ -85,9 +83,7 @@ def visible(state: State, events: Sequence[ServerEvent]) -> list[Visible | None]
     ]
 
 
-def restore(
-    decode: Decode, num_prompt_tokens: int, published: Iterable[tuple[OutputTextDelta, Visible]]
-) -> Log[WrittenWord]:
+def restore(decode: Decode, num_prompt_tokens: int, published: Published) -> Log[WrittenWord]:
     """Return the words of a checkpoint's segment as the published ones tell them, behind a target prompt of so many
     tokens.
 
@@ -134,29 +130,30 @@ def is_whole(state: State, published: Progress) -> bool:
     open_ = state.phase in (SessionPhase.OPEN, SessionPhase.CLOSING)
     if not open_ or state.source_words != published.source_words or state.num_segments < published.segment:
         return False
-    if published.written is None:
+    if published.decode is None:
         return True
     first = next((segment for segment in state.segments if segment.index == published.segment), None)
-    return first is not None and published.written.decode.num_computed_source <= len(first.source.tokens)
+    return first is not None and published.decode.num_computed_source <= len(first.source.tokens)
 
 
-def resume(state: State, published: Progress, now_ms: int) -> State:
+def resume(state: State, progress: Progress, published: Published, now_ms: int) -> State:
     """Return the session that has stepped through its log again, ready to go on behind what is published.
 
-    Segments that are done need no work.
+    Segments that are done need no work; `published` are the words of the first that is not. Raises ValueError where one
+    is missing.
     """
-    segments = Segments.of(segment for segment in state.segments if segment.index >= published.segment)
-    if published.written is not None and segments.first is not None:
-        decode, words = published.written.decode, Log(published.written.words)
-        segments = segments.with_first(replace(segments.first, decode=decode, words=words))
+    segments = Segments.of(segment for segment in state.segments if segment.index >= progress.segment)
+    if progress.decode is not None and segments.first is not None:
+        words = restore(progress.decode, len(segments.first.prompt.target), published)
+        segments = segments.with_first(replace(segments.first, decode=progress.decode, words=words))
     return replace(
         state,
         segments=segments,
-        seq=published.seq,
-        segment_seq=published.segment_seq,
+        seq=progress.seq,
+        segment_seq=progress.segment_seq,
         done_words=state.source_words - sum(segment.source.num_words for segment in segments),
-        target_words=published.target_words,
-        refused=published.refused,
-        created_ms=published.created_ms,
+        target_words=progress.target_words,
+        refused=progress.refused,
+        created_ms=progress.created_ms,
         active_ms=now_ms,
     )

@@ -10,6 +10,7 @@ import msgspec
 
 from protocol import (
     Error,
+    OutputTextDelta,
     ProtocolError,
     ServerEvent,
     SessionPhase,
@@ -19,13 +20,13 @@ from protocol import (
     state_key,
     target_key,
 )
-from protocol.keys import ABANDONED_TTL_S, CLOSED_TTL_S, DEAD_KEY, EVENT_FIELD
+from protocol.keys import ABANDONED_TTL_S, CLOSED_TTL_S, DEAD_KEY, EVENT_FIELD, VISIBLE_FIELD
 from worker.core.quarantine import QUARANTINE_OWNERS, Advance, Record
-from worker.core.replay import Base, Progress
+from worker.core.replay import Base, Progress, Published, Visible
 from worker.core.session import NO_ROOM
 from worker.io.client import Call, Client
 from worker.io.index import SessionIndex
-from worker.io.replies import Denied, Entry, entries, is_wrong_type
+from worker.io.replies import Command, Denied, Entry, entries, is_wrong_type
 from worker.io.scripts import script
 
 MAX_TARGET_ENTRIES = 100_000
@@ -68,6 +69,7 @@ class Commit(msgspec.Struct, frozen=True):
     epoch: int
     events: tuple[ServerEvent, ...]
     checkpoint: Checkpoint
+    visible: tuple[Visible | None, ...] = ()  # what goes with each of the events; (): nothing with any
     advance: Advance = ""
 
 
@@ -141,6 +143,30 @@ class Store:
                 pages[session_id] = entries(answer)
         return pages
 
+    async def published(self, wanted: Mapping[str, Progress]) -> dict[str, Published | Denied]:
+        """The words of the first unfinished segment of each session, as its target stream tells them, or that Redis
+        denies them.
+        """
+        words: dict[str, list[tuple[OutputTextDelta, Visible]]] = {name: [] for name in wanted}
+        denied: dict[str, Denied] = {}
+        starts = {name: f"{progress.segment_seq + 1}-0" for name, progress in wanted.items()}
+        while starts:
+            calls: list[Command] = [
+                ("XRANGE", target_key(name), start, "+", "COUNT", PAGE_ENTRIES) for name, start in starts.items()
+            ]
+            for name, answer in zip(list(starts), await self._redis.call(calls), strict=True):
+                del starts[name]
+                if isinstance(answer, Denied):
+                    denied[name] = answer
+                elif isinstance(answer, Exception):
+                    if not is_wrong_type(answer):
+                        raise answer
+                elif page := entries(answer):
+                    words[name] += filter(None, map(_published, page))
+                    if len(page) == PAGE_ENTRIES:
+                        starts[name] = f"({page[-1][0]}"
+        return {**words, **denied}
+
     async def entry(self, session_id: str, entry_id: str) -> list[Entry]:
         """The source entry with this id; none if it is gone."""
         return entries(await self._redis.ask("XRANGE", source_key(session_id), entry_id, entry_id))
@@ -184,6 +210,7 @@ class UnreadableCheckpoint(Exception):
 
 _ENCODER = msgspec.msgpack.Encoder()
 _CHECKPOINT = msgspec.msgpack.Decoder(Checkpoint)
+_VISIBLE = msgspec.msgpack.Decoder(Visible)
 
 
 def _event(fields: dict[bytes, bytes]) -> ServerEvent | None:
@@ -191,6 +218,12 @@ def _event(fields: dict[bytes, bytes]) -> ServerEvent | None:
         return decode_server(fields.get(EVENT_FIELD.encode(), b""))
     except ProtocolError:  # somebody else's entry
         return None
+
+
+def _published(entry: Entry) -> tuple[OutputTextDelta, Visible] | None:
+    _, fields = entry
+    event, blob = _event(fields), fields.get(VISIBLE_FIELD.encode())
+    return (event, _VISIBLE.decode(blob)) if blob is not None and isinstance(event, OutputTextDelta) else None
 
 
 def _opened(answer: Any) -> Taken | Exception:
@@ -223,9 +256,14 @@ def _call(commit: Commit) -> Call:
         [state_key(session_id), target_key(session_id), source_key(session_id)],
         [
             *(commit.epoch, ttl_s, MAX_TARGET_ENTRIES, point.status, _ENCODER.encode(point), commit.advance, first),
-            *map(encode, commit.events),
+            *(part for pair in zip(map(encode, commit.events), _visible(commit), strict=True) for part in pair),
         ],
     )
+
+
+def _visible(commit: Commit) -> list[bytes]:
+    visible = commit.visible or [None] * len(commit.events)
+    return [b"" if each is None else _ENCODER.encode(each) for each in visible]
 
 
 def _committed(answer: Any) -> int | Exception:

@@ -6,7 +6,7 @@ import pytest
 from protocol import OutputTextDelta, Session, source_key, state_key, target_key
 from protocol.keys import ABANDONED_TTL_S, CLOSED_TTL_S, NUM_SHARDS
 from worker.core.quarantine import QUARANTINE_OWNERS, Record
-from worker.core.replay import Base, Progress
+from worker.core.replay import Base, Progress, Visible
 from worker.io.client import Client, connect
 from worker.io.index import SessionIndex
 from worker.io.replies import Denied, Interrupted
@@ -78,6 +78,21 @@ async def test_a_checkpoint_comes_back_as_it_was_saved(any_client: Client) -> No
     assert await opened(any_client, Claim("s", lease=2), "v") == (2, point, Record())
     blob = await any_client.ask("HGET", KEYS[2], "checkpoint")
     assert msgspec.msgpack.decode(blob, type=Checkpoint) == point
+
+
+async def test_the_words_of_a_segment_come_back_with_what_was_seen(any_client: Client) -> None:
+    """Those behind the last segment that is done, over pages; entries without what was seen are left out."""
+    epoch, *_ = await opened(any_client, Claim("s", lease=1))
+    commits = [word(seq, epoch) for seq in range(1, 600)]
+    visible = [Visible((seq, seq + 1)) for seq in range(1, 600)]
+    with_visible = [
+        msgspec.structs.replace(commit, visible=(each,)) for commit, each in zip(commits, visible, strict=True)
+    ]
+    bare = word(600, epoch)
+    assert await store(any_client).commit([*with_visible, bare]) == [0] * 600
+    await any_client.ask("XADD", KEYS[1], "601-0", "note", "nobody's")
+    found = await store(any_client).published({"s": Progress(segment_seq=2), "t": Progress()})
+    assert found == {"s": [(commits[i].events[0], visible[i]) for i in range(2, 599)], "t": []}
 
 
 @pytest.mark.parametrize("field", ["checkpoint", "seq"])

@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 from protocol import OutputTextDelta, encode, target_key
 from protocol.keys import EVENT_FIELD, NUM_SHARDS
 from worker.commands.bench.transport_load import connected
-from worker.core.replay import Progress, Written
-from worker.core.segment import Decode, WrittenWord
+from worker.core.replay import Progress, Visible
+from worker.core.segment import Decode
 from worker.io.client import connect
 from worker.io.index import SessionIndex
 from worker.io.store import Checkpoint, Claim, Commit, Store
@@ -50,7 +50,9 @@ async def commit_speed(url: str, per_tick: int, seconds: float) -> Commits:
 
 async def _ours(store: Store, names: Sequence[str], epochs: Sequence[int], seq: int) -> float:
     point = Checkpoint(status="open", cursor=f"1700000000000-{seq}", source_seq=seq, progress=_progress(seq))
-    commits = [Commit(name, epoch, (_word(seq),), point) for name, epoch in zip(names, epochs, strict=True)]
+    commits = [
+        Commit(name, epoch, (_word(seq),), point, (Visible((3, 4)),)) for name, epoch in zip(names, epochs, strict=True)
+    ]
     start_s = time.perf_counter()
     answers = await store.commit(commits)
     spent_s = time.perf_counter() - start_s
@@ -76,10 +78,8 @@ async def _cpu_s(redis: Redis) -> float:
 
 def _progress(seq: int) -> Progress:
     # As in the middle of a sentence of twenty words.
-    words = tuple(WrittenWord(4 + i, (), (1000 + i,), (3 + i,), 3 + i, " maison") for i in range(10))
     decode = Decode(14, draft=(1234,), num_computed_source=17, visible_source=(17,), prompt_visible_source=3)
-    written = Written(decode, words)
-    return Progress(seq=seq, written=written, source_words=seq, target_words=seq, created_ms=1_700_000_000_000)
+    return Progress(seq=seq, decode=decode, source_words=seq, target_words=seq, created_ms=1_700_000_000_000)
 
 
 def _word(seq: int) -> OutputTextDelta:

@@ -8,7 +8,7 @@
 --       checkpoint  all that the next owner needs, as bytes
 --       advance     'further' than the last owner the session has got, or in quarantine an 'event', else ''
 --       first       seq of the first event
---       …           the events
+--       …           event, visible, event, visible, …: the events, each with what the next owner needs of it, or ''
 -- Entry ids are <seq>-0: an event whose seq is there already is a repetition (a reply was lost), and a success.
 -- Retention: all three keys live on for the TTL, or up to a tenth less: it is renewed only once that has gone. The source
 -- is never trimmed while the session is open, nor by anybody else behind the base, from where a replay reads it.
@@ -26,9 +26,13 @@ local last, seq, repeated = tonumber(saved[2] or '0'), tonumber(first), 0
 if seq > last + 1 then
   return 'BEHIND'
 end
-for i = NUM_OPTIONS + 1, #ARGV do
+for i = NUM_OPTIONS + 1, #ARGV, 2 do
   if seq > last then
-    redis.call('XADD', target, 'MAXLEN', '~', max_target, string.format('%d-0', seq), 'event', ARGV[i])
+    local fields = {'event', ARGV[i]}
+    if ARGV[i + 1] ~= '' then
+      fields = {'event', ARGV[i], 'visible', ARGV[i + 1]}
+    end
+    redis.call('XADD', target, 'MAXLEN', '~', max_target, string.format('%d-0', seq), unpack(fields))
     last = seq
   else
     repeated = repeated + 1
