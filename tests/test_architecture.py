@@ -35,7 +35,7 @@ def _ring(inward: str = "", foreign: str = "", banned: str = "") -> Ring:
     return Ring(frozenset(inward.split()), frozenset(foreign.split()), frozenset(banned.split()))
 
 
-_MODEL_PACKAGES: Final = "huggingface_hub jinja2 mlx mlx_lm msgspec numpy safetensors tokenizers transformers"
+_MODEL_PACKAGES: Final = "gguf huggingface_hub jinja2 mlx mlx_lm msgspec numpy safetensors tokenizers transformers"
 _STUDY: Final = "protocol worker.core worker.engine"
 
 RINGS: Final = {
@@ -185,11 +185,11 @@ def test_imports_point_inward(module: str) -> None:
         ("worker.io.broker", "import mlx_lm", False),
         ("worker.io.broker", "from worker import load", False),
         ("worker.training.loop", "import redis", False),
-        ("worker.app.service", "from worker.io import broker\nfrom worker.engine import model\nimport redis", True),
-        ("worker.app.service", "from worker.commands import serve", False),
-        ("worker.cli", "def main():\n    import rich\n    from worker.app import service", True),
+        ("worker.app.worker", "from worker.io import broker\nfrom worker.engine import model\nimport redis", True),
+        ("worker.app.worker", "from worker.commands import serve", False),
+        ("worker.cli", "def main():\n    import rich\n    from worker.app import worker", True),
         ("worker.cli", "import rich", False),
-        ("worker.cli", "from worker.app import service", False),
+        ("worker.cli", "from worker.app import worker", False),
         ("worker.strange", "import json", False),
     ],
 )

@@ -82,7 +82,7 @@ async def test_sessions_on_all_nodes_change_workers_and_lose_nothing(
 async def test_workers_share_a_cluster(cluster: RedisCluster, cluster_url: str, running: Running) -> None:
     """Leases, bells and hand-over work there as on one server; a raw producer is found by the sweep of all nodes."""
     async with running(lease_ms=500) as first, running(lease_ms=500) as second:
-        await until(lambda: len(first.ownership.held) == len(second.ownership.held) == 8)
+        await until(lambda: len(first.shards.held) == len(second.shards.held) == 8)
         data = '{"type": "session.create", "session": {"target_language": "fr"}}'
         names = [f"raw-{i}" for i in range(6)]
         for name in names:

@@ -14,7 +14,7 @@ from producers.subscriber import Subscriber
 from protocol import Error, Policy, Session, SessionPhase
 from worker.app.config import Settings
 from worker.app.engine_thread import Engine
-from worker.app.service import Service
+from worker.app.worker import Worker
 from worker.commands import demo_view
 from worker.commands.demo_report import Place
 from worker.commands.demo_view import View
@@ -54,7 +54,7 @@ class Plan(msgspec.Struct, frozen=True):
 class Stage(msgspec.Struct, frozen=True):
     """A running worker on the broker at `url`."""
 
-    service: Service
+    worker: Worker
     metrics: Metrics
     url: str
     vocabulary: Vocabulary
@@ -85,14 +85,14 @@ async def open_stage(settings: Settings) -> AsyncIterator[Stage]:
     url, engine = broker.result(), loading.result()
     try:
         metrics = Metrics()
-        service = Service(settings, engine, metrics, url)
-        _serve_metrics(service, settings)
+        worker = Worker(settings, engine, metrics, url)
+        _serve_metrics(worker, settings)
         async with asyncio.TaskGroup() as group:
-            group.create_task(service.run())
+            group.create_task(worker.run())
             try:
-                yield Stage(service, metrics, url, engine.vocabulary)
+                yield Stage(worker, metrics, url, engine.vocabulary)
             finally:
-                service.stop()
+                worker.stop()
     finally:
         engine.stop()
 
@@ -105,10 +105,10 @@ async def _find_broker(settings: Settings) -> str:
     return settings.redis
 
 
-def _serve_metrics(service: Service, settings: Settings) -> None:
+def _serve_metrics(worker: Worker, settings: Settings) -> None:
     # Another worker may have the port: the demo does well without.
-    probes = Probes(service.metrics.registry)
-    probes.ask = service.pulse.condition
+    probes = Probes(worker.metrics.registry)
+    probes.ask = worker.health.condition
     for port in (settings.metrics_port, 0):
         with contextlib.suppress(PortTaken):
             if port >= 0:

@@ -4,10 +4,9 @@ Each change is one script on the session's keys; scripts of many sessions travel
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import msgspec
-from msgspec.structs import replace
 
 from protocol import (
     Error,
@@ -21,6 +20,7 @@ from protocol import (
     target_key,
 )
 from protocol.keys import ABANDONED_TTL_S, CLOSED_TTL_S, DEAD_KEY, EVENT_FIELD
+from worker.core.quarantine import QUARANTINE_OWNERS, Advance, Record
 from worker.core.replay import Base, Progress
 from worker.core.session import NO_ROOM
 from worker.io.client import Call, Client
@@ -31,8 +31,6 @@ from worker.io.scripts import script
 MAX_TARGET_ENTRIES = 100_000
 PAGE_ENTRIES = 256
 MAX_DEAD_LETTERS = 1_000
-TRIAL_OWNERS = 2
-"""Once so many owners in a row have failed at a session, it is brought back alone, to see whether it is to blame."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
@@ -43,8 +41,6 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
     source_seq: int | None = None  # the producer's last number
     progress: Progress = Progress()
     base: Base | None = None  # where a replay begins; None: at the log's beginning
-    failed_owners: int = 0  # so many before this one have ended without getting further
-    failed_trials: int = 0  # so many of them worked on nothing else that could have been the cause
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -53,8 +49,16 @@ class Claim(msgspec.Struct, frozen=True):
     session_id: str
     lease: int  # the epoch of its shard's lease
     dead: str = ""  # the worker that held the shard before, if it has died
-    failure: int = 0  # this worker's own at the session since it took it last, numbered, as each counts once; 0: none
-    is_alone: bool = False  # no other suspect is in this worker's hands
+    failure: int = 0  # the number of this worker's own last failure at the session, which counts once; 0: none
+    is_alone: bool = False  # nothing else is in this worker's hands
+
+
+class Taken(NamedTuple):
+    """A session that is this worker's from now on."""
+
+    epoch: int
+    saved: Checkpoint
+    record: Record
 
 
 class Commit(msgspec.Struct, frozen=True):
@@ -64,7 +68,7 @@ class Commit(msgspec.Struct, frozen=True):
     epoch: int
     events: tuple[ServerEvent, ...]
     checkpoint: Checkpoint
-    advance: Literal["", "event", "further"] = ""  # than the last owner; `event`: on trial, one has been done
+    advance: Advance = ""
 
 
 class Store:
@@ -75,18 +79,18 @@ class Store:
         self._worker = worker
         self._index = index
 
-    async def open(self, claims: Sequence[Claim]) -> list[tuple[int, Checkpoint] | Exception]:
-        """Take the sessions: epoch and checkpoint of each, or what is wrong with its state.
+    async def open(self, claims: Sequence[Claim]) -> list[Taken | Exception]:
+        """Take the sessions; in place of each that was not taken, what is wrong with its state.
 
-        Fenced where it has been taken under a later lease; Suspect where TRIAL_OWNERS have failed at it and the claim
-        is not for it alone; Denied by Redis's access rules. It may be called again when the reply was lost.
+        Fenced where it has been taken under a later lease; Suspect where it may be taken only alone, and the claim
+        is another; Denied by Redis's access rules. It may be called again when the reply was lost.
         """
         await self._index.add(claim.session_id for claim in claims)
         calls: list[Call] = [
             (
                 [state_key(claim.session_id)],
                 [
-                    *(ABANDONED_TTL_S, claim.lease, self._worker, TRIAL_OWNERS, int(claim.is_alone)),
+                    *(ABANDONED_TTL_S, claim.lease, self._worker, QUARANTINE_OWNERS, int(claim.is_alone)),
                     *(f"{self._worker}:{claim.failure}" if claim.failure else "", claim.dead),
                 ],
             )
@@ -94,7 +98,7 @@ class Store:
         ]
         answers = [_opened(answer) for answer in await self._redis.run(script("open"), calls)]
         checkpoints = {
-            claim.session_id: answer[1]
+            claim.session_id: answer.saved
             for claim, answer in zip(claims, answers, strict=True)
             if not isinstance(answer, Exception)
         }
@@ -141,7 +145,7 @@ class Store:
         """The source entry with this id; none if it is gone."""
         return entries(await self._redis.ask("XRANGE", source_key(session_id), entry_id, entry_id))
 
-    async def bury(self, letter: Mapping[str, str | bytes]) -> None:
+    async def dead_letter(self, letter: Mapping[str, str | bytes]) -> None:
         """Put these fields into the dead-letter stream as its newest entry; it keeps about the last thousand."""
         fields = [part for field in letter.items() for part in field]
         await self._redis.ask("XADD", DEAD_KEY, "MAXLEN", "~", MAX_DEAD_LETTERS, "*", *fields)
@@ -189,14 +193,14 @@ def _event(fields: dict[bytes, bytes]) -> ServerEvent | None:
         return None
 
 
-def _opened(answer: Any) -> tuple[int, Checkpoint] | Exception:
+def _opened(answer: Any) -> Taken | Exception:
     if isinstance(answer, Exception):
         return answer
     if answer == b"STALE":
         return Fenced("another worker has taken it under a later lease")
     if answer == b"SUSPECT":
         return Suspect("several workers in a row have failed at it")
-    epoch, failed_owners, failed_trials, blob, seq = answer
+    epoch, failed_owners, failed_attempts, blob, seq = answer
     if blob is None and seq is None:
         saved = Checkpoint()
     else:
@@ -207,7 +211,7 @@ def _opened(answer: Any) -> tuple[int, Checkpoint] | Exception:
                 f"expected a checkpoint of this version of Decalage in the session's state hash, got {error}: another "
                 "version, or another program, has written it; let the other version end the session, or delete the key"
             )
-    return int(epoch), replace(saved, failed_owners=int(failed_owners), failed_trials=int(failed_trials))
+    return Taken(int(epoch), saved, Record(int(failed_owners), int(failed_attempts)))
 
 
 def _call(commit: Commit) -> Call:

@@ -10,8 +10,8 @@ import structlog
 from protocol import bell_key, shard_of
 from protocol.keys import BELL_FIELD, NUM_SHARDS
 from tests.worker.app.conftest import FINALIZE, Raw, Running, append, create, until, untimed
-from tests.worker.app.test_service import value
-from worker.app import reader
+from tests.worker.app.test_worker import value
+from worker.core import quarantine
 from worker.io.client import Client
 from worker.io.doorbell import Sweep
 from worker.io.index import SessionIndex
@@ -63,8 +63,8 @@ async def test_sessions_are_taken_over_by_the_index_and_rings_by_the_bell(raw: R
     for name in ("new", "whole"):
         await raw.say(name, create(), append(TEXT[0]))
     await ring(raw, "new", "whole")
-    async with running() as service:
-        await until(lambda: all(name in service.table for name in names))
+    async with running() as worker:
+        await until(lambda: all(name in worker.table for name in names))
         whole, *others = await rest(raw, "whole", "new", *names)
     assert others == [whole] * 9
 
@@ -89,17 +89,17 @@ async def test_who_rings_while_a_fetch_is_interrupted_is_heard(
     raw: Raw, running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Law: a ring counts as heard once its session has been fetched."""
-    async with running() as service:
-        fetch, num_failures = service.reader.fetch, 0
+    async with running() as worker:
+        read, num_failures = worker.ingest.read, 0
 
         async def interrupted(names: Sequence[str]) -> bool:
             nonlocal num_failures
             if "talk" in [*names] and num_failures < 3:
                 num_failures += 1
                 raise Interrupted("BUSY for now")
-            return await fetch(names)
+            return await read(names)
 
-        monkeypatch.setattr(service.reader, "fetch", interrupted)
+        monkeypatch.setattr(worker.ingest, "read", interrupted)
         await raw.say("talk", create(), append("Thank you."), FINALIZE)
         await ring(raw, "talk")
         assert (await raw.hear("talk"))[-1]["text"] == "Merci !"
@@ -124,10 +124,10 @@ async def test_a_server_in_trouble_during_a_replay_ends_no_session(
         return await original(self, commands)
 
     monkeypatch.setattr(Client, "_ask", troubled)
-    async with running() as service:
+    async with running() as worker:
         [heard] = await rest(raw, "talk")
         [whole] = await rest_of_a_whole(raw)
-        assert value(service, "decalage_dead_letters_total") == 0
+        assert value(worker, "decalage_dead_letters_total") == 0
     assert num_errors >= 12
     assert heard == whole
 
@@ -142,7 +142,7 @@ async def test_a_denial_is_named_and_ends_no_session(
     raw: Raw, running: Running, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log has key and command, others go on; once it is allowed, the session is whole."""
-    monkeypatch.setattr(reader, "_SET_ASIDE_S", 0.0)
+    monkeypatch.setattr(quarantine, "RETRY_MS", 0)
     async with running():
         await half(raw, "talk")
 
@@ -152,14 +152,14 @@ async def test_a_denial_is_named_and_ends_no_session(
     await allow("on", ">p", "+@all", "~decalage:{workers}:*", "~decalage:{other}:*", "~decalage:{talk}:state")
     try:
         with structlog.testing.capture_logs() as logs:
-            async with running(redis=redis_url.replace("://", "://w:p@")) as service:
+            async with running(redis=redis_url.replace("://", "://w:p@")) as worker:
                 await until(lambda: sum(entry["event"] == "session_lost" for entry in logs) > 5)
                 await raw.say("other", create(), append("Thank you."), FINALIZE)
                 assert (await raw.hear("other"))[-1]["text"] == "Merci !"
                 await allow("~*")
                 [heard] = await rest(raw, "talk")
                 [whole] = await rest_of_a_whole(raw)
-                assert value(service, "decalage_dead_letters_total") == 0
+                assert value(worker, "decalage_dead_letters_total") == 0
         reasons = {entry["reason"] for entry in logs if entry["event"] == "session_lost"}
         assert any("Redis denies XRANGE on decalage:{talk}:source" in reason for reason in reasons)
         assert heard == whole
@@ -178,5 +178,5 @@ async def test_five_hundred_sessions_change_hands_among_many_keys(raw: Raw, runn
             await raw.say(name, create())
         await ring(raw, *names)
         await asyncio.gather(*(raw.hear(name, "session.created") for name in names[-3:]))
-    async with running() as service:
-        await until(lambda: service.table.num_open == 500)
+    async with running() as worker:
+        await until(lambda: worker.sessions.num_open == 500)

@@ -5,11 +5,12 @@ import pytest
 
 from protocol import OutputTextDelta, Session, source_key, state_key, target_key
 from protocol.keys import ABANDONED_TTL_S, CLOSED_TTL_S, NUM_SHARDS
+from worker.core.quarantine import QUARANTINE_OWNERS, Record
 from worker.core.replay import Base, Progress
 from worker.io.client import Client, connect
 from worker.io.index import SessionIndex
 from worker.io.replies import Denied, Interrupted
-from worker.io.store import TRIAL_OWNERS, Checkpoint, Claim, Commit, Store, Suspect, UnreadableCheckpoint
+from worker.io.store import Checkpoint, Claim, Commit, Store, Suspect, Taken, UnreadableCheckpoint
 
 KEYS = (source_key("s"), target_key("s"), state_key("s"))
 
@@ -19,8 +20,8 @@ def store(client: Client, worker: str = "w") -> Store:
     return Store(client, worker, SessionIndex(client, NUM_SHARDS))
 
 
-async def opened(client: Client, claim: Claim, worker: str = "w") -> tuple[int, Checkpoint]:
-    """Epoch and checkpoint of the one session that is claimed."""
+async def opened(client: Client, claim: Claim, worker: str = "w") -> Taken:
+    """The one session that is claimed."""
     [answer] = await store(client, worker).open([claim])
     assert not isinstance(answer, Exception), answer
     return answer
@@ -46,7 +47,7 @@ async def test_a_commit_renews_what_keys_have_to_live_once_a_tenth_has_gone(any_
     """All three have a TTL from the first event on, never much less than what is promised; closed, they go sooner."""
     client = any_client
     await client.ask("XADD", KEYS[0], "*", "event", "{}")  # by somebody who gives no TTL
-    epoch, _ = await opened(client, Claim("s", lease=1))
+    epoch, *_ = await opened(client, Claim("s", lease=1))
 
     async def lives_s(seq: int, status: str = "open") -> list[int]:
         assert await store(client).commit([word(seq, epoch, status)]) == [0]
@@ -66,15 +67,15 @@ async def test_a_commit_renews_what_keys_have_to_live_once_a_tenth_has_gone(any_
 
 async def test_a_checkpoint_comes_back_as_it_was_saved(any_client: Client) -> None:
     """All of it, in one field of the hash."""
-    epoch, fresh = await opened(any_client, Claim("s", lease=1))
-    assert fresh == Checkpoint()
+    epoch, fresh, record = await opened(any_client, Claim("s", lease=1))
+    assert (fresh, record) == (Checkpoint(), Record())
     base = Base("3-0", Session(target_language="fr"), 2, 1, 9)
     point = Checkpoint(
         status="open", cursor="5-0", source_seq=4, progress=Progress(seq=1, segment=2, refused=1), base=base
     )
     commit = msgspec.structs.replace(word(1, epoch), checkpoint=point)
     assert await store(any_client).commit([commit]) == [0]
-    assert await opened(any_client, Claim("s", lease=2), "v") == (2, point)
+    assert await opened(any_client, Claim("s", lease=2), "v") == (2, point, Record())
     blob = await any_client.ask("HGET", KEYS[2], "checkpoint")
     assert msgspec.msgpack.decode(blob, type=Checkpoint) == point
 
@@ -87,34 +88,34 @@ async def test_an_unreadable_checkpoint_is_that_sessions_alone(any_client: Clien
     broken, whole = await store(any_client).open([Claim("s", lease=1), Claim("other", lease=1)])
     assert isinstance(broken, UnreadableCheckpoint)
     assert "delete the key" in str(broken)
-    assert whole == (1, Checkpoint())
+    assert whole == (1, Checkpoint(), Record())
 
 
 @pytest.mark.parametrize("is_alone", [True, False])
 async def test_the_same_claim_twice_counts_one_failure(any_client: Client, is_alone: bool) -> None:
     """Law: a claim whose reply was lost may be sent again; a later failure counts again."""
     await opened(any_client, Claim("s", lease=1))
-    for failure in range(1, TRIAL_OWNERS + 2):
+    for failure in range(1, QUARANTINE_OWNERS + 2):
         claim = Claim("s", lease=1, failure=failure, is_alone=is_alone)
         once, twice = [await store(any_client).open([claim]) for _ in range(2)]
-        if not is_alone and failure >= TRIAL_OWNERS:
+        if not is_alone and failure >= QUARANTINE_OWNERS:
             assert isinstance(once[0], Suspect)
             assert isinstance(twice[0], Suspect)
         else:
             assert not isinstance(once[0], Exception)
             assert not isinstance(twice[0], Exception)
-            assert once[0][1] == twice[0][1]
-            assert once[0][1].failed_owners == failure
+            assert once[0].record == twice[0].record
+            assert once[0].record.failed_owners == failure
     found = await any_client.ask("HGET", KEYS[2], "owners")
-    assert int(found) - is_alone == TRIAL_OWNERS + 1
+    assert int(found) - is_alone == QUARANTINE_OWNERS + 1
 
 
 async def test_failures_of_two_workers_both_count(any_client: Client) -> None:
     """Each numbers its own."""
     await opened(any_client, Claim("s", lease=1), "a")
     await opened(any_client, Claim("s", lease=1, failure=1), "a")
-    _, point = await opened(any_client, Claim("s", lease=2, failure=1, is_alone=True), "b")
-    assert point.failed_owners == 2
+    taken = await opened(any_client, Claim("s", lease=2, failure=1, is_alone=True), "b")
+    assert taken.record.failed_owners == 2
 
 
 async def test_what_redis_cannot_do_now_is_no_missing_log(client: Client) -> None:
@@ -140,7 +141,7 @@ async def test_a_denied_session_stands_apart(redis_url: str, client: Client) -> 
     try:
         async with connect(redis_url.replace("://", "://w:p@")) as worker:
             ours, theirs = await store(worker).open([Claim("s", lease=1), Claim("x", lease=1)])
-            assert ours == (1, Checkpoint())
+            assert ours == (1, Checkpoint(), Record())
             assert isinstance(theirs, Denied)
             assert "EVALSHA on decalage:{x}:state" in str(theirs)
             pages = await store(worker).read({"s": "0-0", "x": "0-0"})

@@ -6,7 +6,7 @@
 --       max_target  entries that the target stream keeps, about
 --       status      of the session
 --       checkpoint  all that the next owner needs, as bytes
---       advance     'further' than the last owner the session has got, or on trial an 'event', else ''
+--       advance     'further' than the last owner the session has got, or in quarantine an 'event', else ''
 --       first       seq of the first event
 --       …           the events
 -- Entry ids are <seq>-0: an event whose seq is there already is a repetition (a reply was lost), and a success.
@@ -38,9 +38,9 @@ end
 
 redis.call('HSET', state, 'status', status, 'seq', string.format('%d', last), 'checkpoint', checkpoint)
 if advance == 'further' then
-  redis.call('HSET', state, 'owners', '1', 'trials', '0', 'is_trial', '0')
+  redis.call('HSET', state, 'owners', '1', 'attempts', '0', 'is_attempt', '0')
 elseif advance == 'event' then
-  redis.call('HSET', state, 'trials', '1')
+  redis.call('HSET', state, 'attempts', '1')
 end
 
 -- Nobody but this script touches the target's TTL: the others' are no shorter.

@@ -9,9 +9,10 @@ import structlog
 from protocol import OutputTextDelta, ProtocolError, SessionClosed, WorkerConfigure, WorkerStats, decode_worker, encode
 from protocol.keys import EVENT_FIELD, STATS_KEY
 from worker.app.engine_thread import Report
-from worker.app.live import Live
-from worker.core.rows import Evicted, Failed, Output, Row, Tokens
+from worker.app.sessions import SessionHandle
+from worker.core.rows import Evicted, Failed, Output, Tokens
 from worker.core.segment import rebuilt_tokens
+from worker.core.sessions import Update
 from worker.core.state import State
 from worker.engine.runner import Counters
 from worker.io.client import Client
@@ -21,7 +22,7 @@ from worker.io.store import Commit
 _STATS_ENTRIES = 1_000
 
 
-class Reports:
+class Telemetry:
     """Keeps the figures of one worker and hands them on."""
 
     def __init__(self, worker: str, model: str, metrics: Metrics) -> None:
@@ -37,7 +38,7 @@ class Reports:
         self.is_full = False  # sessions that speak have to wait for each other's room
 
     def decode_configure(self, data: bytes) -> WorkerConfigure | None:
-        """The change that an entry of the configure stream asks for; None, and a warning, where it is none."""
+        """Return the change that an entry of the configure stream asks for; None, and a warning, where it is none."""
         try:
             event = decode_worker(data)
         except ProtocolError as error:
@@ -46,7 +47,7 @@ class Reports:
         return event if isinstance(event, WorkerConfigure) else None
 
     def engine(self, report: Report, num_rows: int) -> None:
-        """Counts a tick."""
+        """Count a pass."""
         old, new = self._counters, report.counters
         metrics = self._metrics
         for counter, number in (
@@ -70,66 +71,65 @@ class Reports:
         self._ticks += 1
         self._rows += num_rows
 
-    def lost(self, outputs: Sequence[Output]) -> None:
-        """Tells once for each reason how many rows have to be fed again."""
+    def evicted(self, outputs: Sequence[Output]) -> None:
+        """Tell once for each reason how many rows have to be fed again."""
         reasons = Counter(output.reason for output in outputs if isinstance(output, Evicted))
         for reason, num_lanes in reasons.items():
             self._log.warning("lanes_lost", lanes=num_lanes, reason=reason)
 
     def accepted(self, before: State, after: State) -> None:
-        """Counts what a session has taken from its source."""
+        """Count what a session has taken from its source."""
         self._source_words += after.source_words - before.source_words
         self._metrics.source_words.inc(after.source_words - before.source_words)
         if after.duplicates > before.duplicates:
             self._metrics.duplicates.inc(after.duplicates - before.duplicates)
 
-    def row(self, live: Live, row: Row, output: Output, now_ms: int) -> None:
-        """Called before a row is settled: counts what it fed again, and tells how long the segment's first word took,
-        when this row may finish it.
-        """
-        if isinstance(output, Failed):
-            self._log.error("engine_fault", session=live.session_id, fault=output.error)
-        first = live.state.segments.first
-        if first is None or not isinstance(output, Tokens):
+    def updated(self, update: Update, now_ms: int) -> None:
+        """Count what a row has fed again, and how long a segment's first word took."""
+        if isinstance(update.output, Failed):
+            self._log.error("engine_fault", session=update.name, fault=update.output.error)
+        if not isinstance(update.output, Tokens):
             return
-        self._metrics.rebuilt.inc(rebuilt_tokens(first, row))
-        if not first.words and row.target:
-            live.first_word_ms = now_ms - first.source.arrivals_ms[0]
+        segment = update.before.segments.first
+        if segment is None:
+            return
+        self._metrics.rebuilt.inc(rebuilt_tokens(segment, update.row))
+        for event in update.events:
+            if isinstance(event, OutputTextDelta) and event.index == 0:
+                self._metrics.first_word_delay.observe((now_ms - segment.source.arrivals_ms[0]) / 1000)
 
-    def resumed(self, live: Live, seconds: float) -> None:
-        """A session is taken over: its log has been read again, in so many seconds."""
-        written = live.saved.progress.written
+    def resumed(self, handle: SessionHandle) -> None:
+        """Count a session that was taken over: its log has been read again."""
+        written = handle.saved.progress.written
         num_words = len(written.words) if written else 0
         self._metrics.replayed_words.inc(num_words)
         self._log.info(
             "session_resumed",
-            session=live.session_id,
-            epoch=live.epoch,
-            events=live.saved.progress.seq,
+            session=handle.session_id,
+            epoch=handle.epoch,
+            events=handle.saved.progress.seq,
             words=num_words,
-            ms=round(seconds * 1000, 1),
+            ms=round((time.monotonic() - handle.opened_s) * 1000, 1),
         )
 
     def fenced(self, session_id: str) -> None:
-        """Counts what this worker was kept from doing to a session that is another's now."""
+        """Count what this worker was kept from doing to a session that is another's now."""
         self._metrics.fenced.inc()
         self._log.warning("fenced", session=session_id)
 
-    def buried(self, session_id: str, cause: str) -> None:
-        """Counts a dead letter."""
+    def dead_letter(self, session_id: str, cause: str) -> None:
+        """Count a dead letter."""
         self._metrics.dead_letters.inc()
         self._log.error("poison_event", session=session_id, cause=cause)
 
-    def published(self, live: Live, commit: Commit, *, num_repeated: int) -> None:
-        """Counts what has been published, `num_repeated` of it before; a closed session gets its log line."""
+    def published(self, handle: SessionHandle, commit: Commit, *, num_repeated: int) -> None:
+        """Count what has been published, `num_repeated` of it before; a closed session gets its log line."""
         if num_repeated:
             self._metrics.suppressed.inc(num_repeated)
         for event in commit.events:
             self._metrics.observe(event)
             if isinstance(event, OutputTextDelta):
                 self._target_words += 1
-                if event.index == 0:
-                    self._metrics.first_word_delay.observe(live.first_word_ms / 1000)
             if isinstance(event, SessionClosed):
                 self._log.info(
                     "session_closed",
@@ -137,12 +137,12 @@ class Reports:
                     reason=event.reason,
                     source_words=event.source_words,
                     target_words=event.target_words,
-                    duplicates=live.state.duplicates,
-                    seconds=round(max(0, time.time() - live.state.created_ms / 1000), 3),
+                    duplicates=handle.state.duplicates,
+                    seconds=round(max(0, time.time() - handle.state.created_ms / 1000), 3),
                 )
 
     async def stats(self, redis: Client, num_sessions: int, every_ms: int) -> None:
-        """Puts a `worker.stats` event on the stats stream, at most one in `every_ms`."""
+        """Put a `worker.stats` event on the stats stream, at most one in `every_ms`."""
         now = time.monotonic()
         if now - self._told < every_ms / 1000:
             return

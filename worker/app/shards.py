@@ -1,16 +1,25 @@
-"""Which shards are this worker's: asks Redis, lets the core decide, remembers until when by the worker's own clock."""
+"""Which shards are this worker's: asks Redis, lets the core decide, remembers until when by the worker's own clock.
+
+`Leasing` is the loop that keeps them, and tells the rest of the worker what has become of them.
+"""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+import structlog
 
 from protocol import shard_of
+from worker.app.sessions import SessionTable
 from worker.core import leases as rules
 from worker.core.leases import Peer, Tenure
+from worker.io.doorbell import Doorbell
 from worker.io.leases import Leases, Seen
+from worker.io.metrics import Metrics
 
 
-class Ownership:
+class Shards:
     """The shards of one worker. What it holds ends by itself if `look` is not called in time."""
 
     def __init__(self, leases: Leases, worker: str, num_shards: int, lease_ms: int) -> None:
@@ -40,27 +49,27 @@ class Ownership:
 
     @property
     def is_fresh(self) -> bool:
-        """Redis has answered within the time of a lease."""
+        """Whether Redis has answered within the time of a lease."""
         return _now_ms() - self._looked_ms < self.lease_ms
 
     def shard_of(self, session_id: str) -> int:
-        """The session's shard."""
+        """Return the session's shard."""
         return shard_of(session_id, self.num_shards)
 
     def epoch_of(self, session_id: str) -> int | None:
-        """The lease under which the session may be taken; None if it may not."""
+        """Return the epoch of the lease under which the session may be taken; None if it may not."""
         shard = self.shard_of(session_id)
         return self._tenures[shard].epoch if shard not in self.leaving and self._is_held(shard) else None
 
     def dead_before(self, session_id: str) -> str:
-        """The worker that held the session's shard before this one, if it let its lease run out and then was gone.
+        """Return the worker that held the session's shard before, if it let its lease run out and then was gone.
 
         Empty where it gave the shard back, or lives.
         """
         return self._dead.get(self.shard_of(session_id), "")
 
     def may_publish(self, session_id: str) -> bool:
-        """Whether the session's lease lasts, by this worker's clock."""
+        """Tell whether the session's lease lasts, by this worker's clock."""
         return self._is_held(self.shard_of(session_id))
 
     def _is_held(self, shard: int) -> bool:
@@ -68,11 +77,11 @@ class Ownership:
         return tenure is not None and _now_ms() < tenure.until_ms
 
     async def agree(self) -> None:
-        """The number of shards is that of the deployment. Raises WrongShards."""
+        """Check that the number of shards is that of the deployment. Raises WrongShards."""
         await self._leases.agree()
 
     async def look(self, about: Peer) -> frozenset[int]:
-        """Prolongs what is held, takes what is due, sets `leaving`; returns shards whose sessions may be another's."""
+        """Prolong what is held, take what is due, set `leaving`. Return the shards whose sessions may be another's."""
         before, self._about = self._tenures, about
         seen = await self._exchange(about, self._kept())
         is_settled = not self.leaving and _now_ms() - self._moved_ms >= self.lease_ms
@@ -97,21 +106,65 @@ class Ownership:
         return seen
 
     def doubt(self, shard: int) -> None:
-        """The shard is held no more, until Redis says that it still is."""
+        """Hold the shard no more, until Redis says that it still is this worker's."""
         self._tenures.pop(shard, None)
         self.woken.set()
 
     async def hand_over(self) -> None:
-        """The shards that are `leaving` can be taken by others, who are told."""
+        """Give back the shards that are `leaving`, and tell the others."""
         given = self.leaving
         await self._leases.exchange(self._about, give=given)
         self._tenures = {shard: tenure for shard, tenure in self._tenures.items() if shard not in given}
         self.leaving, self._moved_ms = self.leaving - given, _now_ms()
 
     async def leave(self) -> None:
-        """This worker holds nothing, and the others do not count with it."""
+        """Give back everything; the others do not count with this worker any more."""
         given, self._tenures = tuple(self._tenures), {}
         await self._leases.exchange(None, give=given)
+
+
+class Leasing:
+    """Whose shards are the worker's decides what it listens to, and which sessions stay in its table."""
+
+    def __init__(
+        self,
+        shards: Shards,
+        doorbell: Doorbell,
+        table: SessionTable,
+        *,
+        metrics: Metrics,
+        on_look: Callable[[], None],
+        on_gain: Callable[[], None],
+    ) -> None:
+        """`on_look` is called whenever Redis has told how the leases stand, `on_gain` where shards have come."""
+        self.known = asyncio.Event()  # they have been asked for: it is known which bells to hear
+        self._shards = shards
+        self._doorbell = doorbell
+        self._table = table
+        self._metrics = metrics
+        self._on_look = on_look
+        self._on_gain = on_gain
+        self._log = structlog.get_logger(worker=shards.worker)
+
+    async def keep(self, about: Callable[[], Peer], stopping: asyncio.Event) -> None:
+        """Prolong, take and give up leases until `stopping`; `about` is how the worker describes itself."""
+        held = frozenset[int]()
+        # Before the first look, so that what is freed after it is heard.
+        await self._doorbell.listen(sorted(self._shards.held))
+        while not stopping.is_set():
+            self._table.forget_shards(await self._shards.look(about()))
+            before, held = held, self._shards.held
+            if held != before or not self.known.is_set():
+                self._log.info("shards", held=len(held), of=self._shards.num_shards)
+                await self._doorbell.listen(sorted(held))
+            if held - before:
+                self._on_gain()
+            self.known.set()
+            self._on_look()
+            self._metrics.shards.set(len(held))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._shards.woken.wait(), self._shards.wait_s)
+            self._shards.woken.clear()
 
 
 def _now_ms() -> int:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.worker.app.conftest import FINALIZE, Raw, Running, append, create, until
-from worker.app import reader
-from worker.app.live import Live
-from worker.app.service import Service
+from worker.app.sessions import SessionHandle
+from worker.app.worker import Worker
+from worker.core import quarantine
 from worker.io.replies import Entry
 
 POISON = "plutonium"
@@ -18,20 +18,20 @@ POISON = "plutonium"
 @pytest.fixture(autouse=True)
 def allergic(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every worker raises when it applies that word, and tries a lost session again at once."""
-    take = Live.take
+    take = SessionHandle.take
 
-    def allergic_take(self: Live, entry: Entry, *args: object, **kwargs: object) -> None:
+    def allergic_take(self: SessionHandle, entry: Entry, *args: object, **kwargs: object) -> None:
         if POISON.encode() in entry[1].get(b"event", b""):
             raise RuntimeError("cannot stand it")
         take(self, entry, *args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Live, "take", allergic_take)
-    monkeypatch.setattr(reader, "_SET_ASIDE_S", 0.0)
+    monkeypatch.setattr(SessionHandle, "take", allergic_take)
+    monkeypatch.setattr(quarantine, "RETRY_MS", 0)
 
 
-def value(service: Service, name: str) -> float:
+def value(worker: Worker, name: str) -> float:
     """What a metric stands at."""
-    return service.metrics.registry.get_sample_value(name) or 0.0
+    return worker.metrics.registry.get_sample_value(name) or 0.0
 
 
 async def owners(raw: Raw, session: str) -> int:
@@ -41,12 +41,12 @@ async def owners(raw: Raw, session: str) -> int:
 
 async def test_the_third_failure_puts_the_event_aside(raw: Raw, running: Running) -> None:
     """The session ends with an error that names the entry, the dead letter has it all, and the shard goes on."""
-    async with running() as service:
+    async with running() as worker:
         await raw.say("bad", create(), append("I do"), append("not"), append(POISON), append("know."), FINALIZE)
         heard = await raw.hear("bad", "session.closed")
         await raw.say("good", create(), append("Thank you."), FINALIZE)
         assert (await raw.hear("good"))[-1]["text"] == "Merci !"
-        assert value(service, "decalage_dead_letters_total") == 1
+        assert value(worker, "decalage_dead_letters_total") == 1
     error = next(event for event in heard if event["type"] == "error")
     assert error["code"] == "poison_event"
     assert heard[-1]["reason"] == "error"
@@ -62,10 +62,10 @@ async def test_the_third_failure_puts_the_event_aside(raw: Raw, running: Running
 async def test_owners_that_die_are_counted_over_all_of_them(raw: Raw, running: Running) -> None:
     """Three workers have died with nothing else in work: the next does not try again."""
     await raw.say("bad", create(), append("Thank you."), FINALIZE)
-    await raw.client.hset("decalage:{bad}:state", mapping={"owners": 5, "trials": 3})
-    async with running() as service:
+    await raw.client.hset("decalage:{bad}:state", mapping={"owners": 5, "attempts": 3})
+    async with running() as worker:
         heard = await raw.hear("bad", "session.closed")
-        assert value(service, "decalage_dead_letters_total") == 1
+        assert value(worker, "decalage_dead_letters_total") == 1
     assert [event["type"] for event in heard] == ["error", "session.closed"]
     letters: Any = await raw.client.xrange("decalage:{workers}:dead")
     assert letters[0][1][b"cause"] == b"its worker ended while it worked on the session"
@@ -74,10 +74,10 @@ async def test_owners_that_die_are_counted_over_all_of_them(raw: Raw, running: R
 async def test_owners_that_die_with_much_in_work_convict_nobody(raw: Raw, running: Running) -> None:
     """However many have ended: only who works on the session alone counts."""
     await raw.say("talk", create(), append("Thank you."), FINALIZE)
-    await raw.client.hset("decalage:{talk}:state", mapping={"owners": 9, "trials": 2})
+    await raw.client.hset("decalage:{talk}:state", mapping={"owners": 9, "attempts": 2})
     async with running():
         assert (await raw.hear("talk"))[-1]["text"] == "Merci !"
-    assert await raw.client.hmget("decalage:{talk}:state", "owners", "trials") == [b"1", b"0"]
+    assert await raw.client.hmget("decalage:{talk}:state", "owners", "attempts") == [b"1", b"0"]
 
 
 async def test_who_gets_further_is_not_blamed(raw: Raw, running: Running) -> None:
@@ -89,10 +89,10 @@ async def test_who_gets_further_is_not_blamed(raw: Raw, running: Running) -> Non
     for name in names:
         assert await owners(raw, name) == 1
         await raw.client.hset(f"decalage:{{{name}}}:state", "owners", 2)
-    async with running() as service:
+    async with running() as worker:
         await asyncio.gather(*(raw.say(name, append("now."), FINALIZE) for name in names))
         heard = await asyncio.gather(*(raw.hear(name) for name in names))
-        assert value(service, "decalage_dead_letters_total") == 0
+        assert value(worker, "decalage_dead_letters_total") == 0
     assert len({events[-1]["text"] for events in heard}) == 1
     assert [await owners(raw, name) for name in names] == [1] * 8
 
@@ -103,8 +103,8 @@ async def test_a_quiet_session_may_change_hands_for_ever(raw: Raw, running: Runn
         await raw.say("talk", create(), append("Please"))
         await raw.hear("talk", "session.created")
     for _ in range(5):
-        async with running() as service:
-            await until(lambda: (live := service.table.get("talk")) is not None and live.is_further)
+        async with running() as worker:
+            await until(lambda: (handle := worker.table.get("talk")) is not None and handle.record.is_clear)
         assert await owners(raw, "talk") == 1
     async with running():
         await raw.say("talk", append("close the window now."), FINALIZE)
@@ -112,17 +112,17 @@ async def test_a_quiet_session_may_change_hands_for_ever(raw: Raw, running: Runn
 
 
 async def test_only_one_suspect_is_in_work_at_a_time(raw: Raw, running: Running) -> None:
-    """While one is on trial, the others are not touched: a worker that dies now is held against one of them only."""
+    """While one is in quarantine, the others are not touched: a worker that dies now fails at one of them only."""
     names = [f"s{i}" for i in range(4)]
     for name in names:
         await raw.say(name, create(), append("Thank you."), FINALIZE)
         await raw.client.hset(f"decalage:{{{name}}}:state", "owners", 2)
     seen: list[int] = []
-    async with running() as service:
+    async with running() as worker:
 
         async def watch() -> None:
             while True:
-                seen.append(sum(live.is_on_trial for live in service.table))
+                seen.append(sum(handle.record.is_quarantined for handle in worker.table))
                 await asyncio.sleep(0)
 
         watching = asyncio.create_task(watch())

@@ -14,7 +14,7 @@ from protocol import ClientEvent, ServerEvent, Session, SessionClose, SessionCre
 from protocol.events import InputTextAppend, InputTextFinalize
 from tests.worker.app.conftest import CLOSE, FINALIZE, Event, Raw, Running, append, create, until, untimed
 from worker.app.engine_thread import Engine
-from worker.app.service import Service
+from worker.app.worker import Worker
 from worker.core import scheduler
 from worker.core import session as machine
 from worker.core.state import State
@@ -40,9 +40,9 @@ async def alone(engine: Engine, *events: ClientEvent) -> list[Event]:
     return [msgspec.json.decode(encode(event)) for event in out]
 
 
-def value(service: Service, name: str) -> float:
-    """What a metric of the service stands at."""
-    return service.metrics.registry.get_sample_value(name) or 0.0
+def value(worker: Worker, name: str) -> float:
+    """What a metric of the worker stands at."""
+    return worker.metrics.registry.get_sample_value(name) or 0.0
 
 
 async def test_a_session_through_redis_gives_what_core_and_engine_give(
@@ -63,13 +63,13 @@ async def test_a_session_through_redis_gives_what_core_and_engine_give(
 
 async def test_the_first_word_comes_after_k_words_and_no_sooner(raw: Raw, running: Running) -> None:
     """With wait-3, two words bring nothing; the third brings the first target word while the sentence goes on."""
-    async with running() as service:
+    async with running() as worker:
         await raw.say("talk", create(), append("I do"))
         await raw.hear("talk", "session.created")
-        live = service.table.get("talk")
-        assert live is not None
-        await until(lambda: live.state.source_words == 2)
-        assert scheduler.wants(live.state, scheduler.Budget()) is None
+        handle = worker.table.get("talk")
+        assert handle is not None
+        await until(lambda: handle.state.source_words == 2)
+        assert scheduler.wants(handle.state, scheduler.Budget()) is None
         await raw.say("talk", append("not"))
         heard = await raw.hear("talk", "output_text.delta")
     assert heard[-1]["source_words_read"] == 3
@@ -127,16 +127,16 @@ async def test_a_bad_event_disturbs_nobody_else(raw: Raw, running: Running, bad:
 
 async def test_a_gap_names_the_number_that_is_missing_and_repetition_is_ignored(raw: Raw, running: Running) -> None:
     """seq 1 2 2 4: the second 2 is counted and ignored, 4 is refused; 3 and 4 sent again go through."""
-    async with running() as service:
+    async with running() as worker:
         await raw.say(
             "talk", create(), append("I", seq=1), append("do", seq=2), append("do", seq=2), append("know", seq=4)
         )
         refused = (await raw.hear("talk", "error"))[-1]
         await raw.say("talk", append("not", seq=3), append("know.", seq=4), FINALIZE)
         heard = await raw.hear("talk")
-        live = service.table.get("talk")
-        assert live is not None
-        assert live.state.duplicates == 1
+        handle = worker.table.get("talk")
+        assert handle is not None
+        assert handle.state.duplicates == 1
     assert (refused["code"], refused["expected_seq"]) == ("sequence_gap", 3)
     assert heard[-1]["source_words"] == 4
 
@@ -211,14 +211,14 @@ async def test_a_session_goes_on_under_the_next_worker(raw: Raw, running: Runnin
 
 async def test_a_fenced_worker_publishes_nothing(raw: Raw, running: Running) -> None:
     """Once another owner has raised the epoch, the old one's commit is refused and it forgets the session."""
-    async with running() as service:
+    async with running() as worker:
         await raw.say("talk", create())
         await raw.hear("talk", "session.created")
         await raw.client.hincrby("decalage:{talk}:state", "epoch", 1)
-        live = service.table.get("talk")
+        handle = worker.table.get("talk")
         await raw.say("talk", append(TEXT), FINALIZE)
-        await until(lambda: service.table.get("talk") is not live)
-        assert value(service, "decalage_fenced_commits_total") == 1
+        await until(lambda: worker.table.get("talk") is not handle)
+        assert value(worker, "decalage_fenced_commits_total") == 1
         # Its lease still says that the session is this worker's: it takes it again, and nothing is lost or doubled.
         heard = await raw.hear("talk")
     assert [event["seq"] for event in heard] == list(range(1, len(heard) + 1))
@@ -238,12 +238,12 @@ async def test_redis_that_restarts_is_waited_for(raw: Raw, running: Running) -> 
 
 async def test_figures_are_kept(raw: Raw, running: Running) -> None:
     """Metrics and the stats stream tell what has happened; no metric has a session in its labels."""
-    async with running(stats_ms=1) as service:
+    async with running(stats_ms=1) as worker:
         await raw.say("talk", create(), append(TEXT), FINALIZE)
         heard = await raw.hear("talk")
         words = sum(event["type"] == "output_text.delta" for event in heard)
-        await until(lambda: value(service, "decalage_target_words_total") == words)
-        page = generate_latest(service.metrics.registry).decode()
+        await until(lambda: value(worker, "decalage_target_words_total") == words)
+        page = generate_latest(worker.metrics.registry).decode()
         stats = await raw.client.xread({"decalage:{workers}:stats": "0-0"}, block=5_000)
     assert stats
     assert f"decalage_target_words_total {float(words)}" in page
@@ -256,17 +256,17 @@ async def test_figures_are_kept(raw: Raw, running: Running) -> None:
 
 async def test_a_worker_is_configured_while_it_runs(raw: Raw, running: Running) -> None:
     """A worker.configure event on the configure stream changes the budget; a broken one changes nothing."""
-    async with running() as service:
+    async with running() as worker:
         await raw.say("talk", create())
         await raw.hear("talk", "session.created")
         for data in ("{", '{"type":"worker.configure","max_batch_size":7,"max_sessions":3,"use_speculative":false}'):
             await raw.client.xadd("decalage:{workers}:configure", {"event": data})
-        await until(lambda: service.budget.max_rows == 7)
-        assert (service.reader.max_sessions, service.budget.max_draft_tokens) == (3, 0)
+        await until(lambda: worker.sessions.budget.max_rows == 7)
+        assert (worker.ingest.max_sessions, worker.sessions.budget.max_draft_tokens) == (3, 0)
         again = '{"type":"worker.configure","use_speculative":true,"max_draft_tokens":5}'
         await raw.client.xadd("decalage:{workers}:configure", {"event": again})
-        await until(lambda: service.budget.max_draft_tokens == 5)
-        assert service.budget.max_rows == 7
+        await until(lambda: worker.sessions.budget.max_draft_tokens == 5)
+        assert worker.sessions.budget.max_rows == 7
 
 
 async def test_what_was_turned_away_stays_away_after_a_restart(raw: Raw, running: Running) -> None:

@@ -3,7 +3,7 @@
 from tests.producers.proxy import Proxy
 from tests.worker.app.conftest import FINALIZE, Raw, Running, append, create, until
 from worker.app.engine_thread import Engine
-from worker.app.pulse import Pulse
+from worker.app.health import Health
 from worker.io.health import Condition
 
 SOUND = Condition()
@@ -13,21 +13,21 @@ async def test_redis_that_is_gone_pauses_everything_and_nothing_is_lost(
     raw: Raw, running: Running, redis_url: str
 ) -> None:
     """The worker is unready, though alive, while Redis is away; then it goes on by itself, in the middle of a word."""
-    async with Proxy(redis_url) as proxy, running(redis=proxy.url, lease_ms=500) as service:
+    async with Proxy(redis_url) as proxy, running(redis=proxy.url, lease_ms=500) as worker:
         await raw.say("talk", create(), append("Please close the"))
         await raw.hear("talk", "output_text.delta")
-        await until(lambda: service.pulse.condition() == SOUND)
+        await until(lambda: worker.health.condition() == SOUND)
         await proxy.down()
         await raw.say("talk", append("window before you leave the room."), FINALIZE)
-        await until(lambda: bool(service.pulse.condition().unready))
-        assert not service.pulse.condition().dead
-        assert not service.ownership.held
+        await until(lambda: bool(worker.health.condition().unready))
+        assert not worker.health.condition().dead
+        assert not worker.shards.held
         await proxy.up()
         heard = await raw.hear("talk")
-        await until(lambda: service.pulse.condition() == SOUND)
+        await until(lambda: worker.health.condition() == SOUND)
     assert [event["seq"] for event in heard] == list(range(1, len(heard) + 1))
     assert heard[-1]["source_words"] == 9
-    assert service.pulse.condition().unready[0] == "draining"
+    assert worker.health.condition().unready[0] == "draining"
 
 
 async def test_a_worker_may_begin_before_its_redis(raw: Raw, redis_url: str, running: Running) -> None:
@@ -43,8 +43,8 @@ async def test_a_worker_may_begin_before_its_redis(raw: Raw, redis_url: str, run
 async def test_an_engine_whose_thread_has_ended_is_dead(running: Running) -> None:
     """Only a restart will help."""
     ended = await Engine.start("starter")
-    async with running() as service:
-        pulse = Pulse(ended, service.ownership)
-        assert not pulse.condition().dead
+    async with running() as worker:
+        health = Health(ended, worker.shards)
+        assert not health.condition().dead
         ended.stop()
-        assert pulse.condition().dead == ("the engine's thread has ended",)
+        assert health.condition().dead == ("the engine's thread has ended",)

@@ -2,7 +2,7 @@
 
 import sys
 
-from worker.app.interpreter import SWITCH_S, serving
+from worker.app.serve import SWITCH_S, serving
 
 
 def test_threads_take_turns_quickly_while_it_serves() -> None:
