@@ -23,7 +23,7 @@ class SegmentTooLong(ProtocolError):
 
 
 def check_backlog(state: State, text: str) -> None:
-    """Raises BacklogFull where the words of `text` would be too many."""
+    """Check that the words of `text` are not too many. Raises BacklogFull."""
     waiting, coming, limit = backlog_words(state), len(words.split_words(text)), state.session.limits.max_backlog_words
     if waiting + coming > limit:
         raise BacklogFull(
@@ -33,7 +33,7 @@ def check_backlog(state: State, text: str) -> None:
 
 
 def append(state: State, text: str, now_ms: int, vocabulary: Vocabulary) -> State:
-    """The session with the words of `text`. Raises SegmentTooLong."""
+    """Return the session with the words of `text`. Raises SegmentTooLong."""
     new_words = words.split_words(text)
     for word in new_words:
         state = _append_word(state, word, now_ms, vocabulary)
@@ -69,7 +69,7 @@ def _open_segment(state: State, vocabulary: Vocabulary) -> tuple[State, Segment]
 
 
 def finalize(state: State, now_ms: int, vocabulary: Vocabulary) -> State:
-    """The session whose open segment has ended; without words it is an empty one, unless sentences end by
+    """Return the session whose open segment has ended; without words it is an empty one, unless sentences end by
     themselves.
     """
     newest = state.segments.last
@@ -81,7 +81,7 @@ def finalize(state: State, now_ms: int, vocabulary: Vocabulary) -> State:
 
 
 def end_last(state: State, now_ms: int) -> State:
-    """The session whose open segment, if there is one, has ended."""
+    """Return the session whose open segment, if there is one, has ended."""
     last = state.segments.last
     if last is None or last.source.ended:
         return state

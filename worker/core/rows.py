@@ -40,13 +40,13 @@ class Vocabulary(Protocol):
         """Tokens that end a translation."""
 
     def prompt(self, session: Session) -> Prompt:
-        """The prompt for a session's options. Raises Refused."""
+        """Return the prompt for a session's options. Raises Refused."""
 
     def encode_word(self, word: str, previous: str) -> tuple[int, ...]:
-        """The tokens of a bare word that follows `previous` ("" at the start); never special tokens."""
+        """Return the tokens of a bare word that follows `previous` ("" at the start); never special tokens."""
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of `tokens`, a leading space kept where the tokenizer shows one."""
+        """Return the text of `tokens`, a leading space kept where the tokenizer shows one."""
 
 
 class SampleSpec(msgspec.Struct, frozen=True):
@@ -68,7 +68,7 @@ class SampleSpec(msgspec.Struct, frozen=True):
     aligned_from: int | None = None  # which of the source tokens from this one on each of them attends to most
 
     def after(self, drafts: tuple[int, ...]) -> "SampleSpec":
-        """How the token behind these drafts is drawn."""
+        """Return how the token behind these drafts is drawn."""
         return replace(
             self,
             position=self.position + len(drafts),
@@ -78,7 +78,7 @@ class SampleSpec(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One session's share of a tick: source tokens to read, then target tokens to feed, the last of them drafts.
+    """One session's share of a pass: source tokens to read, then target tokens to feed, the last of them drafts.
 
     Target slots from `target_start` on are dropped first, so that a token is fed again once more source is known.
     `visible_source` are the source tokens that the first target tokens may see: those were fed before, to a lane that
@@ -148,7 +148,7 @@ class Engine(Protocol):
 
 
 def sampled_tokens(output: Output) -> tuple[int, ...]:
-    """The tokens sampled for a row; none where it was not computed."""
+    """Return the tokens sampled for a row; none where it was not computed."""
     return output.tokens if isinstance(output, Tokens) else ()
 
 

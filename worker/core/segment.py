@@ -126,7 +126,7 @@ class Segment(msgspec.Struct, frozen=True):
         return max(0, self.source.num_words - self.source.segments_in(self.decode.num_computed_source))
 
     def needed_segments(self) -> int | None:
-        """Source segments to read before the next target word may be written; None: not known before the end."""
+        """Return the source segments to read before the next target word may be written; None: not known yet."""
         need = self.policy.num_required_segments(self.source, len(self.words))
         if need is not None:
             need = max(need, self.decode.hold)

@@ -85,7 +85,7 @@ def step(
 
 
 def refuse(state: State, error: ProtocolError, *, seq: int | None = None, source_id: str | None = None) -> Outcome:
-    """The session without that event, and the `error` event that tells its producer what was wrong.
+    """Return the session without that event, and the `error` event that tells its producer what was wrong.
 
     The number of an event that can never succeed counts as used, so that the next one is no gap. An event that comes
     too early (a gap, a full backlog) keeps its number: the producer sends it again.
@@ -133,13 +133,13 @@ def _write(state: State, before: Segment, row: Row, output: Tokens, *, now_ms: i
 
 
 def fail(state: State, message: str, *, code: str = "engine_error") -> Outcome:
-    """The session closed because it cannot go on, and the `error` event that tells why."""
+    """Return the session closed because it cannot go on, and the `error` event that tells why."""
     closed = replace(state, phase=SessionPhase.CLOSED, segments=Segments())
     return _publish(closed, [lambda seq: Error(seq=seq, code=code, message=message), _closed(closed, "error")])
 
 
 def expire(state: State, now_ms: int) -> Outcome:
-    """The session on its way to closed where its deadline has passed: what has been said is still translated."""
+    """Return the session on its way to closed where its deadline has passed: what was said is still translated."""
     deadline = deadline_ms(state)
     if deadline is None or now_ms < deadline:
         return state, ()
@@ -147,7 +147,7 @@ def expire(state: State, now_ms: int) -> Outcome:
 
 
 def close_idle(state: State, now_ms: int) -> Outcome:
-    """The session on its way to closed, though no event of its log says so."""
+    """Return the session on its way to closed, though no event of its log says so."""
     closing = replace(state, phase=SessionPhase.CLOSING, close_reason="idle")
     return _advance(intake.end_last(closing, now_ms), [], now_ms)
 

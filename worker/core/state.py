@@ -89,12 +89,12 @@ class State(msgspec.Struct, frozen=True):
 
 
 def lane_of(state: State) -> Lane | None:
-    """The dual cache that the session's rows go to, that of its first segment; None: it needs none."""
+    """Return the dual cache that the session's rows go to, that of its first segment; None: it needs none."""
     return None if state.segments.first is None else state.segments.first.lane
 
 
 def backlog_words(state: State) -> int:
-    """Source words that have arrived and have not been read yet."""
+    """Return how many source words have arrived and have not been read yet."""
     first = state.segments.first
     if first is None:
         return 0
@@ -102,5 +102,5 @@ def backlog_words(state: State) -> int:
 
 
 def deadline_ms(state: State) -> int | None:
-    """When the session expires if nothing happens; None: never."""
+    """Return when the session expires if nothing happens; None: never."""
     return state.active_ms + state.session.limits.idle_timeout_ms if state.phase is SessionPhase.OPEN else None

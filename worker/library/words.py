@@ -29,7 +29,7 @@ _NAME = "local"
 
 
 def split_prompt(vocabulary: Vocabulary, prompt: str, target_language: str | None = None) -> tuple[Session, str]:
-    """The options that a one-off prompt names, and its words: "Translate to French: Hello" -> (… fr, "Hello").
+    """Return the options that a one-off prompt names, and its words: "Translate to French: Hello" -> (… fr, "Hello").
 
     Raises UnsupportedPrompt (a ValueError) for an instruction that the model has not learned.
     """
@@ -42,7 +42,8 @@ def split_prompt(vocabulary: Vocabulary, prompt: str, target_language: str | Non
 def generate_words(
     model: StreamingModel, vocabulary: Vocabulary, session: Session, text: str, *, drafter: Drafter | None = None
 ) -> Generator[OutputTextDelta | SegmentDone]:
-    """The words of `text` translated, as the service publishes them: a delta for each, a `segment.done` a segment.
+    """Yield the words of `text` translated, as the service publishes them: a delta for each, and a `segment.done`
+    for each segment.
 
     `session` holds all options, both modes included; a `drafter` changes the speed only. Raises UnsupportedPrompt (a
     ValueError) for options that the model lacks or a segment that is too long for it, EngineError.
