@@ -35,7 +35,7 @@ def _ring(inward: str = "", foreign: str = "", banned: str = "") -> Ring:
     return Ring(frozenset(inward.split()), frozenset(foreign.split()), frozenset(banned.split()))
 
 
-_MODEL_PACKAGES: Final = "huggingface_hub jinja2 mlx mlx_lm msgspec numpy safetensors tokenizers transformers"
+_MODEL_PACKAGES: Final = "gguf huggingface_hub jinja2 mlx mlx_lm msgspec numpy safetensors tokenizers transformers"
 _STUDY: Final = "protocol worker.core worker.engine"
 
 RINGS: Final = {

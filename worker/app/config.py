@@ -14,7 +14,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings of a worker, with unit, default and purpose."""
 
     redis: str = ""  # URL; empty: the embedded broker
-    model: str = "starter"  # shipped model, directory or hub id
+    model: str = "starter"  # shipped model, directory, GGUF file or hub id
     metrics_host: str = "127.0.0.1"  # address that serves metrics and health
     metrics_port: int = 9464  # 0: any free port, -1: none
     max_sessions: int = 2_000  # open sessions; beyond that, session.create is refused

@@ -286,6 +286,6 @@ class SessionTable:
 
     def oldest_waiting_ms(self) -> int | None:
         """Tell when the oldest source word arrived that has not been read, over all sessions whose turn it is."""
-        firsts = [segment for handle in self for segment in handle.state.segments[:1]]
-        unread = [first for first in firsts if first.num_computed_source < first.bounds[-1] and first.num_words]
+        firsts = [first for handle in self if (first := handle.state.segments.first) is not None]
+        unread = [first for first in firsts if first.decode.num_computed_source < len(first.source.tokens)]
         return min((first.waiting_ms for first in unread), default=None)

@@ -90,16 +90,18 @@ class Telemetry:
             self._log.error("engine_fault", session=update.name, fault=update.output.error)
         if not isinstance(update.output, Tokens):
             return
-        segment = update.before.segments[0]
+        segment = update.before.segments.first
+        if segment is None:
+            return
         self._metrics.rebuilt.inc(rebuilt_tokens(segment, update.row))
         for event in update.events:
             if isinstance(event, OutputTextDelta) and event.index == 0:
-                self._metrics.first_word_delay.observe((now_ms - segment.arrivals_ms[0]) / 1000)
+                self._metrics.first_word_delay.observe((now_ms - segment.source.arrivals_ms[0]) / 1000)
 
     def resumed(self, handle: SessionHandle) -> None:
         """Count a session that was taken over: its log has been read again."""
         written = handle.saved.progress.written
-        num_words = len(written.lags) if written else 0
+        num_words = len(written.words) if written else 0
         self._metrics.replayed_words.inc(num_words)
         self._log.info(
             "session_resumed",

@@ -78,7 +78,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=os.environ.get("DECALAGE_MODEL") or "starter",
         metavar="M",
-        help="directory, hub id (owner/name) or shipped model (default: %(default)s)",
+        help="directory, GGUF file, hub id (owner/name) or shipped model (default: %(default)s)",
     )
 
 

@@ -21,7 +21,7 @@ _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `decalage serve`; one that is not given is None, so that its variable counts."""
     add_redis(parser)
-    parser.add_argument("--model", metavar="M", help="directory, hub id or shipped model (default: starter)")
+    parser.add_argument("--model", metavar="M", help="directory, GGUF file, hub id or shipped model (default: starter)")
     parser.add_argument(
         "--metrics-host", metavar="HOST", help="address that serves metrics and health (default: 127.0.0.1)"
     )

@@ -61,7 +61,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "model", "--source-language to --max-positions describe a new model, without --from"
     )
     add, add_one = group.add_argument, group.add_mutually_exclusive_group().add_argument
-    add_one("--from", dest="start", metavar="M", help="fine-tune this model: directory, hub id or shipped model")
+    add_one("--from", dest="start", metavar="M", help="fine-tune this: directory, GGUF file, hub id or shipped model")
     add_one("--draft-of", metavar="M", help="train a draft model for this one, from scratch, with its tokenizer")
     add("--lora", type=whole(1), metavar="RANK", help="with --from: train only adapters of this rank, then fuse them")
     add("--lora-layers", type=whole(1), metavar="N", help="adapt only the last N layers (default: all)")

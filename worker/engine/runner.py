@@ -10,8 +10,7 @@ from typing import Final, Protocol
 import mlx.core as mx
 import msgspec
 
-from worker.core.drafting import num_true
-from worker.core.rows import Deferred, Evicted, Failed, Lane, Output, Row, SampleSpec, Tokens
+from worker.core.rows import Deferred, Evicted, Failed, Lane, Output, Row, SampleSpec, Tokens, num_true
 from worker.engine.adapters import compatibility
 from worker.engine.attention_capture import AttentionCapture
 from worker.engine.batch import BatchRow, ForwardBatch, make_batch

@@ -52,7 +52,7 @@ async def test_a_draft_model_saves_passes_and_changes_nothing(raw: Raw, redis_ur
 
 async def test_a_draft_model_with_another_tokenizer_is_refused(tmp_path: Path) -> None:
     """Before anything is served, in an error that names it."""
-    save("qwen2", tmp_path)
+    save("qwen2", tmp_path, vocab_size=258)
     chat_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(UnsupportedModel, match="another tokenizer"):
         await Engine.start("starter", str(tmp_path))

@@ -170,5 +170,6 @@ def test_what_comes_while_a_session_closes_for_idleness_ends_no_takeover() -> No
     resumed.resume(900_002)
     assert resumed.pending == []
     assert (resumed.state.phase, resumed.state.source_words) == (SessionPhase.CLOSING, 3)
-    assert resumed.state.segments[0].ended
+    [segment] = resumed.state.segments
+    assert segment.source.ended
     assert resumed.state.source_seq == handle.state.source_seq == 3

@@ -7,11 +7,13 @@ import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from protocol import ClientEvent, Error, SessionPhase
 from tests.worker.fakes import FakeVocabulary
 from worker.core import entries
 from worker.core.entries import Admission, WorkerFull, as_before, opens
+from worker.core.log import Log
 from worker.core.session import NO_ROOM, Outcome
 from worker.core.state import State
 
@@ -55,7 +57,7 @@ def numbered(kind: dict[str, Any] | str, seq: int | None) -> bytes:
 
 def timeless(state: State) -> dict[str, Any]:
     """The state without what depends on when it was heard."""
-    segments = [msgspec.structs.replace(segment, arrivals_ms=()) for segment in state.segments]
+    segments = [replace(segment, source=replace(segment.source, arrivals_ms=Log())) for segment in state.segments]
     return msgspec.structs.asdict(state) | {"segments": segments, "created_ms": 0, "active_ms": 0}
 
 
@@ -106,7 +108,8 @@ def test_a_word_arrives_when_redis_says_unless_that_cannot_be(
     state = State(number=0)
     for data in (numbered(CREATE, None), numbered(APPEND, None)):
         state, _ = stepped(state, source_id, data, heard_ms=heard_ms)
-    assert state.segments[0].arrivals_ms == (arrival_ms,) * 2
+    assert state.segments.first is not None
+    assert state.segments.first.source.arrivals_ms == (arrival_ms,) * 2
     assert state.active_ms == (arrival_ms if heard_ms is None else heard_ms)
 
 

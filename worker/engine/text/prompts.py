@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from jinja2 import TemplateError
+
 from protocol import Session
 from worker.core.languages import language_code, language_name, split_instruction
 from worker.core.rows import Prompt, Refused
@@ -116,6 +118,17 @@ class ChatPrompts:
         self._head, self._end, self._target = special(head), special(tail), special(answer)
         if not self._target:  # a template without a header: the last token before the answer starts it
             self._end, self._target = self._end[:-1], self._end[-1:]
+        self._check_room()
+
+    def _check_room(self) -> None:
+        num_framing = len(self._head) + len(self._end) + len(self._target)
+        needed = max(num_framing, self._card.position_offset) + 1
+        if self._max_positions < needed:
+            raise UnsupportedModel(
+                f"its context of {self._max_positions} positions is too short: the chat template takes {num_framing} "
+                f"tokens, and the answer starts at position {self._card.position_offset}; use a model with a longer "
+                "context"
+            )
 
     def prompt(self, session: Session) -> Prompt:
         """Return the template up to the words, the instruction as plain text; its end; the header of the answer."""
@@ -161,11 +174,15 @@ class UnknownPrompts:
 
 
 def _render(tokenizer: Any, *, add_generation_prompt: bool) -> str:
-    return str(
-        tokenizer.apply_chat_template(
+    try:
+        text = tokenizer.apply_chat_template(
             [{"role": "user", "content": _SLOT}],
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
             enable_thinking=False,
         )
-    )
+    except (TemplateError, TypeError, ValueError, KeyError) as error:  # what templates raise, and what Jinja does
+        raise UnsupportedModel(
+            f"its chat template does not take a user's message alone ({error}); use another instruction-tuned model"
+        ) from error
+    return str(text)
