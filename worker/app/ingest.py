@@ -34,7 +34,7 @@ class Ingest:
     """Applies entries to the sessions of a table. Admits sessions up to the worker's limits.
 
     It reads in rounds, each a page of every session whose turn it is: a producer that writes faster than it is read
-    takes its turn with the others.
+    takes its turn with the others. How far a session may be read ahead of its translation is bounded by `backlog_full`.
     """
 
     def __init__(
@@ -99,7 +99,8 @@ class Ingest:
                 is_news |= await self._take(handle, page)
             if was_replay or (isinstance(page, list) and len(page) == PAGE_ENTRIES):
                 unread.append(name)
-        self._unread = {name: None for name in self._unread if name not in names} | dict.fromkeys(unread)
+        done = set(names)
+        self._unread = {name: None for name in self._unread if name not in done} | dict.fromkeys(unread)
         return is_news
 
     @contextlib.contextmanager

@@ -4,14 +4,13 @@ A `SessionHandle` has its session's place in the log, its checkpoint, and the ev
 """
 
 import time
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 
 from msgspec.structs import replace
 
 from protocol import Error, ErrorCode, ServerEvent, SessionPhase, shard_of
 from worker.core import entries, quarantine, replay, scheduler, session
-from worker.core.entries import Admission, order
+from worker.core.entries import Admission, Step, order
 from worker.core.quarantine import MAX_ATTEMPTS, Advance
 from worker.core.replay import Published
 from worker.core.rows import Output, Row
@@ -23,15 +22,6 @@ from worker.io.replies import Entry
 from worker.io.store import Checkpoint, Commit, Taken
 
 
-class Step(Protocol):
-    """`entries.step` with the model's vocabulary and name."""
-
-    def __call__(
-        self, state: State, source_id: str, fields: Mapping[bytes, bytes], *, heard_ms: int | None, admit: Admission
-    ) -> Outcome:
-        """Return the session after one entry."""
-
-
 class SessionHandle:
     """One session. Its methods change its state; `commit` returns what is then to be published and saved."""
 
@@ -39,6 +29,7 @@ class SessionHandle:
         self.session_id = session_id
         self.epoch, self.saved, self.record = taken
         self.cursor = self.saved.cursor
+        self._idle_cursor = self.saved.idle_cursor
         self.pending: list[ServerEvent] = []
         self.is_held = True
         self.rings = False
@@ -96,6 +87,8 @@ class SessionHandle:
         for source_id, fields in page:
             if order(source_id) > order(self.saved.cursor):
                 break
+            if self._idle_cursor and order(source_id) > order(self._idle_cursor):
+                state = _close_idle(state, order(source_id)[0])
             self._replay_cursor = source_id
             state, _ = self._step(state, source_id, fields, heard_ms=None, admit=admit)
         self._replayed = state
@@ -103,8 +96,8 @@ class SessionHandle:
     def resume(self, now_ms: int) -> None:
         """End the replay: the session goes on behind its checkpoint."""
         state, self._replayed = self._replayed or self.state, None
-        if self.saved.status == SessionPhase.CLOSING.value and state.phase is SessionPhase.OPEN:
-            state, _ = session.close_idle(state, now_ms)
+        if self._idle_cursor:
+            state = _close_idle(state, now_ms)
         progress = self.saved.progress
         try:
             if not replay.is_whole(state, progress):
@@ -132,15 +125,20 @@ class SessionHandle:
 
     def check(self, now_ms: int) -> None:
         """Close the session if it has been idle for too long."""
-        self._apply(lambda state: session.expire(state, now_ms))
+
+        def expired(state: State) -> Outcome:
+            after, events = session.expire(state, now_ms)
+            if after is not state:
+                self._idle_cursor = self.cursor
+            return after, events
+
+        self._apply(expired)
 
     def end_as_poison(self, source_id: str, cause: str) -> None:
         """End the session with an error, as it is saved, behind that entry: nothing of it is tried again."""
         self._replayed, self.cursor = None, source_id
-        message = (
-            f"the event {source_id} of its source stream has failed {MAX_ATTEMPTS} workers ({cause}); the session ends"
-        )
-        self._end(self.state, message, ErrorCode.POISON_EVENT)
+        message = f"the event {source_id} of its source stream has failed {MAX_ATTEMPTS} workers ({cause})"
+        self._end(self.state, f"{message}; the session ends", ErrorCode.POISON_EVENT)
 
     def _end(self, state: State, message: str, code: ErrorCode) -> None:
         published = self.saved.progress
@@ -172,6 +170,7 @@ class SessionHandle:
             source_seq=state.source_seq,
             progress=replay.progress(state),
             base=replay.base(state, self.cursor) or self.saved.base,
+            idle_cursor=self._idle_cursor,
         )
         visible = tuple(replay.visible(state, self.pending))
         return Commit(self.session_id, self.epoch, tuple(self.pending), checkpoint, visible, advance)
@@ -193,6 +192,10 @@ class SessionHandle:
         del self.pending[: len(commit.events)]
         self.saved = commit.checkpoint
         self.record = self.record.after(commit.advance)
+
+
+def _close_idle(state: State, now_ms: int) -> State:
+    return session.close_idle(state, now_ms)[0] if state.phase is SessionPhase.OPEN else state
 
 
 def _after(state: State, saved: Checkpoint) -> State:

@@ -39,6 +39,15 @@ class Admission(Protocol):
         """Raise WorkerFull or BacklogFull where there is none."""
 
 
+class Step(Protocol):
+    """`step` with a model's vocabulary and name."""
+
+    def __call__(
+        self, state: State, source_id: str, fields: Mapping[bytes, bytes], *, heard_ms: int | None, admit: Admission
+    ) -> Outcome:
+        """Return the session after one entry."""
+
+
 def opens(state: State, event: ClientEvent) -> bool:
     """Tell whether the event opens the session, so that the worker has one more."""
     return isinstance(event, SessionCreate) and state.phase is SessionPhase.ABSENT

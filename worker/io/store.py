@@ -42,6 +42,7 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
     source_seq: int | None = None  # the producer's last number
     progress: Progress = Progress()
     base: Base | None = None  # where a replay begins; None: at the log's beginning
+    idle_cursor: str = ""  # the last source entry before the session began to close for idleness, if it has
 
 
 class Claim(msgspec.Struct, frozen=True):

@@ -6,7 +6,18 @@ from functools import partial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import InputTextAppend, InputTextFinalize, Session, SessionClose, SessionCreate, encode, shard_of
+from protocol import (
+    ClientEvent,
+    Error,
+    InputTextAppend,
+    InputTextFinalize,
+    Session,
+    SessionClose,
+    SessionCreate,
+    SessionPhase,
+    encode,
+    shard_of,
+)
 from tests.worker.fakes import FakeModel, FakeRunner, FakeVocabulary
 from worker.app.sessions import SessionTable
 from worker.core import entries, scheduler
@@ -138,3 +149,27 @@ def test_what_a_worker_may_not_take_any_more_is_told() -> None:
     assert [is_gone(name) for name in ("a", "b", *names)] == [True, True, *[False] * len(names)]
     world.table.prune({"e"})
     assert [world.gone[-1](name) for name in ("a", "e", *names)] == [True, False, *[False] * len(names)]
+
+
+def test_what_comes_while_a_session_closes_for_idleness_ends_no_takeover() -> None:
+    """Words that are refused then, because the session is closing, are refused by the replay too."""
+    log: list[ClientEvent] = [SessionCreate(session=Session(), seq=1), InputTextAppend(text="one two three", seq=2)]
+    entries_ = [(f"{i}-0", {b"event": encode(event)}) for i, event in enumerate(log, 1)]
+    late = ("900000-0", {b"event": encode(InputTextAppend(text="too late", seq=3))})
+    before, after = World(), World()
+    handle = before.table.add("talk", Taken(1, Checkpoint(), Record()))
+    for entry in entries_:
+        handle.take(entry, 5, as_before(()))
+    handle.check(800_000)
+    handle.take(late, 900_001, as_before(()))
+    commit = handle.commit()
+    assert commit is not None
+    assert [event.code for event in commit.events if isinstance(event, Error)] == ["session_closed"]
+    resumed = after.table.add("talk", Taken(2, commit.checkpoint, Record()))
+    resumed.replay([*entries_, late])
+    resumed.resume(900_002)
+    assert resumed.pending == []
+    assert (resumed.state.phase, resumed.state.source_words) == (SessionPhase.CLOSING, 3)
+    [segment] = resumed.state.segments
+    assert segment.source.ended
+    assert resumed.state.source_seq == handle.state.source_seq == 3
