@@ -1,14 +1,15 @@
 """What the core asks of a model's tokenizer, and the rows of token ids it hands to the engine and gets back."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
 
 from protocol import ProtocolError, Session
 
-Lane = tuple[int, int]  # (session number, segment index): which dual cache a row belongs to
+Lane: TypeAlias = tuple[int, int]
+"""(session number, segment index): which dual cache a row belongs to."""
 
 
 class Refused(ProtocolError):
@@ -39,13 +40,13 @@ class Vocabulary(Protocol):
         """Tokens that end a translation."""
 
     def prompt(self, session: Session) -> Prompt:
-        """The prompt for a session's options. Raises Refused."""
+        """Return the prompt for a session's options. Raises Refused."""
 
     def encode_word(self, word: str, previous: str) -> tuple[int, ...]:
-        """The tokens of a bare word that follows `previous` ("" at the start); never special tokens."""
+        """Return the tokens of a bare word that follows `previous` ("" at the start); never special tokens."""
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of `tokens`, a leading space kept where the tokenizer shows one."""
+        """Return the text of `tokens`, a leading space kept where the tokenizer shows one."""
 
 
 class SampleSpec(msgspec.Struct, frozen=True):
@@ -67,7 +68,7 @@ class SampleSpec(msgspec.Struct, frozen=True):
     aligned_from: int | None = None  # which of the source tokens from this one on each of them attends to most
 
     def after(self, drafts: tuple[int, ...]) -> "SampleSpec":
-        """How the token behind these drafts is drawn."""
+        """Return how the token behind these drafts is drawn."""
         return replace(
             self,
             position=self.position + len(drafts),
@@ -77,7 +78,7 @@ class SampleSpec(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One session's share of a tick: source tokens to read, then target tokens to feed, the last of them drafts.
+    """One session's share of a pass: source tokens to read, then target tokens to feed, the last of them drafts.
 
     Target slots from `target_start` on are dropped first, so that a token is fed again once more source is known.
     `visible_source` are the source tokens that the first target tokens may see: those were fed before, to a lane that
@@ -110,19 +111,52 @@ class Row(msgspec.Struct, frozen=True):
         return self.target[len(self.target) - self.num_drafts :]
 
 
-class Sampled(msgspec.Struct, frozen=True):
-    """What the engine returns for a row: the sampled token ids, or why that row failed."""
+class Tokens(msgspec.Struct, frozen=True):
+    """The row is in its lane; `tokens` were sampled behind it, none where the row only reads."""
 
     tokens: tuple[int, ...] = ()
-    probabilities: tuple[float, ...] = ()  # of each token, where the row's draw asks for them
-    aligned: tuple[int, ...] = ()  # the index of the source token that each attends to most, likewise
-    proposed: tuple[int, ...] = ()  # drafts behind the row's own that a drafter added
-    fault: str | None = None
-    # Nothing was done, and the row is to be asked for again:
-    lost: str | None = None  # why the lane does not hold what the row counts on, which has to be fed again
-    is_deferred: bool = False  # others of the pass have all the room
+    probabilities: tuple[float, ...] = ()  # of each token, where the row asks for them
+    aligned: tuple[int, ...] = ()  # index of the source token that each attends to most, likewise
+    proposed: tuple[int, ...] = ()  # drafts that a drafter added behind the row's own
 
-    @property
-    def is_done(self) -> bool:
-        """The row was fed to its lane."""
-        return self.fault is None and self.lost is None and not self.is_deferred
+
+class Failed(msgspec.Struct, frozen=True):
+    """The row cannot be computed, and its lane is gone."""
+
+    error: str
+
+
+class Evicted(msgspec.Struct, frozen=True):
+    """Nothing was computed: the lane does not hold what the row counts on, which has to be fed again."""
+
+    reason: str
+
+
+class Deferred(msgspec.Struct, frozen=True):
+    """Nothing was computed: other rows of the pass take all the room. The row is to be asked for again."""
+
+
+Output: TypeAlias = Tokens | Failed | Evicted | Deferred
+"""What the engine returns for a row."""
+
+
+class Engine(Protocol):
+    """Holds the lanes and runs the passes: `worker.engine.runner.Runner`."""
+
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
+        """Free the dropped lanes, then run one pass; an output for each row, whose lanes all differ."""
+
+
+def sampled_tokens(output: Output) -> tuple[int, ...]:
+    """Return the tokens sampled for a row; none where it was not computed."""
+    return output.tokens if isinstance(output, Tokens) else ()
+
+
+def num_true(drafts: Sequence[int], sampled: Sequence[int]) -> int:
+    """Return how many drafts came true: those before the first one that the model draws otherwise.
+
+    >>> num_true((4, 5, 6), (4, 5, 7, 8))
+    2
+    """
+    pairs = enumerate(zip(drafts, sampled, strict=False))
+    return next((n for n, (draft, token) in pairs if draft != token), min(len(drafts), len(sampled)))

@@ -6,6 +6,8 @@ was read.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import NamedTuple, TypeAlias, assert_never
 
 from msgspec.structs import replace
 
@@ -32,16 +34,24 @@ from protocol import (
     check_seq,
 )
 from worker.core import drafting, intake, settling
-from worker.core import segment as segments
-from worker.core.rows import Row, Sampled, Vocabulary
-from worker.core.segment import Segment
-from worker.core.state import State, deadline_ms
+from worker.core.rows import Deferred, Evicted, Failed, Output, Row, Tokens, Vocabulary
+from worker.core.segment import Segment, forget_cache
+from worker.core.state import Segments, State, deadline_ms
 from worker.core.writing import Word
 
 _SEND_AGAIN = frozenset({"sequence_gap", "backlog_full"})
 NO_ROOM = frozenset({ErrorCode.BACKLOG_FULL.value, ErrorCode.WORKER_FULL.value})
 """Codes of errors that depend on the moment: a log read again does not tell them."""
-Outcome = tuple[State, tuple[ServerEvent, ...]]
+Outcome: TypeAlias = tuple[State, tuple[ServerEvent, ...]]
+"""A session's next state, and the events to be published."""
+
+
+class Updated(NamedTuple):
+    """A session after a pass."""
+
+    state: State
+    events: tuple[ServerEvent, ...]
+    segment: Segment | None  # the row's, also where it has finished and left the session; None: the session failed
 
 
 def step(
@@ -52,17 +62,20 @@ def step(
     vocabulary: Vocabulary,
     model: str,
     source_id: str | None = None,
+    heard_ms: int | None = None,
     is_replay: bool = False,
 ) -> Outcome:
-    """The session after one event of its source stream; what is wrong with the event becomes an `error` event.
+    """Return the session after one event of its source stream; what is wrong with the event becomes an `error` event.
 
+    `now_ms` is when the event arrived; `heard_ms`, from where idleness counts, when it was read, if that was later.
     `is_replay`: the backlog is not bounded, because nothing is translated between the events of a log read again.
     """
     try:
         if check_seq(state.source_seq, event.seq) == "duplicate":
             return replace(state, duplicates=state.duplicates + 1), ()
         phase = advance(state.phase, event)
-        before = replace(state, phase=phase, active_ms=now_ms, source_seq=_last_seq(state, event))
+        active_ms = now_ms if heard_ms is None else heard_ms
+        before = replace(state, phase=phase, active_ms=active_ms, source_seq=_last_seq(state, event))
         if isinstance(event, InputTextAppend) and not is_replay:
             intake.check_backlog(state, event.text)
         after, events = _apply(before, event, now_ms, vocabulary, model)
@@ -72,7 +85,7 @@ def step(
 
 
 def refuse(state: State, error: ProtocolError, *, seq: int | None = None, source_id: str | None = None) -> Outcome:
-    """The session without that event, and the `error` event that tells its producer what was wrong.
+    """Return the session without that event, and the `error` event that tells its producer what was wrong.
 
     The number of an event that can never succeed counts as used, so that the next one is no gap. An event that comes
     too early (a gap, a full backlog) keeps its number: the producer sends it again.
@@ -85,39 +98,48 @@ def refuse(state: State, error: ProtocolError, *, seq: int | None = None, source
     return _publish(state, [_error(error, source_id)])
 
 
-def update(state: State, row: Row, sampled: Sampled, *, now_ms: int, vocabulary: Vocabulary) -> Outcome:
-    """The session after one pass over its row; a fault of the engine ends this session only."""
-    if not state.segments or state.segments[0].lane != row.lane:  # closed while the pass ran
-        return state, ()
-    if sampled.fault is not None:
-        fault = f"the engine failed on this session: {sampled.fault}; create a new session and send its words again"
-        return fail(state, fault)
-    before = state.segments[0]
-    if sampled.is_deferred:
-        return state, ()
-    after, finished = settling.update(before, row, sampled, vocabulary)
-    if sampled.lost is not None:
-        return replace(state, segments=(after, *state.segments[1:])), ()
+def update(state: State, row: Row, output: Output, *, now_ms: int, vocabulary: Vocabulary) -> Updated:
+    """Return the session after one pass over a row of its first segment; a row that failed ends this session only."""
+    segment = state.segments.first
+    if segment is None:
+        raise AssertionError(f"a row was planned for a session without segments: {row}")
+    match output:
+        case Tokens():
+            return _write(state, segment, row, output, now_ms=now_ms, vocabulary=vocabulary)
+        case Failed(error=error):
+            message = f"the engine failed on this session: {error}; create a new session and send its words again"
+            return Updated(*fail(state, message), None)
+        case Evicted():
+            again = forget_cache(segment)
+            return Updated(replace(state, segments=state.segments.with_first(again)), (), again)
+        case Deferred():
+            return Updated(state, (), segment)
+        case _:
+            assert_never(output)
+
+
+def _write(state: State, before: Segment, row: Row, output: Tokens, *, now_ms: int, vocabulary: Vocabulary) -> Updated:
+    after, finished = settling.update(before, row, output, vocabulary)
     events: list[_Numbered] = [_delta(word, after, state, now_ms) for word in finished]
     state = replace(
         state,
-        segments=(after, *state.segments[1:]),
+        segments=state.segments.with_first(after),
         target_words=state.target_words + len(finished),
         active_ms=now_ms if finished else state.active_ms,
         served_ms=now_ms,
-        drafting=drafting.learn(state.drafting, before, after, row, sampled),
+        drafting=drafting.learn(state.drafting, before, after, row, output),
     )
-    return _advance(state, events, now_ms)
+    return Updated(*_advance(state, events, now_ms), after)
 
 
 def fail(state: State, message: str, *, code: str = "engine_error") -> Outcome:
-    """The session closed because it cannot go on, and the `error` event that tells why."""
-    closed = replace(state, phase=SessionPhase.CLOSED, segments=())
+    """Return the session closed because it cannot go on, and the `error` event that tells why."""
+    closed = replace(state, phase=SessionPhase.CLOSED, segments=Segments())
     return _publish(closed, [lambda seq: Error(seq=seq, code=code, message=message), _closed(closed, "error")])
 
 
 def expire(state: State, now_ms: int) -> Outcome:
-    """The session on its way to closed where its deadline has passed: what has been said is still translated."""
+    """Return the session on its way to closed where its deadline has passed: what was said is still translated."""
     deadline = deadline_ms(state)
     if deadline is None or now_ms < deadline:
         return state, ()
@@ -125,7 +147,7 @@ def expire(state: State, now_ms: int) -> Outcome:
 
 
 def close_idle(state: State, now_ms: int) -> Outcome:
-    """The session on its way to closed, though no event of its log says so."""
+    """Return the session on its way to closed, though no event of its log says so."""
     closing = replace(state, phase=SessionPhase.CLOSING, close_reason="idle")
     return _advance(intake.end_last(closing, now_ms), [], now_ms)
 
@@ -164,9 +186,14 @@ def _apply(
 
 def _advance(state: State, events: list[_Numbered], now_ms: int) -> Outcome:
     # Publishes finished segments in order, and the session's end once the last of them is out.
-    while state.segments and state.segments[0].is_finished:
-        events.append(_done(state.segments[0], state, now_ms))
-        state = replace(state, segments=state.segments[1:])
+    while (first := state.segments.first) is not None and first.is_finished:
+        events.append(_done(first, state, now_ms))
+        state = replace(
+            state,
+            segments=state.segments.without_first(),
+            segment_seq=state.seq + len(events),
+            done_words=state.done_words + first.source.num_words,
+        )
     if state.phase is SessionPhase.CLOSING and not state.segments:
         state = replace(state, phase=SessionPhase.CLOSED)
         events.append(_closed(state, state.close_reason))
@@ -178,10 +205,10 @@ def _delta(word: Word, segment: Segment, state: State, now_ms: int) -> _Numbered
         seq=seq,
         segment=segment.index,
         index=word.index,
-        word=word.word,
-        text=word.text,
-        tokens=word.tokens,
-        source_words_read=word.source_words_read,
+        word=word.written.text.strip(),
+        text=word.written.text,
+        tokens=word.written.tokens,
+        source_words_read=word.written.source_words_read,
         elapsed_ms=max(0, now_ms - state.created_ms),
         delay_ms=max(0, now_ms - word.needed_ms),
     )
@@ -191,13 +218,27 @@ def _done(segment: Segment, state: State, now_ms: int) -> _Numbered:
     return lambda seq: SegmentDone(
         seq=seq,
         segment=segment.index,
-        text=segment.text,
-        source_words=segment.num_words,
-        target_words=len(segment.lags),
+        text="".join(word.text for word in segment.words),
+        source_words=segment.source.num_words,
+        target_words=len(segment.words),
         finish_reason=segment.finish_reason,  # type: ignore[arg-type]  # one of the three, or it were not finished
-        average_lagging=segments.average_lagging(segment.lags, segment.num_words),
+        average_lagging=average_lagging([word.source_words_read for word in segment.words], segment.source.num_words),
         elapsed_ms=max(0, now_ms - state.created_ms),
     )
+
+
+def average_lagging(lags: Sequence[int], source_words: int) -> float | None:
+    """Return the average lagging in words (Ma et al. 2019, eq. 8), by the hypothesis's own length; None without words.
+
+    >>> average_lagging((3, 4, 5, 5), source_words=5)
+    2.75
+    """
+    if not lags or not source_words:
+        return None
+    rate = len(lags) / source_words
+    # Words after the first that saw the whole source do not count: their delay is not the policy's doing.
+    cut = next((t + 1 for t, read in enumerate(lags) if read >= source_words), len(lags))
+    return sum(read - t / rate for t, read in enumerate(islice(lags, cut))) / cut
 
 
 def _closed(state: State, reason: str) -> _Numbered:

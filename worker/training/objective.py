@@ -6,6 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from worker.engine.model import StreamingModel
+from worker.engine.visibility import attention_mask
 from worker.training.loss import cross_entropy_sum
 from worker.training.pairs import Batch
 
@@ -19,25 +20,17 @@ class TrainingCache:
         self._mask = mask
 
     def make_mask(self, *_: Any, **__: Any) -> mx.array:
-        """The mask (B, 1, T, T) bool, true where a query sees a key."""
+        """Return the mask (B, 1, T, T) bool, true where a query sees a key."""
         return self._mask
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        """The pass's own keys and values (B, H, T, D): there are no others."""
+        """Return the pass's own keys and values (B, H, T, D): there are no others."""
         return keys, values
 
 
-def attention_mask(num_source: mx.array, seen: mx.array) -> mx.array:
-    """Who sees whom, (B, 1, T, T) bool, from the source tokens of each row (B,) and what each query sees (B, T).
-
-    Everybody is causal; a target query sees `seen` source tokens. Padding stands behind all tokens, so none sees it.
-    """
-    order = mx.arange(seen.shape[1])
-    is_source = order[None, :] < num_source[:, None]  # (B, T)
-    causal = order[None, :] <= order[:, None]  # (T, T)
-    limit = mx.where(is_source, seen.shape[1], seen)
-    open_ = (order[None, None, :] < limit[:, :, None]) | ~is_source[:, None, :]
-    return (causal[None] & open_)[:, None]
+def batch_mask(batch: Batch) -> mx.array:
+    """Return who sees whom, (B, 1, T, T) bool, by the engine's own rule; padding is seen by padding alone."""
+    return mx.array(attention_mask(*batch.visibility())[:, None])
 
 
 class Objective:
@@ -47,22 +40,22 @@ class Objective:
         self.model = model
 
     def seed(self, number: int) -> None:
-        """What the next passes drop depends on this number."""
+        """Seed what the next passes drop."""
         mx.random.seed(number)
 
     def logits(self, batch: Batch) -> mx.array:
-        """Logits (Q, V) of the tokens to predict, by the one pass that serving's reads and writes amount to."""
-        mask = attention_mask(mx.array(batch.num_source), mx.array(batch.seen))
+        """Return the logits (Q, V) of the tokens to predict, by one pass that is all of serving's reads and writes."""
+        mask = batch_mask(batch)
         caches = [TrainingCache(mask) for _ in range(self.model.num_layers)]
         tokens, positions, queries = map(mx.array, (batch.tokens, batch.positions, batch.queries))
         return self.model.batch(tokens, caches, positions, queries)
 
     def loss_sum(self, batch: Batch, label_smoothing: float = 0.0) -> mx.array:
-        """The cross entropy in nats, summed over the labels; smoothing shares that mass over the whole vocabulary."""
+        """Return the cross entropy in nats, summed over the labels; smoothing spreads that mass over the vocabulary."""
         logits = self.logits(batch).astype(mx.float32)
         return cross_entropy_sum(logits, mx.array(batch.labels), mx.array(batch.weights), label_smoothing)
 
     def loss_and_gradients(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[mx.array, Any]:
-        """`loss_sum` and its gradients by the model's parameters, as a tree."""
+        """Return `loss_sum` and its gradients by the model's parameters, as a tree."""
         pair: tuple[mx.array, Any] = nn.value_and_grad(self.model.inner, self.loss_sum)(batch, label_smoothing)
         return pair

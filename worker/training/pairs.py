@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.core.policy import wait_k_needed
+from worker.core.policies.wait_k import wait_k_needed
 
 Ints = NDArray[np.int32]
 
@@ -39,14 +39,14 @@ class Pair(msgspec.Struct, frozen=True):
         return len(self.source) + len(self.target) - 1
 
 
-def source_seen(pair: Pair, wait_k: int | None) -> Ints:
-    """Source tokens that each target query sees, (len(target) - 1,); `wait_k` None reads everything first."""
+def visible_source(pair: Pair, wait_k: int | None) -> Ints:
+    """Return how many source tokens each target query sees, (len(target) - 1,); `wait_k` None reads all first."""
     last = len(pair.bounds) - 1
     if wait_k is None:
         return np.full(len(pair.predicts), pair.bounds[last], np.int32)
     segments = np.minimum(wait_k_needed(wait_k, 0) + pair.predicts, last)
-    seen: Ints = pair.bounds[segments]
-    return seen
+    visible: Ints = pair.bounds[segments]
+    return visible
 
 
 class Corpus(Protocol):
@@ -116,12 +116,23 @@ class Batch(msgspec.Struct, frozen=True):
     tokens: Ints  # (B, T)
     positions: Ints  # (B, T)
     num_source: Ints  # (B,)
-    seen: Ints  # (B, T), source tokens that a query sees at most
+    seen: Ints  # (B, T), source tokens that a target query sees
     queries: Ints  # (Q,), indices into B * T
     labels: Ints  # (Q,)
     weights: NDArray[np.float32]  # (Q,), 0 for padding
     num_labels: int  # Q without padding
     num_tokens: int  # source and target tokens without padding
+
+    def visibility(self) -> tuple[Ints, Ints, Ints]:
+        """Return ranks and how many source and target tokens each token sees, (B, T), for `engine.visibility`.
+
+        Padding counts as target behind the last one, so no other token sees it.
+        """
+        order = np.arange(self.tokens.shape[1], dtype=np.int32)[None]
+        target = order - self.num_source[:, None]
+        is_source = target < 0
+        ranks, visible_source = np.where(is_source, order, -1 - target), np.where(is_source, order + 1, self.seen)
+        return ranks, visible_source, np.maximum(target + 1, 0)
 
 
 def make_batch(
@@ -140,7 +151,7 @@ def make_batch(
         tokens[row, :start], tokens[row, start:stop] = pair.source, pair.target[:-1]
         positions[row, :start] = np.arange(start)
         positions[row, start:stop] = position_offset + np.arange(stop - start)
-        seen[row, start:stop] = source_seen(pair, wait_k)
+        seen[row, start:stop] = visible_source(pair, wait_k)
         queries.append(row * length + np.arange(start + pair.num_given, stop))
         labels.append(pair.target[1 + pair.num_given :])
     flat_queries, flat_labels = np.concatenate(queries), np.concatenate(labels)

@@ -43,18 +43,15 @@ class Sizes(msgspec.Struct, frozen=True):
 
     @staticmethod
     def of(config: Mapping[str, Any]) -> "Sizes":
-        """The sizes in a config.json, other entries left out."""
+        """Return the sizes in a config.json, other entries left out."""
         return msgspec.convert(config, Sizes)
 
 
 def tensors(batch: Batch, device: Any = "cpu") -> Tensors:
-    """The batch as tensors on the device; the mask is that of `objective.attention_mask`."""
-    num_source, seen = _tensor(batch.num_source, device), _tensor(batch.seen, device)
-    order = torch.arange(seen.shape[1], device=device)
-    is_source = order < num_source[:, None]  # (B, T)
-    limit = torch.where(is_source, seen.shape[1], seen)
-    is_open = (order < limit[:, :, None]) | ~is_source[:, None, :]
-    mask = (order[None, :] <= order[:, None]) & is_open  # (B, T, T)
+    """Return the batch as tensors on the device, with the mask of `objective.batch_mask`."""
+    ranks, visible_source, visible_target = (_tensor(array, device) for array in batch.visibility())
+    keys = ranks[:, None, :]
+    mask = (keys < visible_source[..., None]) & (keys >= -visible_target[..., None])  # (B, T, T)
     return Tensors(
         tokens=_tensor(batch.tokens, device),
         positions=_tensor(batch.positions, device),

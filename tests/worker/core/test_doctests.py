@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 
-EXAMPLES = ["languages", "policy", "segment", "words"]
+EXAMPLES = ["languages", "policies.wait_k", "rows", "session", "words"]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -1,6 +1,7 @@
 """Replay: a session rebuilt from its log goes on exactly where its published words end."""
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +9,7 @@ from protocol import (
     ClientEvent,
     InputTextAppend,
     InputTextFinalize,
+    OutputTextDelta,
     Session,
     SessionClose,
     SessionClosed,
@@ -16,25 +18,38 @@ from protocol import (
 )
 from tests.worker.core.conftest import MODELS, SESSIONS, VOCABULARIES, WORDS
 from tests.worker.core.drive import Driver, timeless
-from tests.worker.fakes import FakeModel, FakeVocabulary
+from tests.worker.fakes import LATIN, FakeModel, FakeVocabulary
 from worker.core import replay
 from worker.core import session as sessions
 from worker.core.scheduler import Budget
 from worker.core.state import State
 
 
+def saved(driver: Driver) -> tuple[replay.Progress, replay.Published]:
+    """What a checkpoint and the target stream tell of the session."""
+    progress = msgspec.msgpack.decode(msgspec.msgpack.encode(replay.progress(driver.state)), type=replay.Progress)
+    visible = msgspec.msgpack.decode(
+        msgspec.msgpack.encode(driver.visible["s"][progress.segment_seq :]), type=list[replay.Visible | None]
+    )
+    published = [
+        (event, behind)
+        for event, behind in zip(driver.events["s"][progress.segment_seq :], visible, strict=True)
+        if isinstance(event, OutputTextDelta) and behind is not None
+    ]
+    return progress, published
+
+
 def rebuilt(driver: Driver, log: list[ClientEvent], base: replay.Base | None = None) -> Driver:
-    """A new worker with the session as its log behind the base and its checkpoint tell it."""
-    saved = msgspec.msgpack.encode(replay.progress(driver.state))
-    done = msgspec.msgpack.decode(saved, type=replay.Progress)
-    other = Driver(driver.runner.model, driver.vocabulary, budget=driver.budget)
+    """A new worker with the session as its log behind the base, its output and its checkpoint tell it."""
+    done, published = saved(driver)
+    other = Driver(driver.runner.model, driver.vocabulary, budget=driver.sessions.budget)
     state = replay.begin(State(number=0), base)
     for event in log:
         state, _ = sessions.step(state, event, now_ms=9, vocabulary=driver.vocabulary, model="fake", is_replay=True)
     if driver.state.phase is SessionPhase.CLOSING and state.phase is SessionPhase.OPEN:
         state, _ = sessions.close_idle(state, 9)
     assert replay.is_whole(state, done)
-    other.states["s"] = replay.resume(state, done, now_ms=9)
+    other.apply(lambda _: (replay.resume(state, done, published, now_ms=9), ()))
     return other
 
 
@@ -104,7 +119,7 @@ def test_a_log_need_not_be_read_from_its_beginning(
             driver.tick()
         pause = replay.base(driver.state, str(i + 1)) or pause
     if is_idle:
-        driver.keep("s", sessions.close_idle(driver.state, 9))
+        driver.apply(lambda state: sessions.close_idle(state, 9))
         if driver.state.phase is SessionPhase.CLOSED:
             return
         driver.tick()
@@ -131,3 +146,34 @@ def test_a_log_that_lacks_words_is_told(session: Session, num_lost: int) -> None
     for event in log[: len(log) - num_lost]:
         again, _ = sessions.step(again, event, now_ms=9, vocabulary=driver.vocabulary, model="fake", is_replay=True)
     assert not replay.is_whole(again, replay.progress(driver.state))
+
+
+def test_a_target_stream_that_lacks_words_is_told() -> None:
+    """Somebody has trimmed it: which word is missing is said."""
+    driver = Driver(FakeModel(tokens=LATIN, eos=0.0))
+    driver.step(SessionCreate(session=Session()), InputTextAppend(text="the cat sat on x y"))
+    driver.run()
+    published = [
+        (event, behind)
+        for event, behind in zip(driver.events["s"], driver.visible["s"], strict=True)
+        if isinstance(event, OutputTextDelta) and behind is not None
+    ]
+    first = driver.state.segments.first
+    assert first is not None
+    assert len(replay.restore(first.decode, 1, published)) == len(published) > 2
+    with pytest.raises(ValueError, match="expected word 1 of segment 0, got word 2"):
+        replay.restore(first.decode, 1, [published[0], *published[2:]])
+    with pytest.raises(ValueError, match=f"expected words up to target token {first.decode.num_settled}, got those"):
+        replay.restore(first.decode, 1, published[:-1])
+
+
+def test_a_checkpoint_is_as_long_as_a_word() -> None:
+    """However much of the segment has been written before."""
+    driver = Driver(FakeModel(tokens=LATIN[:4], eos=0.0, steadiness=1.0))
+    driver.step(SessionCreate(session=Session()))
+    sizes: list[int] = []
+    for _ in range(100):
+        driver.step(InputTextAppend(text="x"))
+        driver.run()
+        sizes.append(len(msgspec.msgpack.encode(replay.progress(driver.state))))
+    assert max(sizes[50:]) <= max(sizes[:50]) + 8  # numbers that are written longer

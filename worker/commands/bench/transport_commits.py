@@ -8,9 +8,12 @@ import msgspec
 from redis.asyncio import Redis
 
 from protocol import OutputTextDelta, encode, target_key
-from protocol.keys import EVENT_FIELD
+from protocol.keys import EVENT_FIELD, NUM_SHARDS
 from worker.commands.bench.transport_load import connected
-from worker.core.replay import Progress, Written
+from worker.core.replay import Progress, Visible
+from worker.core.segment import Decode
+from worker.io.client import connect
+from worker.io.index import SessionIndex
 from worker.io.store import Checkpoint, Claim, Commit, Store
 
 _PER_TURN: Final = 20  # ticks of ours, then as many of the baseline, and so on: noise hits both
@@ -27,8 +30,8 @@ class Commits(msgspec.Struct, frozen=True):
 
 async def commit_speed(url: str, per_tick: int, seconds: float) -> Commits:
     """Measured for so many seconds."""
-    async with connected(url) as redis:
-        store, names = Store(redis, "bench"), [f"commit-{i}" for i in range(per_tick)]
+    async with connected(url) as redis, connect(url) as ours:
+        store, names = Store(ours, "bench", SessionIndex(ours, NUM_SHARDS)), [f"commit-{i}" for i in range(per_tick)]
         opened = await store.open([Claim(name, 1) for name in names])
         epochs = [one[0] for one in opened if not isinstance(one, Exception)]
         ours_s = theirs_s = cpu_s = 0.0
@@ -47,7 +50,9 @@ async def commit_speed(url: str, per_tick: int, seconds: float) -> Commits:
 
 async def _ours(store: Store, names: Sequence[str], epochs: Sequence[int], seq: int) -> float:
     point = Checkpoint(status="open", cursor=f"1700000000000-{seq}", source_seq=seq, progress=_progress(seq))
-    commits = [Commit(name, epoch, (_word(seq),), point) for name, epoch in zip(names, epochs, strict=True)]
+    commits = [
+        Commit(name, epoch, (_word(seq),), point, (Visible((3, 4)),)) for name, epoch in zip(names, epochs, strict=True)
+    ]
     start_s = time.perf_counter()
     answers = await store.commit(commits)
     spent_s = time.perf_counter() - start_s
@@ -73,19 +78,8 @@ async def _cpu_s(redis: Redis) -> float:
 
 def _progress(seq: int) -> Progress:
     # As in the middle of a sentence of twenty words.
-    written = Written(
-        target=tuple(range(1000, 1014)),
-        visible_source=tuple(range(3, 17)),
-        num_computed_source=17,
-        draft=(1234,),
-        tentative=(),
-        word_begin=14,
-        previous_begin=13,
-        hold=0,
-        lags=tuple(range(3, 13)),
-        text=" maison" * 10,
-    )
-    return Progress(seq=seq, written=written, source_words=seq, target_words=seq, created_ms=1_700_000_000_000)
+    decode = Decode(14, draft=(1234,), num_computed_source=17, visible_source=(17,), prompt_visible_source=3)
+    return Progress(seq=seq, decode=decode, source_words=seq, target_words=seq, created_ms=1_700_000_000_000)
 
 
 def _word(seq: int) -> OutputTextDelta:
