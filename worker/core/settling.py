@@ -1,10 +1,9 @@
-"""What the tokens of a pass do to their segment: which are confirmed, which stay guesses, and what must be read next.
+"""Apply the tokens of a pass to their segment: confirm tokens, keep or discard drafts, and decide what to read next.
 
-The boundary token that ends one word is a free draft of the next word's first: after the read, one pass feeds the last
-target token again, which now sees the new source word, and verifies the draft. Where a policy translates ahead, the
-whole translation of the source so far is such a draft, and what survives the next source word is confirmed. Drafts that
-were added to those (`worker.core.drafting`) are verified as far as no more source need be read: a draft that is the
-token which was drawn there is as good as that token.
+The token that ends a word also begins the next one, so it is kept as a draft. Once the next source word is read, the
+last target token is fed again and the draft is verified in the same pass. A policy that translates ahead keeps its
+whole translation as such a draft. Drafts that were added (`worker.core.drafting`) are accepted only as far as no more
+source is needed: a draft equal to the token drawn in its place is as good as that token.
 """
 
 from msgspec.structs import replace
