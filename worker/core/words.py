@@ -92,12 +92,24 @@ def separator(left: str, right: str) -> str:
 def starts_word(before: str, piece: str) -> bool:
     """Tell whether `piece`, decoded right after the word `before`, begins another word.
 
+    `before` may end in UNFINISHED: what follows it in the decoded text shows that it stays broken.
+
     >>> starts_word("parc", " et"), starts_word("par", "c"), starts_word("世", "界"), starts_word("世", "。")
     (True, False, True, False)
     """
-    if not piece or not before.strip() or before.endswith(UNFINISHED):
+    if not piece or not before.strip():
         return False
-    return piece[0].isspace() or _breaks(before[-1], piece[0])
+    return before[-1].isspace() or piece[0].isspace() or _breaks(before[-1], piece[0])
+
+
+def target_words(text: str) -> list[str]:
+    """The words to publish of decoded target text: most often one, none where it has white space and broken characters
+    only, several where one token holds several.
+
+    >>> target_words(" caf\ufffd"), target_words(" of the"), target_words("\ufffd ")
+    (['caf'], ['of', 'the'], [])
+    """
+    return text.replace(UNFINISHED, "").split()
 
 
 def ends_sentence(word: str) -> bool:

@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 
-EXAMPLES = ["languages", "normalize", "policy", "segment", "sentences", "words"]
+EXAMPLES = ["languages", "normalize", "policy", "runaway", "segment", "sentences", "words"]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
