@@ -7,11 +7,11 @@ but for single letters, where case counts: `p.` is a page, `P.` an initial.
 from typing import Final
 
 NEVER: Final = {
-    "": "mr mrs ms messrs dr prof vs cf e.g i.e viz approx",
-    "en": "gen col capt cpt cmdr lt sgt maj adm rev hon sen rep gov pres supt mt ft incl resp",
+    "": "mr mrs ms messrs dr prof vs cf e.g i.e viz approx col maj sgt lt capt ft",
+    "en": "gen cpt cmdr adm rev hon sen rep gov pres supt mt incl resp",
     "fr": "M mm mgr mlle mme me av apr env c.-à-d éd tél boul bd",
-    "de": "bzw ca d.h z.b u.a v.a i.d.r z.t o.ä u.u s.o s.u z z.zt a b d h i m o s t u v evtl ggf inkl exkl zzgl bspw "
-    "vgl sog geb gest verh hr hrn fr frl dipl ing hl hrsg tel röm griech abk bez einschl",
+    "de": "bzw ca d.h z.b u.a v.a i.d.r z.t o.ä u.u s.o s.u z z.zt a b d h i m n o s t u v evtl ggf inkl exkl zzgl "
+    "bspw vgl sog geb gest verh hr hrn fr frl dipl ing hl hrsg tel röm griech abk anm bez einschl",
     "es": "sr sra srta sres D dña ud uds vd vds p.ej ej dra lic ing gral aprox tel avda av excmo",
     "it": "sig sigg sig.ra dott dott.ssa ing avv on p.es es gent egr tel ca",
     "pt": "sr sra srta dra exmo exma p.ex eng tel aprox av",
@@ -48,7 +48,7 @@ BEFORE_CAPITAL: Final = {
 
 BEFORE_STARTER: Final = {
     "en": "st ave blvd rd",
-    "fr": "st ste ex",
+    "fr": "st ste ex j-c",
     "de": "st str jh mio mrd chr",
     "es": "ee uu",
     "pt": "ex",
