@@ -12,7 +12,7 @@ import msgspec
 
 from protocol import Session
 from worker.core import words
-from worker.core.rows import Lane, Prompt, Refused, Row, Sampled, SampleSpec
+from worker.core.rows import Evicted, Failed, Lane, Output, Prompt, Refused, Row, SampleSpec, Tokens
 
 EOS, TAG, END, START = range(4)
 SPECIAL = 4
@@ -106,17 +106,17 @@ class FakeRunner:
         self.lanes: dict[Lane, tuple[list[int], list[tuple[int, int]]]] = {}
         self.accepted_drafts = 0
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Sampled, ...]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Output, ...]:
         """What was sampled for each row."""
         for lane in dropped:
             self.lanes.pop(lane, None)
         return tuple(self._row(row) for row in rows)
 
-    def _row(self, row: Row) -> Sampled:
+    def _row(self, row: Row) -> Output:
         if row.lane in self.faulty:
-            return Sampled(fault="RuntimeError: out of memory")
+            return Failed("RuntimeError: out of memory")
         if row.lane not in self.lanes and (row.source_start or row.target_start):
-            return Sampled(lost="it has been given up")
+            return Evicted("it has been given up")
         source, target = self.lanes.setdefault(row.lane, ([], []))
         if len(source) != row.source_start:
             raise AssertionError(f"the lane holds {len(source)} source tokens, the row counts on {row.source_start}")
@@ -128,7 +128,7 @@ class FakeRunner:
             )
         source += row.source
         if not row.target:
-            return Sampled()
+            return Tokens()
         del target[row.target_start :]
         if any(sight > len(source) for sight in row.visible_source):
             raise AssertionError(
@@ -136,7 +136,7 @@ class FakeRunner:
             )
         target += zip(row.target, row.visible_source, strict=False)
         if not row.num_samples:
-            return Sampled()
+            return Tokens()
         num_confirmed = len(row.target) - row.num_drafts
         if num_confirmed < 1:
             raise AssertionError("a row with drafts feeds at least one confirmed token before them")
@@ -152,7 +152,7 @@ class FakeRunner:
             sure.append(self.model.probability(source, target, sampled[-1]))
             aligned.append(self.model.aligned(source, target, sampled[-1]))
             self.accepted_drafts += sampled[-2] == draft
-        return Sampled(
+        return Tokens(
             tokens=tuple(sampled),
             probabilities=tuple(sure if row.sampling.with_probabilities else ()),
             aligned=tuple(() if row.sampling.aligned_from is None else aligned),

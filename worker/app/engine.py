@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from worker.app.thread import EngineThread
-from worker.core.rows import Lane, Row, Sampled, Vocabulary
+from worker.core.rows import Lane, Output, Row, Vocabulary
 from worker.engine import end_thread
 from worker.engine.loading import load, load_vocabulary
 from worker.engine.runner import Counters, Runner
@@ -70,7 +70,7 @@ class Engine:
         if not self.is_alive:
             raise EngineDead("the engine's thread has died; another worker goes on with the sessions: start one")
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane]) -> "asyncio.Future[tuple[Sequence[Sampled], Report]]":
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane]) -> "asyncio.Future[tuple[Sequence[Output], Report]]":
         """A pass that has begun, and gives the sampled tokens of each row; lanes in `dropped` are freed first.
 
         Raises EngineDead.
@@ -78,7 +78,7 @@ class Engine:
         self.check()
         return self._thread.call(self._run, rows, tuple(dropped))
 
-    def _run(self, rows: Sequence[Row], dropped: tuple[Lane, ...]) -> tuple[Sequence[Sampled], Report]:
+    def _run(self, rows: Sequence[Row], dropped: tuple[Lane, ...]) -> tuple[Sequence[Output], Report]:
         sampled = self._runner.run(rows, dropped)
         return sampled, Report(msgspec.structs.replace(self._runner.counters), self._runner.kv_bytes())
 

@@ -21,9 +21,9 @@ from protocol import (
 from protocol.keys import EVENT_FIELD
 from worker.core import replay, scheduler
 from worker.core import session as machine
-from worker.core.rows import Lane, Row, Sampled, Vocabulary
+from worker.core.rows import Lane, Output, Row, Vocabulary
 from worker.core.scheduler import Budget
-from worker.core.state import State, lanes
+from worker.core.state import State, lane_of
 from worker.io.store import TRIAL_OWNERS, Checkpoint, Commit, Entry
 
 MAX_TRIALS = 3
@@ -101,7 +101,7 @@ class Live:
 
     def all_lanes(self) -> set[Lane]:
         """Lanes in use, and those to be freed."""
-        return self._dropped | lanes(self.state)
+        return self._dropped | _lanes(self.state)
 
     def take_dropped(self) -> set[Lane]:
         """Lanes to be freed; each is told once."""
@@ -156,15 +156,18 @@ class Live:
             now_ms=_arrival_ms(entry_id, now_ms),
             vocabulary=vocabulary,
             model=model,
+            # Delays count from the word's arrival in Redis, idleness from when it was heard.
+            heard_ms=now_ms,
             source_id=entry_id,
         )
-        # Delays count from the word's arrival in Redis, idleness from when it was heard.
-        self._set((replace(outcome[0], active_ms=now_ms), outcome[1]))
+        self._set(outcome)
 
-    def update(self, row: Row, sampled: Sampled, now_ms: int, vocabulary: Vocabulary) -> None:
+    def update(self, row: Row, sampled: Output, now_ms: int, vocabulary: Vocabulary) -> None:
         """The session after a pass."""
         self.num_passes += 1
-        self._set(machine.update(self.state, row, sampled, now_ms=now_ms, vocabulary=vocabulary))
+        if lane_of(self.state) == row.lane:  # else it was closed while the pass ran
+            after = machine.update(self.state, row, sampled, now_ms=now_ms, vocabulary=vocabulary)
+            self._set((after.state, after.events))
 
     def check(self, now_ms: int) -> None:
         """Closes the session if it has been idle for too long."""
@@ -198,12 +201,12 @@ class Live:
         self._set(machine.fail(state, message, code=code.value))
 
     def _set(self, outcome: machine.Outcome) -> None:
-        before = lanes(self.state)
+        before = _lanes(self.state)
         state, events = outcome
         if state is self.state and not events:
             return
         self.state = state
-        self._dropped |= before - lanes(state)
+        self._dropped |= before - _lanes(state)
         self.pending.extend(events)
         self._on_change(self)
 
@@ -243,6 +246,11 @@ class Live:
         del self.pending[: len(commit.events)]
         self.saved = commit.checkpoint
         self.is_further |= commit.advance == "further"
+
+
+def _lanes(state: State) -> set[Lane]:
+    lane = lane_of(state)
+    return set() if lane is None else {lane}
 
 
 def _names(fields: dict[bytes, bytes]) -> str:

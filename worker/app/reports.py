@@ -11,7 +11,7 @@ from protocol import OutputTextDelta, ProtocolError, SessionClosed, WorkerConfig
 from protocol.keys import EVENT_FIELD, STATS_KEY
 from worker.app.engine import Report
 from worker.app.live import Live
-from worker.core.rows import Row, Sampled
+from worker.core.rows import Evicted, Failed, Output, Row, Tokens
 from worker.core.segment import rebuilt_tokens
 from worker.core.state import State
 from worker.engine.runner import Counters
@@ -70,9 +70,9 @@ class Reports:
         self._ticks += 1
         self._rows += num_rows
 
-    def lost(self, sampled: Sequence[Sampled]) -> None:
+    def lost(self, outputs: Sequence[Output]) -> None:
         """Tells once for each reason how many rows have to be fed again."""
-        reasons = Counter(each.lost for each in sampled if each.lost is not None)
+        reasons = Counter(output.reason for output in outputs if isinstance(output, Evicted))
         for reason, num_lanes in reasons.items():
             self._log.warning("lanes_lost", lanes=num_lanes, reason=reason)
 
@@ -83,14 +83,14 @@ class Reports:
         if after.duplicates > before.duplicates:
             self._metrics.duplicates.inc(after.duplicates - before.duplicates)
 
-    def row(self, live: Live, row: Row, sampled: Sampled, now_ms: int) -> None:
+    def row(self, live: Live, row: Row, output: Output, now_ms: int) -> None:
         """Called before a row is settled: counts what it fed again, and tells how long the segment's first word took,
         when this row may finish it.
         """
-        if sampled.fault is not None:
-            self._log.error("engine_fault", session=live.session_id, fault=sampled.fault)
+        if isinstance(output, Failed):
+            self._log.error("engine_fault", session=live.session_id, fault=output.error)
         first = live.state.segments[0] if live.state.segments else None
-        if first is None or not sampled.is_done:
+        if first is None or not isinstance(output, Tokens):
             return
         self._metrics.rebuilt.inc(rebuilt_tokens(first, row))
         if not first.lags and row.target:

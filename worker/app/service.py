@@ -31,7 +31,7 @@ from worker.app.table import Table
 from worker.app.trial import Trial
 from worker.core import leases as rules
 from worker.core.leases import Peer
-from worker.core.rows import Sampled
+from worker.core.rows import Output
 from worker.core.scheduler import Plan
 from worker.io.connection import GONE, client
 from worker.io.doorbell import Doorbell, Sweep
@@ -262,7 +262,7 @@ class Service:
             self._observe(plan, time.monotonic() - started_s)
             return True
 
-    def _settle(self, plan: Plan, sampled: Sequence[Sampled], report: Report) -> None:
+    def _settle(self, plan: Plan, sampled: Sequence[Output], report: Report) -> None:
         settled_ms = now_ms()
         for name, row, result in zip(plan.sessions, plan.rows, sampled, strict=True):
             live = self.table.get(name)

@@ -10,7 +10,7 @@ from math import log
 import msgspec
 from msgspec.structs import replace
 
-from worker.core.rows import Row, Sampled
+from worker.core.rows import Row, Tokens
 from worker.core.segment import Segment
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 8, 256
@@ -71,7 +71,7 @@ def num_true(drafts: Sequence[int], sampled: Sequence[int]) -> int:
     return next((n for n, (draft, token) in pairs if draft != token), min(len(drafts), len(sampled)))
 
 
-def learn(drafting: Drafting, before: Segment, after: Segment, row: Row, sampled: Sampled) -> Drafting:
+def learn(drafting: Drafting, before: Segment, after: Segment, row: Row, sampled: Tokens) -> Drafting:
     """What is known after a pass that made one segment of another."""
     if not sampled.tokens:
         return drafting

@@ -1,14 +1,15 @@
 """What the core asks of a model's tokenizer, and the rows of token ids it hands to the engine and gets back."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
 
 from protocol import ProtocolError, Session
 
-Lane = tuple[int, int]  # (session number, segment index): which dual cache a row belongs to
+Lane: TypeAlias = tuple[int, int]
+"""(session number, segment index): which dual cache a row belongs to."""
 
 
 class Refused(ProtocolError):
@@ -110,19 +111,42 @@ class Row(msgspec.Struct, frozen=True):
         return self.target[len(self.target) - self.num_drafts :]
 
 
-class Sampled(msgspec.Struct, frozen=True):
-    """What the engine returns for a row: the sampled token ids, or why that row failed."""
+class Tokens(msgspec.Struct, frozen=True):
+    """The row is in its lane; `tokens` were sampled behind it, none where the row only reads."""
 
     tokens: tuple[int, ...] = ()
-    probabilities: tuple[float, ...] = ()  # of each token, where the row's draw asks for them
-    aligned: tuple[int, ...] = ()  # the index of the source token that each attends to most, likewise
-    proposed: tuple[int, ...] = ()  # drafts behind the row's own that a drafter added
-    fault: str | None = None
-    # Nothing was done, and the row is to be asked for again:
-    lost: str | None = None  # why the lane does not hold what the row counts on, which has to be fed again
-    is_deferred: bool = False  # others of the pass have all the room
+    probabilities: tuple[float, ...] = ()  # of each token, where the row asks for them
+    aligned: tuple[int, ...] = ()  # index of the source token that each attends to most, likewise
+    proposed: tuple[int, ...] = ()  # drafts that a drafter added behind the row's own
 
-    @property
-    def is_done(self) -> bool:
-        """The row was fed to its lane."""
-        return self.fault is None and self.lost is None and not self.is_deferred
+
+class Failed(msgspec.Struct, frozen=True):
+    """The row cannot be computed, and its lane is gone."""
+
+    error: str
+
+
+class Evicted(msgspec.Struct, frozen=True):
+    """Nothing was computed: the lane does not hold what the row counts on, which has to be fed again."""
+
+    reason: str
+
+
+class Deferred(msgspec.Struct, frozen=True):
+    """Nothing was computed: other rows of the pass take all the room. The row is to be asked for again."""
+
+
+Output: TypeAlias = Tokens | Failed | Evicted | Deferred
+"""What the engine returns for a row."""
+
+
+class Engine(Protocol):
+    """Holds the lanes and runs the passes: `worker.engine.runner.Runner`."""
+
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
+        """Free the dropped lanes, then run one pass; an output for each row, whose lanes all differ."""
+
+
+def sampled_tokens(output: Output) -> tuple[int, ...]:
+    """The tokens sampled for a row; none where it was not computed."""
+    return output.tokens if isinstance(output, Tokens) else ()

@@ -6,6 +6,7 @@ was read.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias, assert_never
 
 from msgspec.structs import replace
 
@@ -33,7 +34,7 @@ from protocol import (
 )
 from worker.core import drafting, intake, settling
 from worker.core import segment as segments
-from worker.core.rows import Row, Sampled, Vocabulary
+from worker.core.rows import Deferred, Evicted, Failed, Output, Row, Tokens, Vocabulary
 from worker.core.segment import Segment
 from worker.core.state import State, deadline_ms
 from worker.core.writing import Word
@@ -41,7 +42,16 @@ from worker.core.writing import Word
 _SEND_AGAIN = frozenset({"sequence_gap", "backlog_full"})
 NO_ROOM = frozenset({ErrorCode.BACKLOG_FULL.value, ErrorCode.WORKER_FULL.value})
 """Codes of errors that depend on the moment: a log read again does not tell them."""
-Outcome = tuple[State, tuple[ServerEvent, ...]]
+Outcome: TypeAlias = tuple[State, tuple[ServerEvent, ...]]
+"""A session's next state, and the events to be published."""
+
+
+class Updated(NamedTuple):
+    """A session after a pass."""
+
+    state: State
+    events: tuple[ServerEvent, ...]
+    segment: Segment | None  # the row's, also where it has finished and left the session; None: the session failed
 
 
 def step(
@@ -52,17 +62,20 @@ def step(
     vocabulary: Vocabulary,
     model: str,
     source_id: str | None = None,
+    heard_ms: int | None = None,
     is_replay: bool = False,
 ) -> Outcome:
-    """The session after one event of its source stream; what is wrong with the event becomes an `error` event.
+    """Return the session after one event of its source stream; what is wrong with the event becomes an `error` event.
 
+    `now_ms` is when the event arrived; `heard_ms`, from where idleness counts, when it was read, if that was later.
     `is_replay`: the backlog is not bounded, because nothing is translated between the events of a log read again.
     """
     try:
         if check_seq(state.source_seq, event.seq) == "duplicate":
             return replace(state, duplicates=state.duplicates + 1), ()
         phase = advance(state.phase, event)
-        before = replace(state, phase=phase, active_ms=now_ms, source_seq=_last_seq(state, event))
+        active_ms = now_ms if heard_ms is None else heard_ms
+        before = replace(state, phase=phase, active_ms=active_ms, source_seq=_last_seq(state, event))
         if isinstance(event, InputTextAppend) and not is_replay:
             intake.check_backlog(state, event.text)
         after, events = _apply(before, event, now_ms, vocabulary, model)
@@ -85,19 +98,26 @@ def refuse(state: State, error: ProtocolError, *, seq: int | None = None, source
     return _publish(state, [_error(error, source_id)])
 
 
-def update(state: State, row: Row, sampled: Sampled, *, now_ms: int, vocabulary: Vocabulary) -> Outcome:
-    """The session after one pass over its row; a fault of the engine ends this session only."""
-    if not state.segments or state.segments[0].lane != row.lane:  # closed while the pass ran
-        return state, ()
-    if sampled.fault is not None:
-        fault = f"the engine failed on this session: {sampled.fault}; create a new session and send its words again"
-        return fail(state, fault)
+def update(state: State, row: Row, output: Output, *, now_ms: int, vocabulary: Vocabulary) -> Updated:
+    """Return the session after one pass over a row of its first segment; a row that failed ends this session only."""
+    match output:
+        case Tokens():
+            return _write(state, row, output, now_ms, vocabulary)
+        case Failed(error=error):
+            message = f"the engine failed on this session: {error}; create a new session and send its words again"
+            return Updated(*fail(state, message), None)
+        case Evicted():
+            again = segments.forget_cache(state.segments[0])
+            return Updated(replace(state, segments=(again, *state.segments[1:])), (), again)
+        case Deferred():
+            return Updated(state, (), state.segments[0])
+        case _:
+            assert_never(output)
+
+
+def _write(state: State, row: Row, output: Tokens, now_ms: int, vocabulary: Vocabulary) -> Updated:
     before = state.segments[0]
-    if sampled.is_deferred:
-        return state, ()
-    after, finished = settling.update(before, row, sampled, vocabulary)
-    if sampled.lost is not None:
-        return replace(state, segments=(after, *state.segments[1:])), ()
+    after, finished = settling.update(before, row, output, vocabulary)
     events: list[_Numbered] = [_delta(word, after, state, now_ms) for word in finished]
     state = replace(
         state,
@@ -105,9 +125,9 @@ def update(state: State, row: Row, sampled: Sampled, *, now_ms: int, vocabulary:
         target_words=state.target_words + len(finished),
         active_ms=now_ms if finished else state.active_ms,
         served_ms=now_ms,
-        drafting=drafting.learn(state.drafting, before, after, row, sampled),
+        drafting=drafting.learn(state.drafting, before, after, row, output),
     )
-    return _advance(state, events, now_ms)
+    return Updated(*_advance(state, events, now_ms), after)
 
 
 def fail(state: State, message: str, *, code: str = "engine_error") -> Outcome:

@@ -13,20 +13,16 @@ from msgspec.structs import replace
 
 from protocol import LocalAgreement
 from worker.core import policy
-from worker.core.rows import Row, Sampled, Vocabulary
-from worker.core.segment import Segment, exhaust, forget_cache
+from worker.core.rows import Row, Tokens, Vocabulary
+from worker.core.segment import Segment, exhaust
 from worker.core.writing import Word, ends_word, take
 
 
-def update(segment: Segment, row: Row, sampled: Sampled, vocabulary: Vocabulary) -> tuple[Segment, tuple[Word, ...]]:
+def update(segment: Segment, row: Row, sampled: Tokens, vocabulary: Vocabulary) -> tuple[Segment, tuple[Word, ...]]:
     """The segment after a pass, and the words that the sampled tokens finished.
 
     Only progress fields change, so source that arrived while the pass ran is kept.
     """
-    if sampled.is_deferred:
-        return segment, ()
-    if sampled.lost is not None:
-        return forget_cache(segment), ()
     num_cached_source = segment.num_cached_source + len(row.source)
     segment = replace(
         segment,
@@ -47,7 +43,7 @@ def update(segment: Segment, row: Row, sampled: Sampled, vocabulary: Vocabulary)
 
 
 def _confirm(
-    segment: Segment, draft: tuple[int, ...], sampled: Sampled, vocabulary: Vocabulary
+    segment: Segment, draft: tuple[int, ...], sampled: Tokens, vocabulary: Vocabulary
 ) -> tuple[Segment, list[Word]]:
     # Every token counts, as long as no source must be read for it.
     segment = replace(segment, num_cached_target=len(segment.target))
@@ -85,7 +81,7 @@ def _feed_again(segment: Segment, *, is_guess: bool) -> Segment:
     )
 
 
-def _is_doubted(segment: Segment, sampled: Sampled, i: int, vocabulary: Vocabulary) -> bool:
+def _is_doubted(segment: Segment, sampled: Tokens, i: int, vocabulary: Vocabulary) -> bool:
     # The model is not sure of a word's token, and more source may make it sure: of the word, or of another.
     read = segment.needed_segments()
     is_sure = not _is_unsettled(segment, sampled, i)
@@ -95,7 +91,7 @@ def _is_doubted(segment: Segment, sampled: Sampled, i: int, vocabulary: Vocabula
     return not (is_sure or ends_word(segment, sampled.tokens[i], vocabulary))
 
 
-def _is_unsettled(segment: Segment, sampled: Sampled, i: int) -> bool:
+def _is_unsettled(segment: Segment, sampled: Tokens, i: int) -> bool:
     # The token comes from the newest source words, whose sense what follows them may still change.
     read = segment.needed_segments()
     if not sampled.aligned or read is None or segment.is_read:

@@ -31,9 +31,9 @@ class State(msgspec.Struct, frozen=True):
     close_reason: str = "closed"
 
 
-def lanes(state: State) -> frozenset[Lane]:
-    """The dual caches that the session still needs."""
-    return frozenset(segment.lane for segment in state.segments)
+def lane_of(state: State) -> Lane | None:
+    """The dual cache that the session's rows go to, that of its first segment; None: it needs none."""
+    return state.segments[0].lane if state.segments else None
 
 
 def backlog_words(state: State) -> int:

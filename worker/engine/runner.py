@@ -12,7 +12,7 @@ import mlx.core as mx
 import msgspec
 
 from worker.core.drafting import num_true
-from worker.core.rows import Lane, Row, Sampled, SampleSpec
+from worker.core.rows import Deferred, Evicted, Failed, Lane, Output, Row, SampleSpec, Tokens, sampled_tokens
 from worker.engine.attention_capture import Alignments
 from worker.engine.batch import BatchRow, ForwardBatch, make_batch
 from worker.engine.compiled import CompiledPasses
@@ -26,8 +26,8 @@ WIDTHS: Final = (2, 8, 32, 128)
 """Rows of up to so many tokens share a grid of attention: there, a long read would make all others as long."""
 
 
-class Tokens(Protocol):
-    """What may be drawn: a `worker.engine.text.tokenizer.Vocabulary`."""
+class TokenClasses(Protocol):
+    """Which tokens may be drawn: a `worker.engine.text.tokenizer.Vocabulary`."""
 
     def word_starts(self, size: int) -> mx.array:
         """Tokens that begin a word or end the translation, (V,) bool."""
@@ -61,7 +61,7 @@ class Runner:
     """
 
     def __init__(
-        self, model: StreamingModel, vocabulary: Tokens, max_kv_bytes: int | None = None, *, kv_bits: int = 0
+        self, model: StreamingModel, vocabulary: TokenClasses, max_kv_bytes: int | None = None, *, kv_bits: int = 0
     ) -> None:
         self.model = model
         cache = model.make_cache()
@@ -86,7 +86,7 @@ class Runner:
         for num_rows in (1, 2):
             self.max_rows = num_rows
             rows = [msgspec.structs.replace(row, lane=(-1, i)) for i in range(num_rows)]
-            is_sound &= all(sampled.tokens for sampled in self.run(rows))
+            is_sound &= all(map(sampled_tokens, self.run(rows)))
             if num_rows == 1:
                 self._warm_up_graphs(row)
             self._lanes.measure()
@@ -112,7 +112,7 @@ class Runner:
         """Raises AssertionError where a lane has no row or two, slots do not add up, or the budget is passed."""
         self._lanes.check_invariants()
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Sampled, ...]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Output, ...]:
         """What was sampled for each row, whose lanes all differ.
 
         A row that fails reports its fault and loses its lane. Where it is not known which row of a pass was to blame,
@@ -121,11 +121,11 @@ class Runner:
         for lane in dropped:
             self._lanes.drop(lane)
             self._suspects.discard(lane)
-        found: dict[Lane, Sampled] = {}
+        found: dict[Lane, Output] = {}
         for group in self._groups(self._lanes.begin(rows)):
             admitted = [left for row in group if (left := self._admit(row, found)) is not None]
             found |= self._guarded(admitted) if admitted else {}
-            self._lanes.keep_prefixes(row for row in admitted if found[row.lane].is_done)
+            self._lanes.keep_prefixes(row for row in admitted if isinstance(found[row.lane], Tokens))
         return tuple(found[row.lane] for row in rows)
 
     def _groups(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
@@ -135,7 +135,7 @@ class Runner:
         size = min(self.max_rows, len(others) or 1)
         return [*alone, *(others[start : start + size] for start in range(0, len(others), size))]
 
-    def _admit(self, row: Row, found: dict[Lane, Sampled]) -> Row | None:
+    def _admit(self, row: Row, found: dict[Lane, Output]) -> Row | None:
         # What is left of the row for a pass; None where there is nothing to do, or nothing can be done.
         try:
             if row.sampling.aligned_from is not None and self.max_rows == 1:
@@ -146,35 +146,35 @@ class Runner:
             left = self._lanes.admit(row)
             if left is not None and (left.source or left.target):
                 return left
-            found[row.lane] = Sampled() if left else Sampled(lost="its keys and values were given up")
+            found[row.lane] = Tokens() if left else Evicted("its keys and values were given up")
         except NoRoom as error:
             others = self._lanes.others_in_use(row.lane)
             self.counters.deferred_rows += others
-            found[row.lane] = Sampled(is_deferred=True) if others else self._fail(row, error)
+            found[row.lane] = Deferred() if others else self._fail(row, error)
         except Exception as error:  # the tick's border: whatever a row meets ends that row alone
             found[row.lane] = self._fail(row, error)
         return None
 
-    def _fail(self, row: Row, error: Exception) -> Sampled:
+    def _fail(self, row: Row, error: Exception) -> Failed:
         self._lanes.drop(row.lane)
-        return _fault(error)
+        return _failed(error)
 
-    def _guarded(self, rows: Sequence[Row]) -> dict[Lane, Sampled]:
+    def _guarded(self, rows: Sequence[Row]) -> dict[Lane, Output]:
         lanes = [row.lane for row in rows]
         try:
             found = self._pass(rows)
         except Exception as error:  # what the arrays of those pools hold now, nobody knows
             self.counters.failed_passes += 1
             self._lanes.lose(lanes)
-            fault = _fault(error)
-            found = {lane: fault if len(rows) == 1 else Sampled(lost=fault.fault) for lane in lanes}
+            failed = _failed(error)
+            found = {lane: failed if len(rows) == 1 else Evicted(failed.error) for lane in lanes}
             self._suspects.update(lanes if len(rows) > 1 else ())
         self._suspects.difference_update(lanes if len(rows) == 1 else ())
         self.counters.lost_lanes = self._lanes.num_evicted
         self.counters.shared_tokens = self._lanes.num_shared_tokens
         return found
 
-    def _pass(self, rows: Sequence[Row]) -> dict[Lane, Sampled]:
+    def _pass(self, rows: Sequence[Row]) -> dict[Lane, Output]:
         rows = sorted(rows, key=self._place)
         shares = [BatchRow(self._lanes[row.lane], row) for row in rows]
         grouped = groupby(zip(rows, shares, strict=True), key=lambda pair: self._place(pair[0])[:2])
@@ -186,7 +186,7 @@ class Runner:
         alignments = Alignments(whole)
         mx.eval(found.arrays, alignments.arrays, [part.pool.arrays for part in whole.parts])
         self._count(rows, whole)
-        return {row.lane: Sampled() for row in rows} | self._sampled(writing, found, alignments.values())
+        return {row.lane: Tokens() for row in rows} | self._sampled(writing, found, alignments.values())
 
     def _logits(self, whole: ForwardBatch, queries: list[int]) -> mx.array:
         if self._compiled.takes(whole):
@@ -205,15 +205,15 @@ class Runner:
 
     def _sampled(
         self, rows: Sequence[Row], found: Draws, aligned: Mapping[Lane, tuple[int, ...]]
-    ) -> dict[Lane, Sampled]:
-        out: dict[Lane, Sampled] = {}
+    ) -> dict[Lane, Output]:
+        out: dict[Lane, Output] = {}
         for row, (tokens, probabilities) in zip(rows, found.values(), strict=True):
             if tokens is None:
                 self._lanes.wipe(row.lane)
-                out[row.lane] = _fault(ArithmeticError("the model's logits are not numbers (NaN)"))
+                out[row.lane] = _failed(ArithmeticError("the model's logits are not numbers (NaN)"))
                 continue
             sure = probabilities if row.sampling.with_probabilities else ()  # though another row has asked
-            out[row.lane] = Sampled(tokens=tokens, probabilities=sure, aligned=aligned.get(row.lane, ()))
+            out[row.lane] = Tokens(tokens, probabilities=sure, aligned=aligned.get(row.lane, ()))
             self._count_drafts(row.drafts, tokens)
         return out
 
@@ -231,8 +231,8 @@ class Runner:
         self.counters.accepted_drafts += num_true(drafts, sampled)
 
 
-def _fault(error: Exception) -> Sampled:
-    return Sampled(fault=f"{type(error).__name__}: {error}")
+def _failed(error: Exception) -> Failed:
+    return Failed(f"{type(error).__name__}: {error}")
 
 
 def _width(row: Row) -> int:

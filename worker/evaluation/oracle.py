@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from worker.core.rows import Lane, Row, Sampled
-from worker.library.running import Engine
+from worker.core.rows import Engine, Lane, Output, Row
 
 
 class _Fed(msgspec.Struct, frozen=True):
@@ -28,7 +27,7 @@ class Oracle:
         self._engine = engine
         self._lanes: dict[Lane, _Fed] = {}
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
         """What was sampled for each row; the dropped lanes are free."""
         gone = set(dropped)
         for lane in gone:

@@ -1,10 +1,10 @@
-"""A test set through the service's session machine and engine, many sentences to a tick.
+"""A test set through the service's session machine and engine, many sentences to a pass.
 
 Every sentence is a session of its own, its words all there from the start: decisions depend on the log, never on
 arrival, so the words and the delays are those of a live session.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
 
 import msgspec
@@ -15,20 +15,21 @@ from protocol import (
     InputTextAppend,
     OutputTextDelta,
     SegmentDone,
+    ServerEvent,
     Session,
     SessionClose,
     SessionClosed,
     SessionCreate,
 )
-from worker.core import scheduler, words
-from worker.core import session as sessions
-from worker.core.rows import Lane, Vocabulary
-from worker.core.state import State, lanes
+from worker.core import words
+from worker.core.rows import Engine, Vocabulary
+from worker.core.scheduler import Budget
+from worker.core.sessions import Sessions, run_pass
 from worker.evaluation import defaults
 from worker.evaluation.corpus import Sentence
 from worker.evaluation.errors import UnusableSentence
 from worker.evaluation.policies import policy_name
-from worker.library.running import Engine, lane_numbers
+from worker.library.running import lane_numbers
 
 
 class Translated(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,54 +76,81 @@ def translate(
     on_done: Callable[[], None] = lambda: None,
     clock_s: Callable[[], float] = perf_counter,
 ) -> Run:
-    """The corpus translated with these options, up to `max_rows` sentences at a time; `on_done` after each of them.
+    """Translate the corpus with these options, up to `max_rows` sentences at a time; call `on_done` after each of them.
 
     `has_drafter`: drafts are the engine's to add, if the session has them; else they come from a sentence's own text.
-    Raises UnusableSentence, which names the line, for what the model refuses. All lanes are free after the call.
+    Raises UnusableSentence, which names the line, for what the model refuses. All lanes are freed.
     """
     if max_rows < 1:
-        raise ValueError(f"expected at least 1 row to a tick, got max_rows {max_rows}")
-    hall = _Hall(engine, vocabulary, clock_s, has_drafter=has_drafter)
+        raise ValueError(f"expected at least 1 row to a pass, got max_rows {max_rows}")
+    sessions = Sessions(vocabulary, "", Budget(max_rows=max_rows, has_drafter=has_drafter), numbers=lane_numbers)
+    talks: dict[str, _Talk] = {}
+    translated: dict[int, Translated] = {}
     waiting = list(reversed(corpus))
-    found: dict[int, Translated] = {}
     began_s = clock_s()
     try:
-        while waiting or hall.talks:
-            while waiting and len(hall.talks) < max_rows:
-                hall.open(session, waiting.pop())
-            for sentence in hall.tick():
-                found[sentence.line] = sentence
+        while waiting or talks:
+            while waiting and len(talks) < max_rows:
+                talk = _open(sessions, session, waiting.pop(), clock_s())
+                talks[talk.name] = talk
+            for talk in _run_pass(sessions, engine, talks, clock_s):
+                translated[talk.sentence.line] = talk.result()
                 on_done()
     finally:
-        hall.clear()
-    sentences = tuple(found[sentence.line] for sentence in corpus)
+        sessions.forget_all()
+        run_pass(sessions, engine, lambda: 0)
+    sentences = tuple(translated[sentence.line] for sentence in corpus)
     return Run(policy_name(session), sentences, clock_s() - began_s)
+
+
+def _open(sessions: Sessions, session: Session, sentence: Sentence, now_s: float) -> "_Talk":
+    # The sentence is a session whose words have all arrived.
+    talk = _Talk(sentence, now_s)
+    sessions.add(talk.name)
+    events: list[ClientEvent] = [SessionCreate(session=session), InputTextAppend(text=sentence.source), SessionClose()]
+    for event in events:
+        talk.take(sessions.step(talk.name, event, now_ms=0, is_replay=True), now_s)
+    return talk
+
+
+def _run_pass(
+    sessions: Sessions, engine: Engine, talks: dict[str, "_Talk"], clock_s: Callable[[], float]
+) -> list["_Talk"]:
+    # One pass for all talks; those that are finished then have left.
+    updates = run_pass(sessions, engine, lambda: int(clock_s() * 1000))
+    now_s = clock_s()
+    for update in updates or ():
+        talks[update.name].take(update.events, now_s)
+    finished = [talk for talk in talks.values() if talk.is_closed]
+    if updates is None and not finished:
+        raise RuntimeError(f"{len(talks)} sentences are unfinished, yet none of them wants a pass")
+    for talk in finished:
+        sessions.forget(talk.name)
+        del talks[talk.name]
+    return finished
 
 
 class _Talk:
     """A sentence on its way through the model."""
 
     def __init__(self, sentence: Sentence, began_s: float) -> None:
+        self.name = str(sentence.line)
         self.sentence = sentence
         self.began_s = began_s
-        self.state = State(number=next(lane_numbers))
         self.pieces: list[str] = []
         self.delays: list[int] = []
         self.compute_ms: list[float] = []
         self.done: SegmentDone | None = None
         self.is_closed = False
 
-    def elapsed_ms(self, now_s: float) -> float:
-        return (now_s - self.began_s) * 1000
-
-    def take(self, outcome: sessions.Outcome, now_s: float) -> None:
-        self.state, events = outcome
+    def take(self, events: Iterable[ServerEvent], now_s: float) -> None:
+        """Note what the session publishes. Raises UnusableSentence."""
         for event in events:
             match event:
                 case OutputTextDelta():
                     self.pieces.append(event.text)
                     self.delays.append(event.source_words_read)
-                    self.compute_ms.append(round(self.elapsed_ms(now_s), 3))
+                    self.compute_ms.append(round((now_s - self.began_s) * 1000, 3))
                 case SegmentDone():
                     self.done = event
                 case SessionClosed():
@@ -131,6 +159,7 @@ class _Talk:
                     raise UnusableSentence(f"line {self.sentence.line} of the test set: {event.message}")
 
     def result(self) -> Translated:
+        """Return the line of a results file."""
         return Translated(
             line=self.sentence.line,
             source=self.sentence.source,
@@ -142,66 +171,6 @@ class _Talk:
             compute_ms=tuple(self.compute_ms),
             finish_reason=self.done.finish_reason if self.done else "empty",
         )
-
-
-class _Hall:
-    """The talks that are being translated, and the lanes that they hold."""
-
-    def __init__(
-        self, engine: Engine, vocabulary: Vocabulary, clock_s: Callable[[], float], *, has_drafter: bool
-    ) -> None:
-        self.talks: dict[str, _Talk] = {}
-        self._engine = engine
-        self._vocabulary = vocabulary
-        self._clock_s = clock_s
-        self._has_drafter = has_drafter
-        self._held: frozenset[Lane] = frozenset()  # lanes that the engine may have
-
-    def open(self, session: Session, sentence: Sentence) -> None:
-        """The sentence is a session whose words have all arrived."""
-        talk = _Talk(sentence, self._clock_s())
-        events: list[ClientEvent] = [
-            SessionCreate(session=session),
-            InputTextAppend(text=sentence.source),
-            SessionClose(),
-        ]
-        for event in events:
-            outcome = sessions.step(talk.state, event, now_ms=0, vocabulary=self._vocabulary, model="", is_replay=True)
-            talk.take(outcome, talk.began_s)
-        self.talks[str(talk.state.number)] = talk
-
-    def tick(self) -> list[Translated]:
-        """One pass for all talks; those that it finished have left."""
-        states = {name: talk.state for name, talk in self.talks.items()}
-        self._held = self._needed()
-        budget = scheduler.Budget(max_rows=len(states), has_drafter=self._has_drafter)
-        tick = scheduler.plan(states, budget)
-        sampled = self._engine.run(tick.rows)
-        now_s = self._clock_s()
-        for name, row, tokens in zip(tick.sessions, tick.rows, sampled, strict=True):
-            talk = self.talks[name]
-            now_ms = int(talk.elapsed_ms(now_s))
-            talk.take(sessions.update(talk.state, row, tokens, now_ms=now_ms, vocabulary=self._vocabulary), now_s)
-        closed = [name for name, talk in self.talks.items() if talk.is_closed]
-        if not tick.rows and not closed:
-            raise RuntimeError(f"{len(states)} sentences are unfinished, yet none of them wants a pass")
-        found = [self.talks.pop(name).result() for name in closed]
-        self._release()
-        return found
-
-    def clear(self) -> None:
-        """No talk, no lane."""
-        self.talks.clear()
-        self._release()
-
-    def _needed(self) -> frozenset[Lane]:
-        return frozenset(lane for talk in self.talks.values() for lane in lanes(talk.state))
-
-    def _release(self) -> None:
-        needed = self._needed()
-        if self._held - needed:
-            self._engine.run((), dropped=self._held - needed)
-        self._held = needed
 
 
 def count_words(text: str) -> int:

@@ -7,14 +7,13 @@ from typing import Any, Protocol
 import msgspec
 from msgspec.structs import replace
 
-from worker.core import drafting, scheduler, settling
-from worker.core.rows import Lane, Row, Sampled
+from worker.core.rows import Engine, Failed, Lane
 from worker.core.scheduler import Budget
 from worker.core.segment import Segment
+from worker.core.sessions import Sessions, run_pass
 from worker.core.state import State
 from worker.engine.runner import Counters
 from worker.engine.text.tokenizer import Vocabulary
-from worker.library.running import Engine
 
 
 class CountingEngine(Engine, Protocol):
@@ -45,57 +44,46 @@ class Completions:
     def __init__(self, engine: CountingEngine, vocabulary: Vocabulary, budget: Budget) -> None:
         self._engine = engine
         self._vocabulary = vocabulary
-        self._budget = budget
-        self._states: dict[Lane, State] = {}
-        self._dropped: list[Lane] = []
+        self._sessions = Sessions(vocabulary, "", budget)
         self._before = replace(engine.counters)
-        self._num_ticks = self._num_rows = self._num_tokens = self._num_done = 0
+        self._num_passes = self._num_rows = self._num_tokens = self._num_done = 0
         self._latency_s = 0.0
 
     @property
     def num_open(self) -> int:
         """Prompts that are not answered yet."""
-        return len(self._states)
+        return len(self._sessions)
 
     def add(self, prompt: Segment) -> None:
-        """The prompt, as `ordinary_prompt` makes it, takes part in all passes from the next one on."""
-        self._states[prompt.lane] = State(number=prompt.lane[0], segments=(prompt,), served_ms=self._num_ticks)
+        """Let the prompt, as `ordinary_prompt` makes it, take part in all passes from the next one on."""
+        state = State(number=prompt.lane[0], segments=(prompt,), served_ms=self._num_passes)
+        self._sessions.add(str(prompt.lane), state)
 
     def drop(self, lane: Lane) -> None:
-        """Nobody waits for this prompt's answer any more."""
-        if self._states.pop(lane, None) is not None:
-            self._dropped.append(lane)
+        """Forget a prompt for whose answer nobody waits any more."""
+        self._sessions.forget(str(lane))
 
-    def tick(self) -> dict[Lane, Segment | str]:
-        """One pass for those that have waited longest, as many as fit: what it finished, or the fault of what failed.
+    def run_pass(self) -> dict[Lane, Segment | str]:
+        """Run one pass for those that have waited longest, as many as fit. Return what it finished, or why it failed.
 
         Lanes of finished prompts are freed by the next one, also by one that has nothing else to do.
         """
-        plan = scheduler.plan({str(lane): state for lane, state in self._states.items()}, self._budget)
-        dropped, self._dropped = self._dropped, []
-        found = self._engine.run(plan.rows, dropped)
-        self._num_ticks += bool(plan.rows)
-        self._num_rows += len(plan.rows)
+        # Turns are taken by the number of passes, not by a clock: the same prompts always share the same passes.
+        updates = run_pass(self._sessions, self._engine, lambda: self._num_passes + 1) or []
+        self._num_passes += bool(updates)
+        self._num_rows += len(updates)
         done: dict[Lane, Segment | str] = {}
-        for row, sampled in zip(plan.rows, found, strict=True):
-            ended = self._settle(row, sampled)
-            if ended is not None:
-                done[row.lane] = ended
-                self.drop(row.lane)
+        for update in updates:
+            if isinstance(update.output, Failed):
+                done[update.row.lane] = update.output.error
+            elif update.segment is not None and update.segment.is_finished:
+                done[update.row.lane] = update.segment
+        for lane in done:
+            self.drop(lane)
         return done
 
-    def _settle(self, row: Row, sampled: Sampled) -> Segment | str | None:
-        if sampled.fault is not None:
-            return sampled.fault
-        state = self._states[row.lane]
-        before = state.segments[0]
-        after, _ = settling.update(before, row, sampled, self._vocabulary)
-        learned = drafting.learn(state.drafting, before, after, row, sampled)
-        self._states[row.lane] = replace(state, segments=(after,), drafting=learned, served_ms=self._num_ticks)
-        return after if after.is_finished else None
-
     def answer(self, segment: Segment, asked_s: float) -> Generation:
-        """What a finished prompt says, and how long it took since `asked_s` of `time.perf_counter`."""
+        """Return what a finished prompt says, and how long it took since `asked_s` of `time.perf_counter`."""
         tokens = segment.target[len(segment.prompt.target) :]
         latency_s = perf_counter() - asked_s
         self._num_done += 1
@@ -118,8 +106,8 @@ class Completions:
             "total_requests": self._num_done,
             "average_latency": self._latency_s / max(1, self._num_done),
             "batching_stats": {
-                "total_batches": self._num_ticks,
-                "avg_batch_size": self._num_rows / max(1, self._num_ticks),
+                "total_batches": self._num_passes,
+                "avg_batch_size": self._num_rows / max(1, self._num_passes),
                 "total_tokens": self._num_tokens,
             },
             "speculative_stats": {
@@ -130,13 +118,13 @@ class Completions:
 
 
 def complete(completions: Completions, prompts: Sequence[Segment]) -> list[Generation | str]:
-    """The answer to each prompt, all of them at work together, or the fault that ended it."""
+    """Return the answer to each prompt, all of them at work together, or why it failed."""
     asked_s = perf_counter()
     for prompt in prompts:
         completions.add(prompt)
-    found: dict[Lane, Generation | str] = {}
+    answers: dict[Lane, Generation | str] = {}
     while completions.num_open:
-        for lane, ended in completions.tick().items():
-            found[lane] = ended if isinstance(ended, str) else completions.answer(ended, asked_s)
-    completions.tick()
-    return [found[prompt.lane] for prompt in prompts]
+        for lane, ended in completions.run_pass().items():
+            answers[lane] = ended if isinstance(ended, str) else completions.answer(ended, asked_s)
+    completions.run_pass()
+    return [answers[prompt.lane] for prompt in prompts]

@@ -120,7 +120,7 @@ class AsyncContinuousBatchingEngine:
             try:
                 while self._waiting or working:
                     self._admit(working)
-                    for lane, ended in (await loop.run_in_executor(thread, self._completions.tick)).items():
+                    for lane, ended in (await loop.run_in_executor(thread, self._completions.run_pass)).items():
                         self._tell(working.pop(lane), ended)
                     self._leave(working)
             except Exception as error:  # a pass reports what a prompt meets; this is all prompts' end
@@ -132,7 +132,7 @@ class AsyncContinuousBatchingEngine:
     def _end(self, lanes: Iterable[Lane]) -> None:
         for lane in lanes:
             self._completions.drop(lane)
-        self._completions.tick()
+        self._completions.run_pass()
         end_thread()
 
     def _fail(self, asked: Iterable[_Asked], error: Exception) -> None:

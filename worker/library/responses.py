@@ -1,23 +1,23 @@
-"""What the generators tell about every target token, and the loop that drives one segment to its end."""
+"""What the generators tell about every target token of a segment."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from time import perf_counter
 
 import msgspec
 from msgspec.structs import replace
 
-from worker.core import segment as segments
-from worker.core import settling
-from worker.core.rows import Sampled
+from protocol import OutputTextDelta
+from worker.core.rows import Engine, Failed, sampled_tokens
+from worker.core.scheduler import Budget
 from worker.core.segment import Segment
+from worker.core.sessions import Sessions, Update, run, run_pass
+from worker.core.state import State
 from worker.core.words import UNFINISHED
-from worker.core.writing import Word
-from worker.engine.runner import Runner
+from worker.engine.errors import EngineError
 from worker.engine.text.tokenizer import Vocabulary
-from worker.library.running import run_row
 
 # A library call has the engine for itself: its source need not be cut so that others get their turn.
-_MAX_SOURCE_TOKENS = 1 << 20
+_ALONE = Budget(max_source_tokens=1 << 20, max_pass_tokens=1 << 20, max_draft_tokens=0)
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -35,72 +35,58 @@ class Response(msgspec.Struct, frozen=True):
     finish_reason: str | None = None  # on the last one: "stop" at the end of the sequence, "length" at a limit
 
 
-def responses(runner: Runner, segment: Segment, vocabulary: Vocabulary) -> Generator[Response]:
-    """Translates a segment whose end is known; its lane is dropped at the end, also of a generator closed early.
+def responses(engine: Engine, segment: Segment, vocabulary: Vocabulary) -> Generator[Response]:
+    """Translate a segment whose end is known; its lane is freed at the end, also of a generator closed early.
 
     Raises EngineError.
     """
+    sessions = Sessions(vocabulary, "", _ALONE)
+    sessions.add("", State(number=segment.lane[0], segments=(segment,)))
     shown = generated = 0
-    spent_s = 0.0
+    spent_s, resumed_s = 0.0, perf_counter()
     try:
-        while not segment.is_finished:
-            began_s = perf_counter()
-            before = segment
-            segment, finished, sampled = _pass(runner, segment, vocabulary)
-            spent_s += perf_counter() - began_s
-            told, shown = _tell(before, segment, finished, vocabulary, shown=shown)
-            if segment.is_finished:
-                told = _close(told, segment, sampled, vocabulary)
+        for update in run(sessions, engine, lambda: 0):
+            spent_s += perf_counter() - resumed_s
+            told, shown = _tell(update, vocabulary, shown=shown)
             for response in told:
                 generated += 1
                 yield replace(response, generation_tokens=generated, generation_tps=generated / max(spent_s, 1e-9))
+            resumed_s = perf_counter()
     finally:
-        runner.run((), dropped=(segment.lane,))
+        sessions.forget_all()
+        run_pass(sessions, engine, lambda: 0)
 
 
-def _pass(runner: Runner, segment: Segment, vocabulary: Vocabulary) -> tuple[Segment, tuple[Word, ...], Sampled]:
-    row = segments.row(segment, _MAX_SOURCE_TOKENS)
-    if row is None:
-        raise AssertionError("a segment whose end is known always wants something until it is finished")
-    sampled = run_row(runner, row)
-    return *settling.update(segment, row, sampled, vocabulary), sampled
-
-
-def _tell(
-    before: Segment, after: Segment, finished: tuple[Word, ...], vocabulary: Vocabulary, *, shown: int
-) -> tuple[list[Response], int]:
+def _tell(update: Update, vocabulary: Vocabulary, *, shown: int) -> tuple[list[Response], int]:
     """The tokens that the pass made known, behind the `shown` ones of the current word; and how many are shown now."""
+    if isinstance(update.output, Failed):
+        raise EngineError(f"the engine failed on this generation: {update.output.error}")
+    if update.segment is None:
+        raise AssertionError("a segment whose session has not failed is there after its pass")
+    before, after = update.before.segments[0], update.segment
+    words = [event for event in update.events if isinstance(event, OutputTextDelta)]
     told: list[Response] = []
-    for word in finished:
-        known = _unfinished(word.tokens[:-1], shown, vocabulary)
-        lags = list(after.lags[: word.index])
+    for word in words:
+        read, lags = word.source_words_read, list(after.lags[: word.index])
         told += [
-            _response(after, token, text, source_words_read=word.source_words_read, lags=lags) for token, text in known
+            _response(after, token, text, source_words_read=read, lags=lags)
+            for token, text in _unfinished(word.tokens[:-1], shown, vocabulary)
         ]
-        lags = [*lags, word.source_words_read]
         told.append(
-            _response(
-                after,
-                word.tokens[-1],
-                word.word,
-                source_words_read=word.source_words_read,
-                lags=lags,
-                word_complete=True,
-            )
+            _response(after, word.tokens[-1], word.word, source_words_read=read, lags=[*lags, read], word_complete=True)
         )
         shown = 0
     if after.word_begin != before.word_begin:
         shown = 0
     # The newest token may still turn out to complete its word; and white space alone may still be taken back.
     current = after.target[after.word_begin :]
-    if not vocabulary.decode(current).strip():
-        return told, shown
-    known = _unfinished(current[:-1], shown, vocabulary)
-    told += [
-        _response(after, token, text, source_words_read=after.words_read, lags=list(after.lags))
-        for token, text in known
-    ]
-    return told, max(shown, len(current) - 1)
+    if vocabulary.decode(current).strip():
+        told += [
+            _response(after, token, text, source_words_read=after.words_read, lags=list(after.lags))
+            for token, text in _unfinished(current[:-1], shown, vocabulary)
+        ]
+        shown = max(shown, len(current) - 1)
+    return _close(told, after, sampled_tokens(update.output), vocabulary) if after.is_finished else told, shown
 
 
 def _unfinished(tokens: tuple[int, ...], shown: int, vocabulary: Vocabulary) -> list[tuple[int, str]]:
@@ -126,10 +112,10 @@ def _response(
     )
 
 
-def _close(told: list[Response], segment: Segment, sampled: Sampled, vocabulary: Vocabulary) -> list[Response]:
+def _close(told: list[Response], segment: Segment, sampled: Sequence[int], vocabulary: Vocabulary) -> list[Response]:
     # The reason goes with the last token; where the pass brought none, with the one that ended the sequence.
     if not told:
-        ends = [token for token in sampled.tokens if token in vocabulary.eos_tokens]
+        ends = [token for token in sampled if token in vocabulary.eos_tokens]
         token = ends[0] if ends else segment.target[-1]
         told = [_response(segment, token, "", source_words_read=segment.words_read, lags=list(segment.lags))]
     return [*told[:-1], replace(told[-1], finish_reason=segment.finish_reason)]

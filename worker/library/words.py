@@ -14,17 +14,18 @@ from protocol import (
     SessionClose,
     SessionCreate,
 )
-from worker.core import rows as ports
-from worker.core import session as sessions
-from worker.core.rows import Refused
-from worker.core.scheduler import Budget, wants
-from worker.core.state import State, lanes
+from worker.core import rows
+from worker.core.rows import Engine, Refused
+from worker.core.scheduler import Budget
+from worker.core.sessions import Sessions, run, run_pass
 from worker.engine.errors import EngineError, UnsupportedPrompt
 from worker.engine.model import StreamingModel
 from worker.engine.speculative.runner import Drafter, SpeculativeRunner
 from worker.engine.text.tokenizer import Vocabulary
-from worker.library.running import Engine, lane_numbers, runner_of
+from worker.library.running import lane_numbers, runner_of
 from worker.library.vocabulary import unsupported
+
+_NAME = "local"
 
 
 def split_prompt(vocabulary: Vocabulary, prompt: str, target_language: str | None = None) -> tuple[Session, str]:
@@ -61,50 +62,39 @@ def _once(local: "LocalSession", events: Iterable[ClientEvent]) -> Generator[Out
 
 
 class LocalSession:
-    """One session between events and passes; owns its state and its lanes.
+    """One session that is alone with an engine: events in, words out."""
 
-    `runner` is what runs the passes: `worker.engine.runner.Runner`, or the oracle around it.
-    """
-
-    def __init__(self, runner: Engine, vocabulary: ports.Vocabulary, model: str, *, has_drafter: bool = False) -> None:
-        self._runner = runner
-        self._budget = Budget(has_drafter=has_drafter)
-        self._vocabulary = vocabulary
-        self._model = model
-        self._state = State(number=next(lane_numbers))
+    def __init__(self, engine: Engine, vocabulary: rows.Vocabulary, model: str, *, has_drafter: bool = False) -> None:
+        self._engine = engine
+        self._sessions = Sessions(vocabulary, model, Budget(has_drafter=has_drafter), numbers=lane_numbers)
+        self._sessions.add(_NAME)
         self._began_s = perf_counter()
 
     def take(self, events: Iterable[ClientEvent]) -> Generator[OutputTextDelta | SegmentDone]:
-        """What the session says once it has these events: passes run until it wants none before its next word.
+        """Yield what the session says once it has these events: passes run until it wants none before its next word.
 
         Raises UnsupportedPrompt (a ValueError), EngineError.
         """
         for event in events:
-            yield from self._published(self._take(event))
-        while (row := wants(self._state, self._budget)) is not None:
-            sampled = self._runner.run([row])[0]
-            outcome = sessions.update(self._state, row, sampled, now_ms=self._now_ms(), vocabulary=self._vocabulary)
-            yield from self._published(outcome)
+            # The whole text is here before the first pass: the bound on words that wait is not for it.
+            yield from _published(self._sessions.step(_NAME, event, now_ms=self._now_ms(), is_replay=True))
+        for update in run(self._sessions, self._engine, self._now_ms):
+            yield from _published(update.events)
 
     def clear(self) -> None:
-        """The lanes are free: nothing more can be said."""
-        self._runner.run((), dropped=lanes(self._state))
-
-    def _take(self, event: ClientEvent) -> sessions.Outcome:
-        # The whole text is here before the first pass: the bound on words that wait is not for it.
-        return sessions.step(
-            self._state, event, now_ms=self._now_ms(), vocabulary=self._vocabulary, model=self._model, is_replay=True
-        )
-
-    def _published(self, outcome: sessions.Outcome) -> list[OutputTextDelta | SegmentDone]:
-        before, (self._state, events) = self._state, outcome
-        self._runner.run((), dropped=lanes(before) - lanes(self._state))
-        for event in events:
-            _raise_error(event)
-        return [event for event in events if isinstance(event, OutputTextDelta | SegmentDone)]
+        """Free the session's lane: nothing more can be said."""
+        self._sessions.forget_all()
+        run_pass(self._sessions, self._engine, self._now_ms)
 
     def _now_ms(self) -> int:
         return int((perf_counter() - self._began_s) * 1000)
+
+
+def _published(events: Iterable[ServerEvent]) -> Generator[OutputTextDelta | SegmentDone]:
+    for event in events:
+        _raise_error(event)
+        if isinstance(event, OutputTextDelta | SegmentDone):
+            yield event
 
 
 def _raise_error(event: ServerEvent) -> None:

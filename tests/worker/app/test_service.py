@@ -34,7 +34,7 @@ async def alone(engine: Engine, *events: ClientEvent) -> list[Event]:
         out += said
         while (row := scheduler.wants(state, scheduler.Budget())) is not None:
             (sampled,), _ = await engine.run([row], ())
-            state, said = machine.update(state, row, sampled, now_ms=1, vocabulary=engine.vocabulary)
+            state, said, _ = machine.update(state, row, sampled, now_ms=1, vocabulary=engine.vocabulary)
             out += said
     await engine.run([], [(state.number, index) for index in range(state.num_segments)])
     return [msgspec.json.decode(encode(event)) for event in out]

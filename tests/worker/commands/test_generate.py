@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.worker.commands.conftest import Decalage
-from worker.core.rows import Sampled
+from worker.core.rows import Output
 from worker.engine.runner import Runner
 
 PROMPT = "Translate to French: The weather is nice and we are going to the park."
@@ -58,7 +58,7 @@ def test_a_draft_model_changes_nothing(decalage: Decalage, monkeypatch: pytest.M
     runners = set()
     run = Runner.run
 
-    def watched(self: Runner, *args: Any, **options: Any) -> tuple[Sampled, ...]:
+    def watched(self: Runner, *args: Any, **options: Any) -> tuple[Output, ...]:
         runners.add(id(self))
         return run(self, *args, **options)
 

@@ -1,6 +1,6 @@
-"""Drives sessions over the fake engine: events and ticks in any order, with rows in flight or not."""
+"""Drives sessions over the fake engine: events and passes in any order, with rows in flight or not."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,8 +13,9 @@ from worker.core import segment as segments
 from worker.core import session as sessions
 from worker.core.drafting import Drafting
 from worker.core.rows import Lane, Row
-from worker.core.scheduler import Budget, Plan, plan
-from worker.core.state import State, backlog_words, lanes
+from worker.core.scheduler import Budget, Plan
+from worker.core.sessions import Sessions
+from worker.core.state import State, backlog_words, lane_of
 
 TIMES = {"elapsed_ms", "delay_ms"}
 MODEL = FakeModel()
@@ -35,81 +36,81 @@ class Driver:
     ) -> None:
         self.vocabulary = vocabulary or FakeVocabulary()
         self.runner = FakeRunner(model, faulty=faulty, draft_quality=draft_quality)
-        drafting = Drafting() if draft_quality is None else Drafting(rate=0.9)
-        self.states = {name: State(number=i, drafting=drafting) for i, name in enumerate(names)}
-        self.events: dict[str, list[ServerEvent]] = {name: [] for name in self.states}
-        self.budget = msgspec.structs.replace(
-            budget or Budget(min_source_tokens=1), has_drafter=draft_quality is not None
+        has_drafter = draft_quality is not None
+        self.sessions = Sessions(
+            self.vocabulary, "fake", replace(budget or Budget(min_source_tokens=1), has_drafter=has_drafter)
         )
+        self.events: dict[str, list[ServerEvent]] = {name: [] for name in names}
+        for i, name in enumerate(self.events):
+            self.sessions.add(name, State(number=i, drafting=Drafting(rate=0.9) if has_drafter else Drafting()))
         self.now_ms = 0
         self.rows: list[Row] = []
-        self._lanes: frozenset[Lane] = frozenset()
+
+    @property
+    def states(self) -> dict[str, State]:
+        """All states by name."""
+        return {name: self.state_of(name) for name in self.events}
 
     @property
     def state(self) -> State:
         """The only session's state."""
-        return self.states["s"]
+        return self.state_of("s")
+
+    def state_of(self, name: str) -> State:
+        """The state of one session."""
+        state = self.sessions.get(name)
+        assert state is not None
+        return state
 
     def step(self, *events: ClientEvent, name: str = "s") -> list[ServerEvent]:
-        """What the session publishes at once when these events arrive."""
+        """Give the session these events. Return what it publishes at once."""
         before = len(self.events[name])
         for event in events:
-            self._keep(
-                name,
-                sessions.step(
-                    self.states[name],
-                    event,
-                    now_ms=self.now_ms,
-                    vocabulary=self.vocabulary,
-                    model="fake",
-                    source_id="7-0",
-                ),
-            )
+            self._keep(name, self.sessions.step(name, event, now_ms=self.now_ms, source_id="7-0"))
         return self.events[name][before:]
 
+    def apply(self, change: Callable[[State], sessions.Outcome]) -> None:
+        """Publish what another change of the only session leads to."""
+        self._keep("s", self.sessions.apply("s", change))
+
     def plan(self) -> Plan:
-        """The next tick, with the lanes dropped that nobody needs any more."""
-        needed = frozenset(lane for state in self.states.values() for lane in lanes(state))
-        dropped, self._lanes = self._lanes - needed, needed
-        return plan(self.states, self.budget, dropped=dropped)
+        """Plan the next pass."""
+        return self.sessions.plan()
 
     def update(self, planned: Plan) -> None:
-        """Runs a plan and settles it."""
-        results = self.runner.run(planned.rows, planned.dropped)
-        for name, row, sampled in zip(planned.sessions, planned.rows, results, strict=True):
-            self.rows.append(row)
-            self._keep(
-                name, sessions.update(self.states[name], row, sampled, now_ms=self.now_ms, vocabulary=self.vocabulary)
-            )
+        """Run a plan and take its outputs."""
+        outputs = self.runner.run(planned.rows, planned.dropped)
+        self.rows += planned.rows
+        for update in self.sessions.update(planned, outputs, now_ms=self.now_ms):
+            self._keep(update.name, update.events)
 
     def tick(self) -> bool:
-        """One tick; False where nobody wanted anything."""
+        """Run one pass. Tell whether anybody wanted anything."""
         planned = self.plan()
         self.update(planned)
         return bool(planned.rows)
 
     def run(self, limit: int = 100_000) -> "Driver":
-        """Ticks until nobody wants anything."""
+        """Run passes until nobody wants anything."""
         for _ in range(limit):
             if not self.tick():
                 return self
-        raise AssertionError(f"still busy after {limit} ticks")
+        raise AssertionError(f"still busy after {limit} passes")
 
     def evict(self) -> list[Lane]:
-        """The states as if all lanes were gone, and which those are; the runner still holds them."""
-        for name, state in self.states.items():
-            rest = tuple(segments.forget_cache(segment) for segment in state.segments)
-            self.states[name] = replace(state, segments=rest)
-        return [lane for state in self.states.values() for lane in lanes(state)]
+        """Let the sessions know that their lanes are gone. Return these; the runner still holds them."""
+        for name in self.events:
+            self.sessions.apply(name, lambda state: (forget_cache(state), ()))
+        return [lane for state in self.states.values() if (lane := lane_of(state)) is not None]
 
-    def keep(self, name: str, outcome: sessions.Outcome) -> None:
-        """Publishes an outcome that the test made itself."""
-        self._keep(name, outcome)
-
-    def _keep(self, name: str, outcome: sessions.Outcome) -> None:
-        self.states[name], events = outcome
+    def _keep(self, name: str, events: Iterable[ServerEvent]) -> None:
         self.events[name] += events
-        check_state(self.states[name])
+        check_state(self.state_of(name))
+
+
+def forget_cache(state: State) -> State:
+    """The state as if all lanes were gone."""
+    return replace(state, segments=tuple(segments.forget_cache(segment) for segment in state.segments))
 
 
 def check_state(state: State) -> None:

@@ -27,14 +27,14 @@ def rebuilt(driver: Driver, log: list[ClientEvent], base: replay.Base | None = N
     """A new worker with the session as its log behind the base and its checkpoint tell it."""
     saved = msgspec.msgpack.encode(replay.progress(driver.state))
     done = msgspec.msgpack.decode(saved, type=replay.Progress)
-    other = Driver(driver.runner.model, driver.vocabulary, budget=driver.budget)
+    other = Driver(driver.runner.model, driver.vocabulary, budget=driver.sessions.budget)
     state = replay.begin(State(number=0), base)
     for event in log:
         state, _ = sessions.step(state, event, now_ms=9, vocabulary=driver.vocabulary, model="fake", is_replay=True)
     if driver.state.phase is SessionPhase.CLOSING and state.phase is SessionPhase.OPEN:
         state, _ = sessions.close_idle(state, 9)
     assert replay.is_whole(state, done)
-    other.states["s"] = replay.resume(state, done, now_ms=9)
+    other.apply(lambda _: (replay.resume(state, done, now_ms=9), ()))
     return other
 
 
@@ -104,7 +104,7 @@ def test_a_log_need_not_be_read_from_its_beginning(
             driver.tick()
         pause = replay.base(driver.state, str(i + 1)) or pause
     if is_idle:
-        driver.keep("s", sessions.close_idle(driver.state, 9))
+        driver.apply(lambda state: sessions.close_idle(state, 9))
         if driver.state.phase is SessionPhase.CLOSED:
             return
         driver.tick()

@@ -28,8 +28,8 @@ def busy(num_sessions: int, *, idle: frozenset[int] = frozenset()) -> Driver:
 def test_everybody_is_served_in_turn(num_sessions: int, max_rows: int, idle: frozenset[int], tick_ms: int) -> None:
     """Whoever wants something has a row within ceil(n / max_rows) ticks, however often the others want more."""
     driver = busy(num_sessions, idle=idle)
-    driver.budget = Budget(max_rows=max_rows, min_source_tokens=1)
-    wanting = {name for name, state in driver.states.items() if wants(state, driver.budget) is not None}
+    driver.sessions.budget = Budget(max_rows=max_rows, min_source_tokens=1)
+    wanting = {name for name, state in driver.states.items() if wants(state, driver.sessions.budget) is not None}
     served: set[str] = set()
     for _ in range(-(-num_sessions // max_rows)):
         driver.now_ms += tick_ms

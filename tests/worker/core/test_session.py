@@ -31,7 +31,7 @@ from tests.worker.core.conftest import MODELS, SESSIONS, WORDS
 from tests.worker.core.drive import Driver, check_stream, deltas, timeless
 from tests.worker.fakes import LATIN, PROMPT, FakeModel, FakeVocabulary
 from worker.core import session as sessions
-from worker.core.state import backlog_words, deadline_ms, lanes
+from worker.core.state import backlog_words, deadline_ms, lane_of
 
 TALKATIVE = FakeModel(tokens=LATIN, eos=0.1)
 CREATE = SessionCreate(session=Session(policy=WaitK(k=2)))
@@ -78,7 +78,7 @@ def test_any_script_gives_a_legal_stream(
         for _ in range(num_ticks):
             driver.tick()
         driver.now_ms += 400_000 if is_idle else 1
-        driver.keep("s", sessions.expire(driver.state, driver.now_ms))
+        driver.apply(lambda state: sessions.expire(state, driver.now_ms))
     driver.run()
     check_stream(driver.events["s"])
     if driver.state.phase is not SessionPhase.ABSENT:
@@ -86,7 +86,7 @@ def test_any_script_gives_a_legal_stream(
         driver.run()
         assert driver.state.phase is SessionPhase.CLOSED
         driver.plan()
-        assert lanes(driver.state) == frozenset()
+        assert lane_of(driver.state) is None
     check_stream(driver.events["s"])
 
 
@@ -305,7 +305,7 @@ def test_a_refused_event_uses_its_number() -> None:
     """The event after a refused one is no gap, whether it was refused by the machine or by the decoder before it."""
     driver = Driver()
     driver.step(append("early", 1), replace(CREATE, seq=2), replace(CREATE, seq=3))
-    driver.keep("s", sessions.refuse(driver.state, InvalidEvent("text is a number", param="$.text"), seq=4))
+    driver.apply(lambda state: sessions.refuse(state, InvalidEvent("text is a number", param="$.text"), seq=4))
     driver.step(append("a", 5))
     assert codes(driver) == ["session_not_created", "session_exists", "invalid_event"]
     assert driver.state.source_words == 1
@@ -329,9 +329,9 @@ def test_an_idle_session_is_flushed_and_closed() -> None:
     driver = Driver(TALKATIVE)
     driver.step(SessionCreate(session=Session(limits=Limits(idle_timeout_ms=1000), policy=WaitK(k=9))), append("a b"))
     assert deadline_ms(driver.state) == 1000
-    driver.keep("s", sessions.expire(driver.state, 999))
+    driver.apply(lambda state: sessions.expire(state, 999))
     assert driver.state.phase is SessionPhase.OPEN
-    driver.keep("s", sessions.expire(driver.state, 1000))
+    driver.apply(lambda state: sessions.expire(state, 1000))
     driver.run()
     assert kinds(driver)[-2:] == [SegmentDone, SessionClosed]
     assert driver.events["s"][-1].reason == "idle"  # type: ignore[union-attr]
@@ -362,7 +362,7 @@ def test_sessions_never_mix(model: FakeModel, texts: list[tuple[Session, list[st
     vocabulary = FakeVocabulary(replace(PROMPT, max_target_tokens=30))
     names = [f"s{i}" for i in range(len(texts))]
     together = Driver(model, vocabulary, names=names)
-    together.budget = replace(together.budget, max_rows=max_rows)
+    together.sessions.budget = replace(together.sessions.budget, max_rows=max_rows)
     for name, (session, source_words, num_ticks) in zip(names, texts, strict=True):
         together.step(SessionCreate(session=session), append(" ".join(source_words)), SessionClose(), name=name)
         for _ in range(num_ticks):
@@ -396,7 +396,7 @@ def test_results_that_come_after_the_end_are_dropped() -> None:
     driver = Driver(TALKATIVE)
     driver.step(CREATE, append("one two three"))
     planned = driver.plan()
-    driver.keep("s", sessions.fail(driver.state, "lost"))
+    driver.apply(lambda state: sessions.fail(state, "lost"))
     num_events = len(driver.events["s"])
     driver.update(planned)
     assert len(driver.events["s"]) == num_events

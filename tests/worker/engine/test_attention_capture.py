@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tests.worker.engine.test_batching import TICKS, Alone, Anything, rows_of
 from tests.worker.engine.tiny import build
-from worker.core.rows import Lane, Row, SampleSpec
+from worker.core.rows import Failed, Lane, Row, SampleSpec, Tokens
 from worker.engine.adapters import attention, kernels
 from worker.engine.kv import manager as lanes
 from worker.engine.kv.dual_cache import SOURCE
@@ -88,6 +88,7 @@ def test_it_is_what_plain_attention_has(
                 alone.caches.pop(lane, None)
             for row, sampled in zip(rows, runner.run(rows, dropped), strict=True):
                 weights = alone.weights(row)
+                assert isinstance(sampled, Tokens)
                 if row.sampling.aligned_from is None or not row.target:
                     assert sampled.aligned == ()
                     continue
@@ -125,8 +126,8 @@ def test_an_attention_of_its_own_shows_nothing() -> None:
     runner.run([row])
     more = replace(row, source=(5,), source_start=3, target=(6,), target_start=1)
     asked, plain = runner.run([replace(row, lane=(0, 0), sampling=SampleSpec(aligned_from=1)), more])
-    assert asked.fault == (
+    assert asked == Failed(
         "UnsupportedModel: its layers have an attention of their own, which does not show what they attend to; "
         "align-att needs that: ask for another policy"
     )
-    assert plain.is_done
+    assert isinstance(plain, Tokens)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from tests.worker.engine.test_batching import Anything, V, row
 from tests.worker.engine.tiny import build
-from worker.core.rows import Row, Sampled
+from worker.core.rows import Evicted, Failed, Output, Row, Tokens
 from worker.engine.batch import ForwardBatch
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
@@ -44,13 +44,13 @@ def failing(monkeypatch: pytest.MonkeyPatch, *, is_guilty: Any) -> None:
     monkeypatch.setattr(Runner, "_logits", fail)
 
 
-def settled(runner: Runner, rows: Sequence[Row], limit: int = 4) -> dict[int, Sampled]:
+def settled(runner: Runner, rows: Sequence[Row], limit: int = 4) -> dict[int, Output]:
     """What comes of the rows in the end: each is asked for again, from the start, where its lane was lost."""
-    found: dict[int, Sampled] = {}
+    found: dict[int, Output] = {}
     for _ in range(limit):
         left = [one for one in rows if one.lane[0] not in found]
         for one, sampled in zip(left, runner.run(left), strict=True):
-            if sampled.lost is None:
+            if not isinstance(sampled, Evicted):
                 found[one.lane[0]] = sampled
         runner.check_invariants()
     return found
@@ -63,13 +63,14 @@ def test_no_number_is_one_lanes_fault(model: StreamingModel) -> None:
     runner = Runner(model, Anything())
     poisoned(model)
     good, bad = row(0), Row((1, 0), (POISON,), (1,), 0, 0, row(0).sampling)
-    first, fault = runner.run([good, bad])
-    assert first.fault is None
-    assert fault.fault is not None
-    assert "not numbers" in fault.fault
+    first, failed = runner.run([good, bad])
+    assert isinstance(first, Tokens)
+    assert isinstance(failed, Failed)
+    assert "not numbers" in failed.error
     assert runner.num_lanes == 1
     again, beside = runner.run([replace(good, lane=(2, 0)), replace(good, lane=(3, 0))])
-    assert (again.fault, beside.fault) == (None, None)
+    assert isinstance(again, Tokens)
+    assert isinstance(beside, Tokens)
     runner.check_invariants()
 
 
@@ -84,10 +85,10 @@ def test_the_guilty_row_fails_and_all_others_go_on(model: StreamingModel, monkey
     failing(monkeypatch, is_guilty=lambda tokens: POISON in tokens)
     bad = replace(row(2), source=(POISON, 1, 2))
     found = settled(runner, [row(0), row(1), bad, row(3)])
-    assert found[2].fault == "MemoryError: no room"
+    assert found[2] == Failed("MemoryError: no room")
     assert [found[number] for number in (0, 1, 3)] == [expected[number] for number in (0, 1, 3)]
     bystander = replace(row(9, source=1, start=1), source_start=4)
-    assert runner.run([bystander])[0].lost is not None
+    assert isinstance(runner.run([bystander])[0], Evicted)
     assert runner.run([row(9)])[0] == expected[0]
     assert runner.counters.failed_passes == 2
     assert runner.counters.lost_lanes > 0
@@ -100,7 +101,7 @@ def test_passes_that_are_too_large_still_get_everyone_there(
     runner = Runner(model, Anything())
     failing(monkeypatch, is_guilty=lambda tokens: len(tokens) > 8)
     found = settled(runner, [row(number) for number in range(5)])
-    assert [found[number].fault for number in range(5)] == [None] * 5
+    assert all(isinstance(found[number], Tokens) for number in range(5))
 
 
 def test_what_fits_no_budget_says_how_much_it_takes(model: StreamingModel) -> None:
@@ -108,11 +109,11 @@ def test_what_fits_no_budget_says_how_much_it_takes(model: StreamingModel) -> No
     probe = Runner(model, Anything())
     probe.run([row(0)])
     runner = Runner(model, Anything(), max_kv_bytes=probe.kv_bytes())
-    small, large = runner.run([row(0)]), runner.run([row(1, source=200)])
-    assert small[0].fault is None
-    assert large[0].fault is not None
-    assert f"within {probe.kv_bytes()}" in large[0].fault
-    assert "--max-kv-bytes" in large[0].fault
+    [small], [large] = runner.run([row(0)]), runner.run([row(1, source=200)])
+    assert isinstance(small, Tokens)
+    assert isinstance(large, Failed)
+    assert f"within {probe.kv_bytes()}" in large.error
+    assert "--max-kv-bytes" in large.error
     runner.check_invariants()
 
 
@@ -123,7 +124,7 @@ def test_memory_is_flat_over_ten_thousand_short_sessions(model: StreamingModel) 
     for first in range(0, 10_000, 50):
         numbers = range(first, first + 50)
         found = runner.run([row(number, source=2 + number % 3 * (number % 50 == 7) * 60) for number in numbers])
-        assert not any(sampled.fault for sampled in found)
+        assert all(isinstance(output, Tokens) for output in found)
         peaks.append(runner.kv_bytes())
         runner.run([], dropped=[(number, 0) for number in numbers])
         assert (runner.kv_bytes(), runner.num_lanes) == (0, 0)

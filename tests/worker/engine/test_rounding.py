@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.chaos.model import write_tiny_model
 from tests.chaos.talks import Talk, make_talks
 from tests.worker.core.drive import Driver
-from worker.core.rows import Lane, Row, Sampled
+from worker.core.rows import Lane, Output, Row, Tokens
 from worker.core.scheduler import Budget
 from worker.engine.adapters import kernels
 from worker.engine.loading import load, load_vocabulary
@@ -49,13 +49,13 @@ class Watched(Runner):
         super().__init__(model, vocabulary)  # which warms up
         self._keeper = self._sampler = Keeper(vocabulary, int(model(mx.array([[0]])).shape[-1]))
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Sampled, ...]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Output, ...]:
         gone = tuple(dropped)
         for lane in gone:
             self._held.pop(lane, None)
         found = super().run(rows, gone)
         for row, sampled in zip(rows, found, strict=True):
-            assert sampled.is_done
+            assert isinstance(sampled, Tokens)
             self._keep(row)
         return found
 

@@ -21,7 +21,7 @@ from protocol import (
     WaitK,
 )
 from tests.worker.core.drive import Driver, check_stream, deltas, timeless
-from worker.core.rows import Lane, Row, Sampled, SampleSpec
+from worker.core.rows import Failed, Lane, Output, Row, SampleSpec, Tokens, sampled_tokens
 from worker.core.scheduler import Budget
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
@@ -47,7 +47,7 @@ def runner(starter: StreamingModel, starter_vocabulary: Vocabulary) -> Runner:
 class Checked(Runner):
     """A runner whose slots, rows and bytes add up after every tick."""
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Sampled, ...]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Output, ...]:
         found = super().run(rows, dropped)
         self.check_invariants()
         return found
@@ -113,14 +113,14 @@ def test_a_row_samples_behind_every_draft(runner: Runner, starter_vocabulary: Vo
     greedy = list(prompt.target)
     for i in range(6):
         step = replace(row, source=source if not i else (), target=tuple(greedy[-1:]), target_start=i)
-        greedy += runner.run([step])[0].tokens
+        greedy += sampled_tokens(runner.run([step])[0])
     drafts = (*greedy[1:4], 7)
     rows = [replace(row, lane=(1, 0), target=(*prompt.target, *drafts), num_drafts=4)]
-    assert runner.run(rows)[0].tokens[:4] == tuple(greedy[1:5])
+    assert sampled_tokens(runner.run(rows)[0])[:4] == tuple(greedy[1:5])
     assert runner.counters.accepted_drafts == 3
     assert runner.counters.proposed_drafts == 4
     again = replace(row, lane=(1, 0), source=(), target=tuple(greedy[4:6]), target_start=4)
-    assert runner.run([again])[0].tokens == tuple(greedy[6:7])
+    assert sampled_tokens(runner.run([again])[0]) == tuple(greedy[6:7])
 
 
 @pytest.mark.parametrize("session", [FRENCH, WARM])
@@ -214,10 +214,10 @@ def test_a_faulty_row_ends_alone(runner: Runner, starter_vocabulary: Vocabulary)
     runner.run([replace(good, lane=(1, 0))])
     bad = replace(good, lane=(1, 0), target_start=9)
     results = runner.run([good, bad, replace(good, lane=(2, 0))])
-    assert [result.fault is None for result in results] == [True, False, True]
-    assert results[0].tokens == results[2].tokens != ()
-    assert results[1].fault is not None
-    assert results[1].fault.startswith("ValueError: ")
+    assert isinstance(results[0], Tokens)
+    assert results[0] == results[2] != Tokens()
+    assert isinstance(results[1], Failed)
+    assert results[1].error.startswith("ValueError: ")
     assert runner.num_lanes == 2
 
 
@@ -225,7 +225,7 @@ def test_dropped_lanes_are_freed(runner: Runner, starter_vocabulary: Vocabulary)
     """A lane holds bytes until it is dropped; a lane that nobody knows is dropped without a word."""
     prompt = starter_vocabulary.prompt(FRENCH)
     row = Row(lane=(0, 0), source=prompt.source, target=(), target_start=0, num_drafts=0, sampling=SampleSpec())
-    assert runner.run([row])[0].tokens == ()
+    assert runner.run([row]) == (Tokens(),)
     assert runner.kv_bytes() > 0
     runner.run([], dropped=[(0, 0), (5, 5)])
     assert runner.kv_bytes() == 0

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from protocol import Limits, Session
 from tests.worker.fakes import FakeModel, FakeRunner, FakeVocabulary
-from worker.core.rows import Lane, Row, Sampled
+from worker.core.rows import Lane, Output, Row
 from worker.engine.model import StreamingModel
 from worker.engine.text.tokenizer import Vocabulary
 from worker.evaluation import policies
@@ -27,7 +27,7 @@ class _Watching(FakeRunner):
         super().__init__(model)
         self.is_behind: list[bool] = []
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Sampled, ...]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Output, ...]:
         sampled = super().run(rows, dropped)
         for row in rows:
             source, target = self.lanes[row.lane]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from protocol import Limits, OutputTextDelta, Session
 from tests.worker.fakes import FakeModel, FakeRunner, FakeVocabulary
-from worker.core.rows import Lane, Row, Sampled
+from worker.core.rows import Failed, Lane, Output, Row
 from worker.engine.model import StreamingModel
 from worker.engine.text.tokenizer import Vocabulary
 from worker.evaluation import policies, run
@@ -33,7 +33,7 @@ class _Counting(FakeRunner):
         super().__init__(model)
         self.num_rows: list[int] = []
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Sampled, ...]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Output, ...]:
         self.num_rows += [len(rows)] if rows else []
         return super().run(rows, dropped)
 
@@ -104,9 +104,9 @@ def test_each_sentence_is_told() -> None:
 class _Failing(FakeRunner):
     """Fails on the second row of its second pass."""
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Sampled, ...]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Output, ...]:
         if self.lanes and len(rows) > 1:
-            return (*super().run(rows[:1], dropped), Sampled(fault="MemoryError: no room"), *super().run(rows[2:]))
+            return (*super().run(rows[:1], dropped), Failed("MemoryError: no room"), *super().run(rows[2:]))
         return super().run(rows, dropped)
 
 

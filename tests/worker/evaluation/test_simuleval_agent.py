@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from protocol import ClientEvent, InputTextAppend, Limits, OutputTextDelta, Session, SessionClose, SessionCreate
 from tests.worker.fakes import FakeModel, FakeRunner, FakeVocabulary
+from worker.core.rows import Engine
 from worker.engine.model import StreamingModel
 from worker.engine.text.tokenizer import Vocabulary
 from worker.evaluation import policies
@@ -22,7 +23,7 @@ from worker.evaluation.corpus import Sentence
 from worker.evaluation.oracle import Oracle
 from worker.evaluation.run import Run, translate
 from worker.evaluation.scores import latency_words, score
-from worker.library.running import Engine, runner_of
+from worker.library.running import runner_of
 from worker.library.words import LocalSession
 
 ROOT: Final = Path(__file__).resolve().parents[3]

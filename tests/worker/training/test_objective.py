@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 from protocol import Session, WaitK
 from tests.worker.training.pairs import EOS, EvenStarts, Words, pair_of, texts, tiny
 from worker.core import segment as segments
-from worker.core.rows import Sampled
+from worker.core.rows import Tokens
 from worker.core.settling import update
 from worker.engine.model import Model
 from worker.engine.visibility import streaming_mask
@@ -66,7 +66,7 @@ def served_seen(source: Words, target: Words, wait_k: int) -> list[int]:
             for i in range(row.target_start, end):
                 seen[i] = segment.num_cached_source + len(row.source)
         first = end - row.num_drafts
-        segment, _ = update(segment, row, Sampled(tokens=tuple(gold[first : end + 1])), vocabulary)
+        segment, _ = update(segment, row, Tokens(tuple(gold[first : end + 1])), vocabulary)
     return seen
 
 

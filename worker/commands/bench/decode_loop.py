@@ -16,7 +16,7 @@ from worker.commands.bench.models import Subject, bare_runner
 from worker.commands.bench.page import Page, Plot, Sheet
 from worker.commands.bench.progress import tracked
 from worker.commands.bench.stages import Stopwatch
-from worker.core.rows import Row, SampleSpec
+from worker.core.rows import Row, SampleSpec, sampled_tokens
 from worker.engine.model import StreamingModel
 
 _ROUNDS = 3  # of all steps, ours and theirs by turns; the first tokens of each are not measured
@@ -87,12 +87,12 @@ def _ours(model: StreamingModel, number: int, workload: Workload, kv_bits: int) 
     runner = bare_runner(model, kv_bits)
     lanes = [(i, 0) for i in range(number)]
     source = (_TOKEN,) * workload.source_tokens
-    sampled = runner.run([Row(lane, source, (_TOKEN,), 0, 0, SampleSpec()) for lane in lanes])
+    outputs = runner.run([Row(lane, source, (_TOKEN,), 0, 0, SampleSpec()) for lane in lanes])
     yield
     written = 1
     while True:
-        tokens = [each.tokens for each in sampled]
-        sampled = runner.run(
+        tokens = [sampled_tokens(output) for output in outputs]
+        outputs = runner.run(
             [Row(lane, (), last, written, 0, SampleSpec()) for lane, last in zip(lanes, tokens, strict=True)]
         )
         written += 1

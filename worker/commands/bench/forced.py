@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Sequence
 from time import perf_counter
 
-from worker.core.rows import Lane, Row, Sampled
+from worker.core.rows import Deferred, Engine, Evicted, Failed, Lane, Output, Row, Tokens
 from worker.engine.runner import Counters
 from worker.engine.speculative.runner import Passes
-from worker.library.running import Engine
 
 
 class Forced:
@@ -28,18 +27,18 @@ class Forced:
         """Bytes of all keys and values that the engine holds."""
         return self._engine.kv_bytes()
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
         """What the teacher sampled for each row, or the engine's fault; the dropped lanes are free in both."""
         gone = tuple(dropped)
         told = self._told(rows, gone)
         done = self._engine.run(rows, gone)
-        return [other if mine.is_done else _failed(mine) for mine, other in zip(done, told, strict=True)]
+        return [other if isinstance(mine, Tokens) else _failed(mine) for mine, other in zip(done, told, strict=True)]
 
     def clock_s(self) -> float:
         """Seconds that have passed, those of the teacher left out."""
         return perf_counter() - self._teacher_s
 
-    def _told(self, rows: Sequence[Row], gone: tuple[Lane, ...]) -> Sequence[Sampled]:
+    def _told(self, rows: Sequence[Row], gone: tuple[Lane, ...]) -> Sequence[Output]:
         start_s = perf_counter()
         try:
             return self._teacher.run(rows, gone)
@@ -47,6 +46,12 @@ class Forced:
             self._teacher_s += perf_counter() - start_s
 
 
-def _failed(sampled: Sampled) -> Sampled:
+def _failed(output: Failed | Evicted | Deferred) -> Failed:
     # It cannot be asked for again: the teacher has fed it.
-    return Sampled(fault=sampled.fault or sampled.lost or "there is no room for its keys and values")
+    match output:
+        case Failed():
+            return output
+        case Evicted(reason=reason):
+            return Failed(reason)
+        case Deferred():
+            return Failed("there is no room for its keys and values")

@@ -10,12 +10,13 @@ from typing import Any, Final
 import msgspec
 
 from protocol import InputTextAppend, InputTextFinalize
-from worker.commands.bench.models import Rig
+from worker.commands.bench.models import Harness
 from worker.commands.bench.page import Sheet
-from worker.commands.bench.room import Room
+from worker.commands.bench.sessions import hear, write
 from worker.commands.talk import Words
 from worker.core.rows import Row, SampleSpec
 from worker.core.scheduler import Budget
+from worker.core.sessions import Sessions
 from worker.core.state import State
 from worker.library.running import lane_numbers
 
@@ -32,42 +33,42 @@ class Memory(msgspec.Struct, frozen=True):
     long_kv_bytes: int  # 1,000 source words read in one segment
 
 
-def memory_of(rig: Rig, room: Room, sentences: Sequence[Words]) -> Memory:
-    """The mean over the sessions of a room, none of which has a sentence open."""
-    between = _mean_bytes(room), _kv_bytes(rig, room)
+def memory_of(harness: Harness, sessions: Sessions, sentences: Sequence[Words]) -> Memory:
+    """Return the mean over the sessions, none of which has a sentence open."""
+    between = _mean_bytes(sessions), _kv_bytes(harness, sessions)
     longest = max(sentences, key=len)
-    for name in room.states:
-        room.hear(name, InputTextAppend(text=" ".join(longest[:-1] or longest)))
-    while room.tick() is not None:
+    for name in sessions:
+        hear(sessions, name, InputTextAppend(text=" ".join(longest[:-1] or longest)))
+    while write(sessions, harness.engine) is not None:
         pass
-    within = _mean_bytes(room), _kv_bytes(rig, room)
-    for name in room.states:
-        room.hear(name, InputTextFinalize())
-    while room.tick() is not None:
+    within = _mean_bytes(sessions), _kv_bytes(harness, sessions)
+    for name in sessions:
+        hear(sessions, name, InputTextFinalize())
+    while write(sessions, harness.engine) is not None:
         pass
-    return Memory(*between, *within, _long_bytes(rig, sentences))
+    return Memory(*between, *within, _long_bytes(harness, sentences))
 
 
-def _long_bytes(rig: Rig, sentences: Sequence[Words]) -> int:
+def _long_bytes(harness: Harness, sentences: Sequence[Words]) -> int:
     words = islice(cycle(chain.from_iterable(sentences)), _LONG_WORDS)
-    tokens = tuple(token for word in words for token in rig.vocabulary.encode_word(word, "x"))
-    lane, before, step = (next(lane_numbers), 0), rig.runner.kv_bytes(), Budget().max_source_tokens
+    tokens = tuple(token for word in words for token in harness.vocabulary.encode_word(word, "x"))
+    lane, before, step = (next(lane_numbers), 0), harness.runner.kv_bytes(), Budget().max_source_tokens
     for start in range(0, len(tokens), step):
-        rig.runner.run([Row(lane, tokens[start : start + step], (), 0, 0, SampleSpec())])
-    held = rig.runner.kv_bytes() - before
-    rig.runner.run((), dropped=[lane])
+        harness.runner.run([Row(lane, tokens[start : start + step], (), 0, 0, SampleSpec())])
+    held = harness.runner.kv_bytes() - before
+    harness.runner.run((), dropped=[lane])
     return held
 
 
-def _kv_bytes(rig: Rig, room: Room) -> int:
-    return rig.runner.kv_bytes() // len(room.states)
+def _kv_bytes(harness: Harness, sessions: Sessions) -> int:
+    return harness.runner.kv_bytes() // len(sessions)
 
 
-def _mean_bytes(room: Room) -> int:
-    return sum(map(_deep_bytes, room.states.values())) // len(room.states)
+def _mean_bytes(sessions: Sessions) -> int:
+    return sum(_deep_bytes(sessions.get(name)) for name in sessions) // len(sessions)
 
 
-def _deep_bytes(state: State) -> int:
+def _deep_bytes(state: State | None) -> int:
     seen: dict[int, Any] = {}
     waiting: list[Any] = [state]
     while waiting:

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     sentences = options.read_text(args)
     with starting(args):
         from worker.commands.bench import mixed_loop as loop
-        from worker.commands.bench.models import rig
+        from worker.commands.bench.models import harness
     workload = loop.Workload(
         args.seconds,
         args.pace,
@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         args.max_draft_tokens,
         args.batch_timeout_ms,
     )
-    floor = loop.Floor(rig(args.model, args.shape, args.kv_bits or 0), options.session(args), sentences, workload)
-    report = loop.measure(floor, args.speakers)
+    measured = harness(args.model, args.shape, args.kv_bits or 0)
+    scenario = loop.Scenario(measured, options.session(args), sentences, workload)
+    report = loop.measure(scenario, args.speakers)
     return finish(args, report, loop.page(report))

@@ -11,13 +11,14 @@ from protocol import InputTextAppend, InputTextFinalize, Session, SessionClose, 
 from worker.commands import output
 from worker.commands.bench.audience import Audience
 from worker.commands.bench.machine import machine_facts
-from worker.commands.bench.models import Rig, Subject
+from worker.commands.bench.models import Harness, Subject
 from worker.commands.bench.page import Page, Plot, Sheet
-from worker.commands.bench.room import Room
+from worker.commands.bench.sessions import close, create, hear, write
 from worker.commands.bench.speech import Heard, SkippingClock, speech
 from worker.commands.faults import CommandError
 from worker.commands.talk import Words
 from worker.core.scheduler import Budget
+from worker.core.sessions import Sessions
 
 _MOST = 4096  # speakers: beyond, nobody looks
 
@@ -64,38 +65,38 @@ class Mixed(msgspec.Struct, frozen=True):
     waiting: Serving | None  # like `together`, after a wait for company; None: not asked for
 
 
-class Floor(msgspec.Struct, frozen=True):
+class Scenario(msgspec.Struct, frozen=True):
     """Where speakers are served: the model, what sessions are like, what is said and how."""
 
-    rig: Rig
+    harness: Harness
     session: Session
     sentences: Sequence[Words]
     workload: Workload
 
 
-def measure(floor: Floor, numbers: Sequence[int] | None) -> Mixed:
+def measure(scenario: Scenario, numbers: Sequence[int] | None) -> Mixed:
     """The delays for these numbers of speakers; None: for those on the way to the largest that keeps the limit."""
-    machine, workload = machine_facts(), floor.workload
+    machine, workload = machine_facts(), scenario.workload
     budget = Budget(max_rows=workload.max_batch_size, max_draft_tokens=workload.max_draft_tokens)
     wait_ms = workload.batch_timeout_ms
     return Mixed(
-        model=floor.rig.subject,
-        policy=policy_name(floor.session.policy),
+        model=scenario.harness.subject,
+        policy=policy_name(scenario.session.policy),
         workload=workload,
         machine=machine,
-        together=_serving(floor, budget, numbers),
-        alone=_serving(floor, msgspec.structs.replace(budget, max_rows=1), numbers),
-        waiting=_serving(floor, budget, numbers, wait_ms) if wait_ms else None,
+        together=_serving(scenario, budget, numbers),
+        alone=_serving(scenario, msgspec.structs.replace(budget, max_rows=1), numbers),
+        waiting=_serving(scenario, budget, numbers, wait_ms) if wait_ms else None,
     )
 
 
-def _serving(floor: Floor, budget: Budget, numbers: Sequence[int] | None, wait_ms: int = 0) -> Serving:
+def _serving(scenario: Scenario, budget: Budget, numbers: Sequence[int] | None, wait_ms: int = 0) -> Serving:
     points: dict[int, Point] = {}
 
     def keeps_limit(number: int) -> bool:
         with output.busy(f"{number} speakers, up to {budget.max_rows} sessions a pass"):
-            points[number] = _point(floor, budget, number, wait_ms)
-        return points[number].p95_ms < floor.workload.limit_ms
+            points[number] = _point(scenario, budget, number, wait_ms)
+        return points[number].p95_ms < scenario.workload.limit_ms
 
     if numbers is None:
         most = largest(keeps_limit, _MOST)
@@ -123,24 +124,24 @@ def largest(holds: Callable[[int], bool], maximum: int) -> int:
     return low
 
 
-def _point(floor: Floor, budget: Budget, number: int, wait_ms: int) -> Point:
-    workload, counters = floor.workload, floor.rig.runner.counters
-    room, passes, forwards = Room(floor.rig, budget), counters.passes, counters.forwards
-    clock = SkippingClock(floor.rig.clock_s)
-    coming = speech(number, floor.sentences, workload.pace, workload.seed)
-    audience = Audience(coming, partial(_hear, room, floor.session), seconds=workload.seconds, clock=clock)
+def _point(scenario: Scenario, budget: Budget, number: int, wait_ms: int) -> Point:
+    workload, counters = scenario.workload, scenario.harness.runner.counters
+    sessions, passes, forwards = scenario.harness.sessions(budget), counters.passes, counters.forwards
+    clock = SkippingClock(scenario.harness.clock_s)
+    coming = speech(number, scenario.sentences, workload.pace, workload.seed)
+    audience = Audience(coming, partial(_hear, sessions, scenario.session), seconds=workload.seconds, clock=clock)
     delays_ms: list[int] = []
     while True:  # what was said is all written, however late: the words that wait are those that count
         audience.listen()
-        written = room.tick(clock.now_ms)
+        written = write(sessions, scenario.harness.engine, clock.now_ms)
         if written is not None:
             delays_ms += [word.delay_ms for _, word in written]
         elif audience.has_heard_all:
             break
         else:
-            audience.wait(wait_ms, lambda talks: len(talks) >= min(budget.max_rows, len(room.states)))
+            audience.wait(wait_ms, lambda talks: len(talks) >= min(budget.max_rows, len(sessions)))
     spent_s = clock.now_s() - clock.skipped_s
-    room.close()
+    close(sessions, scenario.harness.engine)
     if not delays_ms:
         raise CommandError(f"nothing was written in {workload.seconds:g} s of speech; give --seconds more of them")
     delays_ms.sort()
@@ -154,15 +155,15 @@ def _point(floor: Floor, budget: Budget, number: int, wait_ms: int) -> Point:
     )
 
 
-def _hear(room: Room, session: Session, heard: Heard) -> None:
+def _hear(sessions: Sessions, session: Session, heard: Heard) -> None:
     now_ms = int(1000 * heard.at_s)
-    if heard.talk not in room.states:
-        room.open(heard.talk, session, now_ms)
-    room.hear(heard.talk, InputTextAppend(text=heard.word), now_ms)
+    if heard.talk not in sessions:
+        create(sessions, heard.talk, session, now_ms)
+    hear(sessions, heard.talk, InputTextAppend(text=heard.word), now_ms)
     if heard.ends_sentence:
-        room.hear(heard.talk, InputTextFinalize(), now_ms)
+        hear(sessions, heard.talk, InputTextFinalize(), now_ms)
     if heard.ends_talk:
-        room.hear(heard.talk, SessionClose(), now_ms)
+        hear(sessions, heard.talk, SessionClose(), now_ms)
 
 
 def page(report: Mixed) -> Page:

@@ -10,10 +10,13 @@ import msgspec
 
 from worker.commands import translation
 from worker.commands.bench.forced import Forced
+from worker.core.rows import Engine
+from worker.core.scheduler import Budget
+from worker.core.sessions import Sessions
 from worker.engine.loading import DEFAULT_MODEL
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Counters, Runner
-from worker.library.running import Engine, runner_of
+from worker.library.running import lane_numbers, runner_of
 
 ARCHITECTURES: Final[dict[str, dict[str, Any]]] = {
     "qwen2.5-0.5b": {
@@ -39,6 +42,9 @@ ARCHITECTURES: Final[dict[str, dict[str, Any]]] = {
 }
 
 
+_BUDGET: Final = Budget()
+
+
 class Subject(msgspec.Struct, frozen=True):
     """Which model was measured."""
 
@@ -54,7 +60,7 @@ class Subject(msgspec.Struct, frozen=True):
         return f"{self.name} ({self.num_parameters / 1e6:.1f} M parameters, {self.dtype}{kind}{kept})"
 
 
-class Rig(NamedTuple):
+class Harness(NamedTuple):
     """A model that is ready to be measured on real text: rows go to `engine`."""
 
     subject: Subject
@@ -63,6 +69,10 @@ class Rig(NamedTuple):
     engine: Engine
     vocabulary: Any
     clock_s: Callable[[], float]
+
+    def sessions(self, budget: Budget = _BUDGET) -> Sessions:
+        """Return what holds sessions on `engine`; none at first."""
+        return Sessions(self.vocabulary, "", budget, numbers=lane_numbers)
 
 
 class AnyTokens:
@@ -103,7 +113,7 @@ def bare_runner(model: StreamingModel, kv_bits: int = 0) -> Runner:
     return Runner(model, AnyTokens(), kv_bits=kv_bits)
 
 
-def rig(name: str, shape: str | None, kv_bits: int = 0) -> Rig:
+def harness(name: str, shape: str | None, kv_bits: int = 0) -> Harness:
     """A model for text. Random weights get the words, the tokens and the kept drafts of the shipped model, whose own
     time does not count. Raises EngineError.
     """
@@ -111,10 +121,10 @@ def rig(name: str, shape: str | None, kv_bits: int = 0) -> Rig:
     model, vocabulary = loaded.engine if shape is None else random_model(shape), loaded.vocabulary
     measured, subject = Runner(model, vocabulary, kv_bits=kv_bits), _subject(model, name, shape, kv_bits)
     if shape is None:
-        return Rig(subject, measured, measured, measured, vocabulary, perf_counter)
+        return Harness(subject, measured, measured, measured, vocabulary, perf_counter)
     author = runner_of(loaded.engine, vocabulary)
     forced = Forced(measured, teacher=author)
-    return Rig(subject, measured, author, forced, vocabulary, forced.clock_s)
+    return Harness(subject, measured, author, forced, vocabulary, forced.clock_s)
 
 
 def _subject(model: StreamingModel, name: str, shape: str | None, kv_bits: int) -> Subject:

@@ -36,9 +36,8 @@ def run(args: argparse.Namespace) -> int:
     sentences = options.read_text(args)
     with starting(args):
         from worker.commands.bench import reprompt_loop as loop
-        from worker.commands.bench.models import rig
+        from worker.commands.bench.models import harness
     session = options.session(args)
-    report = loop.measure(
-        rig(args.model, args.shape, args.kv_bits or 0), session, sentences, loop.Workload(tuple(args.at), args.words)
-    )
+    workload = loop.Workload(tuple(args.at), args.words)
+    report = loop.measure(harness(args.model, args.shape, args.kv_bits or 0), session, sentences, workload)
     return finish(args, report, loop.page(report))

@@ -13,15 +13,16 @@ from mlx_lm.models.cache import make_prompt_cache
 from protocol import InputTextAppend, Session, WaitK, policy_name
 from worker.commands.bench.forced import Forced
 from worker.commands.bench.machine import machine_facts
-from worker.commands.bench.models import Rig, Subject
+from worker.commands.bench.models import Harness, Subject
 from worker.commands.bench.page import Page, Plot, Sheet
 from worker.commands.bench.progress import tracked
-from worker.commands.bench.room import Room
 from worker.commands.bench.script import PLAIN, Recorded, Script, Unlimited, record
+from worker.commands.bench.sessions import close, create, hear, write
 from worker.commands.faults import CommandError
 from worker.commands.talk import Words
-from worker.core.rows import Lane, Row, Sampled, SampleSpec
+from worker.core.rows import Engine, Lane, Output, Row, SampleSpec
 from worker.core.scheduler import Budget
+from worker.core.sessions import Sessions
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
 
@@ -59,16 +60,16 @@ class Reprompting(msgspec.Struct, frozen=True):
     points: tuple[Point, ...]
 
 
-def measure(rig: Rig, session: Session, sentences: Sequence[Words], workload: Workload) -> Reprompting:
+def measure(harness: Harness, session: Session, sentences: Sequence[Words], workload: Workload) -> Reprompting:
     """The cost of a word at each length."""
     if min(workload.source_words) < _lag(session):
         raise CommandError(f"expected --at of at least k = {_lag(session)} words, got {min(workload.source_words)}")
-    machine, recorded = machine_facts(), record(rig, session, sentences)
-    limit = _limit(rig, session)
+    machine, recorded = machine_facts(), record(harness, session, sentences)
+    limit = _limit(harness, session)
     text = tuple(islice(cycle(chain.from_iterable(sentences)), max(workload.source_words) + workload.words))
-    talk = _Talk(rig, session, text, recorded)
+    talk = _Talk(harness, session, text, recorded)
     points = [_point(talk, number, workload.words) for number in tracked(sorted(set(workload.source_words)), "lengths")]
-    return Reprompting(rig.subject, policy_name(session.policy), workload, limit, machine, tuple(points))
+    return Reprompting(harness.subject, policy_name(session.policy), workload, limit, machine, tuple(points))
 
 
 class _Rehearsed:
@@ -79,18 +80,23 @@ class _Rehearsed:
         self._forced = Forced(runner, teacher=script)
         self._source: tuple[int, ...] = ()
         self._target: tuple[int, ...] = ()
+        self._lane: Lane | None = None
         self._is_live = False
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
         if self._is_live:
             return self._forced.run(rows, dropped)
         for row in rows:
+            self._lane = row.lane
             self._source += row.source
             self._target = self._target[: row.target_start] + row.target
         return self._script.run(rows)
 
-    def perform(self, lane: Lane) -> None:
-        """The lane holds what was noted, and from now on everything is computed."""
+    def perform(self) -> None:
+        """Fill the lane with what was noted; from now on everything is computed."""
+        lane = self._lane
+        if lane is None:
+            raise RuntimeError("nothing was rehearsed: no row has come for a lane yet")
         for start in range(0, len(self._source), _CHUNK_TOKENS):
             self._runner.run([_row(lane, self._source[start : start + _CHUNK_TOKENS], (), 0)])
         for start in range(0, len(self._target), _CHUNK_TOKENS):
@@ -105,7 +111,7 @@ def _row(lane: Lane, source: tuple[int, ...], target: tuple[int, ...], target_st
 class _Talk(msgspec.Struct, frozen=True):
     """One segment: what is said, and what is written of it."""
 
-    rig: Rig
+    harness: Harness
     session: Session
     text: Words
     recorded: Recorded
@@ -114,8 +120,8 @@ class _Talk(msgspec.Struct, frozen=True):
 def _point(talk: _Talk, number: int, num_words: int) -> Point:
     dual_ms, passes = _dual(talk, number, num_words)
     prompts = [_prompt(talk, number + i) for i in range(1, num_words + 1)]
-    again_ms = [_reprompted_ms(talk.rig.runner.model, *prompt) for prompt in prompts]
-    limit = _limit(talk.rig, talk.session)
+    again_ms = [_reprompted_ms(talk.harness.runner.model, *prompt) for prompt in prompts]
+    limit = _limit(talk.harness, talk.session)
     mine, other = fmean(dual_ms), fmean(again_ms)
     return Point(
         source_words=number,
@@ -128,48 +134,48 @@ def _point(talk: _Talk, number: int, num_words: int) -> Point:
     )
 
 
-def _limit(rig: Rig, session: Session) -> int | None:
+def _limit(harness: Harness, session: Session) -> int | None:
     # Random weights were trained for nothing.
-    limit: int | None = rig.vocabulary.prompt(session).max_segment_words
-    return limit if rig.subject.weights == "trained" else None
+    limit: int | None = harness.vocabulary.prompt(session).max_segment_words
+    return limit if harness.subject.weights == "trained" else None
 
 
 def _dual(talk: _Talk, number: int, num_words: int) -> tuple[list[float], int]:
     """Milliseconds of each word written behind `number` source words, and the passes of all."""
-    rig, vocabulary = talk.rig, Unlimited(talk.rig.vocabulary)
-    engine = _Rehearsed(rig.runner, _script(talk, number + num_words))
-    room = Room(rig._replace(engine=engine, vocabulary=vocabulary), PLAIN)
-    room.open("text", talk.session)
-    _say(room, talk.text[: number - 1])
-    engine.perform(room.states["text"].segments[0].lane)
-    _say(room, talk.text[number - 1 : number])  # not measured: it builds what the others find
-    passes, spent_ms = rig.runner.counters.passes, []
+    harness, vocabulary = talk.harness, Unlimited(talk.harness.vocabulary)
+    engine = _Rehearsed(harness.runner, _script(talk, number + num_words))
+    sessions = harness._replace(vocabulary=vocabulary).sessions(PLAIN)
+    create(sessions, "text", talk.session)
+    _say(sessions, engine, talk.text[: number - 1])
+    engine.perform()
+    _say(sessions, engine, talk.text[number - 1 : number])  # not measured: it builds what the others find
+    passes, spent_ms = harness.runner.counters.passes, []
     for word in talk.text[number : number + num_words]:
         start_s = perf_counter()
-        written = _say(room, (word,))
+        written = _say(sessions, engine, (word,))
         spent_ms += [1000 * (perf_counter() - start_s) / written] * written
-    passes = rig.runner.counters.passes - passes
-    room.close()
+    passes = harness.runner.counters.passes - passes
+    close(sessions, engine)
     return spent_ms, passes
 
 
-def _say(room: Room, words: Words) -> int:
-    """The words are heard, and what there is to write of them is written: so many words."""
-    room.hear("text", InputTextAppend(text=" ".join(words)))
-    written = 0
-    while (found := room.tick()) is not None:
-        written += len(found)
-    return written
+def _say(sessions: Sessions, engine: Engine, words: Words) -> int:
+    """Say the words and write what there is to write of them. Return how many words that is."""
+    hear(sessions, "text", InputTextAppend(text=" ".join(words)))
+    num_written = 0
+    while (written := write(sessions, engine)) is not None:
+        num_written += len(written)
+    return num_written
 
 
 def _script(talk: _Talk, number: int) -> Script:
-    vocabulary = talk.rig.vocabulary
+    vocabulary = talk.harness.vocabulary
     return Script(talk.recorded, number + 1, vocabulary.prompt(talk.session), vocabulary)
 
 
 def _prompt(talk: _Talk, number: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """All that is known when a target word is written behind `number` source words, and its tokens."""
-    vocabulary, prompt = talk.rig.vocabulary, talk.rig.vocabulary.prompt(talk.session)
+    vocabulary, prompt = talk.harness.vocabulary, talk.harness.vocabulary.prompt(talk.session)
     heard = pairwise(("", *talk.text[:number]))
     source = [token for before, word in heard for token in vocabulary.encode_word(word, before)]
     *written, word = _script(talk, number).each[: number - _lag(talk.session) + 1]

@@ -7,12 +7,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from protocol import InputTextAppend, InputTextFinalize, Session
-from worker.commands.bench.models import Rig
-from worker.commands.bench.room import Room
+from worker.commands.bench.models import Harness
+from worker.commands.bench.sessions import close, create, hear, write
 from worker.commands.talk import Words
-from worker.core.rows import Lane, Prompt, Row, Sampled
+from worker.core.rows import Engine, Lane, Output, Prompt, Row, Tokens, sampled_tokens
 from worker.core.scheduler import Budget
-from worker.library.running import Engine
 
 PLAIN = Budget(max_draft_tokens=0)
 """Without guesses from the text: where that comes again and again, they would all come true."""
@@ -30,24 +29,28 @@ class _Recorder:
         self._engine = engine
         self.kept: list[bool] = []
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
-        sampled = self._engine.run(rows, dropped)
-        self.kept += [each.tokens[:1] == row.drafts[:1] for row, each in zip(rows, sampled, strict=True) if row.drafts]
-        return sampled
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
+        outputs = self._engine.run(rows, dropped)
+        self.kept += [
+            sampled_tokens(output)[:1] == row.drafts[:1]
+            for row, output in zip(rows, outputs, strict=True)
+            if row.drafts
+        ]
+        return outputs
 
 
-def record(rig: Rig, session: Session, sentences: Sequence[Words]) -> Recorded:
-    """What the rig's author writes of the sentences, each a segment."""
-    recorder = _Recorder(rig.author)
-    room = Room(rig._replace(engine=recorder), PLAIN)
-    room.open("record", session)
+def record(harness: Harness, session: Session, sentences: Sequence[Words]) -> Recorded:
+    """What the harness's author writes of the sentences, each a segment."""
+    recorder = _Recorder(harness.author)
+    sessions = harness.sessions(PLAIN)
+    create(sessions, "record", session)
     words: list[str] = []
     for sentence in sentences:
-        room.hear("record", InputTextAppend(text=" ".join(sentence)))
-        room.hear("record", InputTextFinalize())
-    while (written := room.tick()) is not None:
+        hear(sessions, "record", InputTextAppend(text=" ".join(sentence)))
+        hear(sessions, "record", InputTextFinalize())
+    while (written := write(sessions, recorder)) is not None:
         words += [word.word for _, word in written]
-    room.close()
+    close(sessions, recorder)
     return Recorded(words, recorder.kept or [True])
 
 
@@ -71,18 +74,18 @@ class Script:
         self._doubted = {start for start, kept in zip(starts[1:-1], cycle(recorded.kept)) if not kept}
         self._others = {self.tokens[start] for start in starts[:-1]}
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
         """The recorded tokens at the place of each row."""
-        return [self._sampled(row) if row.num_samples else Sampled() for row in rows]
+        return [self._sampled(row) if row.num_samples else Tokens() for row in rows]
 
-    def _sampled(self, row: Row) -> Sampled:
+    def _sampled(self, row: Row) -> Tokens:
         place, tokens = row.sampling.position - self._first, []
         for i in range(row.num_drafts + 1):
             tokens.append(self._token(place + i))
             if i < row.num_drafts and tokens[i] != row.drafts[i]:  # nobody looks at what follows
                 tokens += [tokens[i]] * (row.num_drafts - i)
                 break
-        return Sampled(tokens=tuple(tokens))
+        return Tokens(tuple(tokens))
 
     def _token(self, place: int) -> int:
         token = self.tokens[place]

@@ -33,8 +33,8 @@ def run(args: argparse.Namespace) -> int:
     sentences = [" ".join(words) for words in options.read_text(args)]
     with starting(args):
         from worker.commands.bench import stream_loop as loop
-        from worker.commands.bench.models import rig
+        from worker.commands.bench.models import harness
     report = loop.measure(
-        rig(args.model, args.shape, args.kv_bits or 0), options.session(args), sentences, args.sessions
+        harness(args.model, args.shape, args.kv_bits or 0), options.session(args), sentences, args.sessions
     )
     return finish(args, report, loop.page(report))

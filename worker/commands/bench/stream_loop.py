@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from protocol import Session, Speculation, policy_name
 from worker.commands.bench import stages
 from worker.commands.bench.machine import machine_facts
-from worker.commands.bench.models import Rig, Subject, spent
+from worker.commands.bench.models import Harness, Subject, spent
 from worker.commands.bench.page import Page, Plot, Sheet
 from worker.commands.bench.progress import tracked
 from worker.commands.bench.stages import Stopwatch
@@ -45,30 +45,30 @@ class Streaming(msgspec.Struct, frozen=True):
     points: tuple[Point, ...]
 
 
-def measure(rig: Rig, session: Session, sentences: Sequence[str], numbers: Sequence[int]) -> Streaming:
+def measure(harness: Harness, session: Session, sentences: Sequence[str], numbers: Sequence[int]) -> Streaming:
     """The speeds for each number of sessions."""
     machine = machine_facts()
     points: list[Point] = []
     for number in tracked(numbers, "numbers of sessions"):
-        point = _point(rig, session, sentences, number)
+        point = _point(harness, session, sentences, number)
         first = points[0].words_per_s if points else point.words_per_s
         points.append(replace(point, speedup=round(point.words_per_s / first, 2)))
-    return Streaming(rig.subject, policy_name(session.policy), machine, tuple(points))
+    return Streaming(harness.subject, policy_name(session.policy), machine, tuple(points))
 
 
-def _point(rig: Rig, session: Session, sentences: Sequence[str], number: int) -> Point:
+def _point(harness: Harness, session: Session, sentences: Sequence[str], number: int) -> Point:
     without = replace(session, speculation=Speculation(enabled=False))
     runs, plain = [], []
     for _ in range(_ROUNDS):
-        before, drafted_before = copy(rig.runner.counters), copy(rig.author.counters)
-        runs.append(_round(rig, session, sentences, number))
-        did, drafted = spent(before, rig.runner), spent(drafted_before, rig.author)  # the same in every round
-        plain.append(_round(rig, without, sentences, number))
+        before, drafted_before = copy(harness.runner.counters), copy(harness.author.counters)
+        runs.append(_round(harness, session, sentences, number))
+        did, drafted = spent(before, harness.runner), spent(drafted_before, harness.author)  # the same in every round
+        plain.append(_round(harness, without, sentences, number))
     words = runs[-1].num_words
     computed = did.source_tokens + did.target_tokens + did.padding_tokens
     watch = Stopwatch()
     with watch.watching():
-        _round(rig, session, sentences, number)
+        _round(harness, session, sentences, number)
     return Point(
         sessions=number,
         words_per_s=round(median(run.words_per_s for run in runs), 1),
@@ -76,22 +76,22 @@ def _point(rig: Rig, session: Session, sentences: Sequence[str], number: int) ->
         speedup=1.0,
         forwards_per_word=round(did.forwards / words, 3),
         passes_per_word=round(did.passes / words, 3),
-        tokens_per_word=round(_num_tokens(rig, runs[-1]) / words, 3),
+        tokens_per_word=round(_num_tokens(harness, runs[-1]) / words, 3),
         padding=round(did.padding_tokens / computed, 3),
         accepted_drafts=round(drafted.accepted_drafts / max(1, drafted.proposed_drafts), 3),
         stages_ms=watch.ms_a_pass(),
     )
 
 
-def _round(rig: Rig, session: Session, sentences: Sequence[str], number: int) -> Run:
+def _round(harness: Harness, session: Session, sentences: Sequence[str], number: int) -> Run:
     # Every session has the whole talk, so that none runs out of sentences before the others.
     corpus = [Sentence(i, text, text) for i, text in enumerate(list(sentences) * number, 1)]
-    return translate(rig.engine, rig.vocabulary, session, corpus, max_rows=number, clock_s=rig.clock_s)
+    return translate(harness.engine, harness.vocabulary, session, corpus, max_rows=number, clock_s=harness.clock_s)
 
 
-def _num_tokens(rig: Rig, run: Run) -> int:
+def _num_tokens(harness: Harness, run: Run) -> int:
     written = [word for sentence in run.sentences for word in sentence.prediction.split()]
-    return sum(len(rig.vocabulary.encode_word(word, "x")) for word in written)
+    return sum(len(harness.vocabulary.encode_word(word, "x")) for word in written)
 
 
 def page(report: Streaming) -> Page:

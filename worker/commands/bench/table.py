@@ -50,11 +50,11 @@ def run(args: argparse.Namespace) -> int:
     with starting(args):
         from protocol import Session
         from worker.commands.bench import table_loop as loop
-        from worker.commands.bench.models import rig
+        from worker.commands.bench.models import harness
         from worker.commands.bench.table_drafts import Drafts
     acceptance = 0.8 if args.acceptance is None else args.acceptance
     drafts = Drafts(args.draft_model, args.draft_shape, acceptance, args.everywhere)
     workload = loop.Workload(args.batch, args.requests, args.rounds, args.max_draft_tokens, drafts)
     session = Session(target_language=args.to, mode="completion")
-    report = loop.measure(rig(args.model, args.shape, args.kv_bits or 0), session, sentences, workload)
+    report = loop.measure(harness(args.model, args.shape, args.kv_bits or 0), session, sentences, workload)
     return finish(args, report, loop.page(report))

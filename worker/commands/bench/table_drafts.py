@@ -5,12 +5,11 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from worker.commands.bench.forced import Forced
-from worker.commands.bench.models import Rig, bare_runner, random_model
-from worker.core.rows import Lane, Row, Sampled
+from worker.commands.bench.models import Harness, bare_runner, random_model
+from worker.core.rows import Engine, Lane, Output, Row, sampled_tokens
 from worker.engine.speculative.draft_model import DraftModel
 from worker.engine.speculative.forced import ForcedDrafter
 from worker.engine.speculative.runner import Drafter, SpeculativeRunner
-from worker.library.running import Engine
 
 Texts = dict[tuple[int, ...], tuple[int, ...]]
 """For the source tokens of each request, all target tokens, the prompt's included, the end left out."""
@@ -41,13 +40,13 @@ class Recorder:
         self._sources: dict[Lane, tuple[int, ...]] = {}
         self._targets: dict[Lane, tuple[int, ...]] = {}
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
         """What the engine sampled."""
         found = self._engine.run(rows, dropped)
-        for row, sampled in zip(rows, found, strict=True):
+        for row, output in zip(rows, found, strict=True):
             self._sources[row.lane] = self._sources.get(row.lane, ()) + row.source
             before = self._targets.get(row.lane, ())[: row.target_start]
-            self._targets[row.lane] = before + row.target + sampled.tokens
+            self._targets[row.lane] = before + row.target + sampled_tokens(output)
         return found
 
     @property
@@ -59,19 +58,19 @@ class Recorder:
         ]
 
 
-def with_drafts(rig: Rig, drafts: Drafts, texts: Texts) -> Rig:
-    """The rig with an engine that drafts."""
-    forced = None if rig.author is rig.runner else Forced(rig.runner, teacher=rig.author)
-    clock_s = forced.clock_s if forced else rig.clock_s
+def with_drafts(harness: Harness, drafts: Drafts, texts: Texts) -> Harness:
+    """The harness with an engine that drafts."""
+    forced = None if harness.author is harness.runner else Forced(harness.runner, teacher=harness.author)
+    clock_s = forced.clock_s if forced else harness.clock_s
     engine = SpeculativeRunner(
-        forced or rig.runner, _drafter(rig, drafts, texts), clock_s=None if drafts.everywhere else clock_s
+        forced or harness.runner, _drafter(harness, drafts, texts), clock_s=None if drafts.everywhere else clock_s
     )
-    return rig._replace(engine=engine, clock_s=clock_s)
+    return harness._replace(engine=engine, clock_s=clock_s)
 
 
-def _drafter(rig: Rig, drafts: Drafts, texts: Texts) -> Drafter:
+def _drafter(harness: Harness, drafts: Drafts, texts: Texts) -> Drafter:
     if drafts.model is not None:
-        return DraftModel.load(drafts.model, rig.vocabulary)
+        return DraftModel.load(drafts.model, harness.vocabulary)
     cost: Drafter | None = None
     if drafts.shape is not None:
         cost = DraftModel(bare_runner(random_model(drafts.shape)), frozenset())

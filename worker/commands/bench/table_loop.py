@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from protocol import Session, Speculation
 from worker.commands.bench.machine import machine_facts
-from worker.commands.bench.models import Rig, Subject, spent
+from worker.commands.bench.models import Harness, Subject, spent
 from worker.commands.bench.page import Page, Plot, Sheet
 from worker.commands.bench.progress import tracked
 from worker.commands.bench.table_drafts import Drafts, Recorder, with_drafts
@@ -81,7 +81,7 @@ class Methods(msgspec.Struct, frozen=True):
 class _Way(msgspec.Struct):
     # One of the four, and what its rounds have come to.
     name: str
-    rig: Rig
+    harness: Harness
     rows: int
     session: Session
     has_drafter: bool
@@ -90,30 +90,30 @@ class _Way(msgspec.Struct):
     drafted: list[Counters]  # of the one that tells which drafts are kept
 
 
-def measure(rig: Rig, session: Session, sentences: Sequence[str], workload: Workload) -> Methods:
+def measure(harness: Harness, session: Session, sentences: Sequence[str], workload: Workload) -> Methods:
     """The four ways, in turns. Raises EngineError for a draft model that cannot be had, or does not fit."""
     machine = machine_facts()
     corpus = [Sentence(i, text, text) for i, text in enumerate(islice(cycle(sentences), workload.requests), 1)]
     off = replace(session, speculation=Speculation(enabled=False))
-    recorder = Recorder(rig.author, rig.vocabulary.eos_tokens)
-    translate(recorder, rig.vocabulary, off, corpus, max_rows=workload.batch)
+    recorder = Recorder(harness.author, harness.vocabulary.eos_tokens)
+    translate(recorder, harness.vocabulary, off, corpus, max_rows=workload.batch)
     on = replace(session, speculation=Speculation(max_draft_tokens=workload.max_draft_tokens))
     texts = dict(recorder.each)
     ways = [  # each finds out for itself where its drafts pay
-        _Way(name, with_drafts(rig, workload.drafts, texts), rows, on, has_drafter, [], [], [])
+        _Way(name, with_drafts(harness, workload.drafts, texts), rows, on, has_drafter, [], [], [])
         if has_drafter
-        else _Way(name, rig, rows, off, has_drafter, [], [], [])
+        else _Way(name, harness, rows, off, has_drafter, [], [], [])
         for name, rows, has_drafter in _ways(workload.batch)
     ]
     for number in tracked(range(workload.rounds), "rounds"):
         for way in ways[:: -1 if number % 2 else 1]:  # a machine that slows down favours none
             _round(way, corpus)
     num_tokens = sum(len(target) for _, target in recorder.each)
-    num_tokens -= len(corpus) * len(rig.vocabulary.prompt(off).target)
+    num_tokens -= len(corpus) * len(harness.vocabulary.prompt(off).target)
     baseline_s = median(run.compute_s for run in ways[0].runs)
     gains = {way.name: _gain(off, way) for off, way in ((ways[0], ways[1]), (ways[2], ways[3]))}
     methods = tuple(_method(way, num_tokens, baseline_s, gains.get(way.name)) for way in ways)
-    return Methods(rig.subject, workload, machine, methods, THEIRS)
+    return Methods(harness.subject, workload, machine, methods, THEIRS)
 
 
 def _ways(batch: int) -> tuple[tuple[str, int, bool], ...]:
@@ -121,21 +121,21 @@ def _ways(batch: int) -> tuple[tuple[str, int, bool], ...]:
 
 
 def _round(way: _Way, corpus: Sequence[Sentence]) -> None:
-    rig = way.rig
-    before = copy(rig.runner.counters), copy(rig.author.counters)
+    harness = way.harness
+    before = copy(harness.runner.counters), copy(harness.author.counters)
     way.runs.append(
         translate(
-            rig.engine,
-            rig.vocabulary,
+            harness.engine,
+            harness.vocabulary,
             way.session,
             corpus,
             max_rows=way.rows,
             has_drafter=way.has_drafter,
-            clock_s=rig.clock_s,
+            clock_s=harness.clock_s,
         )
     )
-    way.spent.append(spent(before[0], rig.runner))
-    way.drafted.append(spent(before[1], rig.author))
+    way.spent.append(spent(before[0], harness.runner))
+    way.drafted.append(spent(before[1], harness.author))
 
 
 def _gain(off: _Way, way: _Way) -> Gain:
@@ -158,7 +158,7 @@ def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
 
 
 def _method(way: _Way, num_tokens: int, baseline_s: float, gain: Gain | None) -> Method:
-    model, time_s = way.rig.runner.model, median(run.compute_s for run in way.runs)
+    model, time_s = way.harness.runner.model, median(run.compute_s for run in way.runs)
     latencies_ms = [sentence.compute_ms[-1] for run in way.runs for sentence in run.sentences if sentence.compute_ms]
     did, drafted, rounds = _sum(way.spent), _sum(way.drafted), len(way.runs)
     weights_bytes = model.num_parameters * model.dtype.size

@@ -6,7 +6,7 @@ from typing import Final
 from protocol import Limits, Session, WaitK
 from worker.app.engine import Engine
 from worker.app.thread import EngineThread
-from worker.core.rows import Lane, Prompt, Row, Sampled
+from worker.core.rows import Lane, Output, Prompt, Row, Tokens
 from worker.engine.runner import Counters
 
 _EOS, _TAG, _END, _START = range(4)
@@ -47,20 +47,20 @@ class _Echo:
     def kv_bytes(self) -> int:
         return 0
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Sampled, ...]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Output, ...]:
         for lane in dropped:
             self._lanes.pop(lane, None)
         self.counters.passes += 1
         self.counters.forwards += len(rows)
         return tuple(self._row(row) for row in rows)
 
-    def _row(self, row: Row) -> Sampled:
+    def _row(self, row: Row) -> Tokens:
         source = self._lanes.setdefault(row.lane, [])
         source.extend(row.source)
         if not row.target:
-            return Sampled()
+            return Tokens()
         # The prompts of both sides are one token long, so a word has the same place in source and target.
         first = row.target_start + len(row.target) - row.num_drafts
         heard = source[first : first + row.num_drafts + 1]
         answer = [_EOS if token == _END else token for token in heard]
-        return Sampled(tokens=tuple(answer + [_EOS] * (row.num_drafts + 1 - len(answer))))
+        return Tokens(tuple(answer + [_EOS] * (row.num_drafts + 1 - len(answer))))

@@ -33,7 +33,8 @@ def run(args: argparse.Namespace) -> int:
     sentences = options.read_text(args)
     with starting(args):
         from worker.commands.bench import turns_loop as loop
-        from worker.commands.bench.models import rig
+        from worker.commands.bench.models import harness
     workload = loop.Workload(args.turns, args.sessions)
-    report = loop.measure(rig(args.model, args.shape, args.kv_bits or 0), options.session(args), sentences, workload)
+    measured = harness(args.model, args.shape, args.kv_bits or 0)
+    report = loop.measure(measured, options.session(args), sentences, workload)
     return finish(args, report, loop.page(report))

@@ -9,11 +9,12 @@ import msgspec
 from protocol import InputTextAppend, InputTextFinalize, Session, policy_name
 from worker.commands.bench.machine import machine_facts
 from worker.commands.bench.memory import Memory, memory_of, memory_sheet
-from worker.commands.bench.models import Rig, Subject
+from worker.commands.bench.models import Harness, Subject
 from worker.commands.bench.page import Page, Plot, Sheet
 from worker.commands.bench.progress import tracked
-from worker.commands.bench.room import Room
+from worker.commands.bench.sessions import close, create, hear, write
 from worker.commands.talk import Words
+from worker.core.sessions import Sessions
 
 _PARTS = 10  # of all turns, the first and the last one are compared
 
@@ -52,18 +53,18 @@ class Turns(msgspec.Struct, frozen=True):
     medians_ms: tuple[float, ...]  # of each turn
 
 
-def measure(rig: Rig, session: Session, sentences: Sequence[Words], workload: Workload) -> Turns:
+def measure(harness: Harness, session: Session, sentences: Sequence[Words], workload: Workload) -> Turns:
     """The latencies turn by turn, and what the sessions hold."""
     machine = machine_facts()
-    window, room = workload.window, Room(rig)
+    window, sessions = workload.window, harness.sessions()
     old, new = ([f"{kind} session {i}" for i in range(workload.sessions)] for kind in ("old", "new"))
     for name in old + new:
-        room.open(name, session)
+        create(sessions, name, session)
 
     def turn(names: Sequence[str], number: int) -> list[float]:
         # Sentences come again after as many turns as are compared, so that these have the same.
         said = {name: sentences[(number % window + i) % len(sentences)] for i, name in enumerate(names)}
-        return _turn(rig, room, said)
+        return _turn(harness, sessions, said)
 
     turn(new, 0)  # it builds what the others find
     each: list[list[float]] = []
@@ -73,10 +74,10 @@ def measure(rig: Rig, session: Session, sentences: Sequence[Words], workload: Wo
         if number >= workload.turns - window:  # turn about, as a machine is not always equally fast
             newcomers.append(turn(new, number))
     last, first = _span(f"last {window}", each[-window:]), _span("newcomers meanwhile", newcomers)
-    memory = memory_of(rig, room, sentences)
-    room.close()
+    memory = memory_of(harness, sessions, sentences)
+    close(sessions, harness.engine)
     return Turns(
-        model=rig.subject,
+        model=harness.subject,
         policy=policy_name(session.policy),
         workload=workload,
         machine=machine,
@@ -87,23 +88,23 @@ def measure(rig: Rig, session: Session, sentences: Sequence[Words], workload: Wo
     )
 
 
-def _turn(rig: Rig, room: Room, said: dict[str, Words]) -> list[float]:
+def _turn(harness: Harness, sessions: Sessions, said: dict[str, Words]) -> list[float]:
     """The latency of each word, ms: all sessions hear one at once, and then write what there is to write."""
     found: list[float] = []
     for i in range(max(map(len, said.values()))):
-        start_s = rig.clock_s()
+        start_s = harness.clock_s()
         for name, words in said.items():
             if i < len(words):
-                room.hear(name, InputTextAppend(text=words[i]))
+                hear(sessions, name, InputTextAppend(text=words[i]))
             if i == len(words) - 1:
-                room.hear(name, InputTextFinalize())
-        found += _written(rig, room, start_s)
+                hear(sessions, name, InputTextFinalize())
+        found += _written(harness, sessions, start_s)
     return found
 
 
-def _written(rig: Rig, room: Room, start_s: float) -> Iterator[float]:
-    while (written := room.tick()) is not None:
-        waited_ms = 1000 * (rig.clock_s() - start_s)
+def _written(harness: Harness, sessions: Sessions, start_s: float) -> Iterator[float]:
+    while (written := write(sessions, harness.engine)) is not None:
+        waited_ms = 1000 * (harness.clock_s() - start_s)
         yield from [waited_ms] * len(written)
 
 

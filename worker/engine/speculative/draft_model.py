@@ -6,11 +6,12 @@ the longest proposal.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import assert_never
 
 import msgspec
 from msgspec.structs import replace
 
-from worker.core.rows import Lane, Row
+from worker.core.rows import Deferred, Evicted, Failed, Lane, Row, Tokens, sampled_tokens
 from worker.engine.errors import UnsupportedModel
 from worker.engine.loading import load, load_vocabulary
 from worker.engine.runner import Runner
@@ -107,14 +108,19 @@ class DraftModel:
         # One token for each row, in one pass.
         steps = [self._followers[row.lane].next_row(row, drafts[row.lane]) for row in rows]
         tokens: list[int | None] = []
-        for step, sampled in zip(steps, self.runner.run(steps), strict=True):
-            if sampled.tokens:
-                self._followers[step.lane].has_run(step)
-            elif sampled.lost is not None:
-                self._followers[step.lane].forget_cache()
-            elif sampled.fault is not None:
-                self._failed.add(step.lane)
-            tokens.append(sampled.tokens[0] if sampled.tokens else None)
+        for step, output in zip(steps, self.runner.run(steps), strict=True):
+            match output:
+                case Tokens():
+                    self._followers[step.lane].has_run(step)
+                case Evicted():
+                    self._followers[step.lane].forget_cache()
+                case Failed():
+                    self._failed.add(step.lane)
+                case Deferred():
+                    pass
+                case _:
+                    assert_never(output)
+            tokens.append(next(iter(sampled_tokens(output)), None))
         return tokens
 
     def _goes_on(self, row: Row, token: int, drafts: dict[Lane, tuple[int, ...]]) -> bool:

@@ -13,7 +13,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from worker.core.drafting import num_true
-from worker.core.rows import Lane, Row, Sampled
+from worker.core.rows import Lane, Output, Row, Tokens, sampled_tokens
 from worker.engine.runner import Counters
 from worker.engine.speculative import autotune
 from worker.engine.speculative.autotune import DraftAutotune
@@ -47,7 +47,7 @@ class Passes(Protocol):
     def kv_bytes(self) -> int:
         """Bytes of all keys and values held."""
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Sampled]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
         """What was sampled for each row; the dropped lanes are free."""
 
 
@@ -74,7 +74,7 @@ class SpeculativeRunner:
         """Bytes of all keys and values held, the drafter's included."""
         return self.runner.kv_bytes() + self.drafter.kv_bytes()
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Sampled, ...]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Output, ...]:
         """What was sampled for each row, and the drafts that were added to it."""
         gone = tuple(dropped)
         self.drafter.drop(gone)
@@ -90,11 +90,14 @@ class SpeculativeRunner:
         found = self.runner.run(longer, gone)
         num_tokens = self._progress.after(rows, longer, found)
         is_usual = self._is_usual(rows, has_drafts=has_drafts)
-        if self._clock_s and any(sampled.tokens for sampled in found):
+        if self._clock_s and any(map(sampled_tokens, found)):
             self._unusual[size] = 0 if is_usual else self._unusual[size] + has_drafts
             if is_usual or self._unusual[size] > _MOST_UNUSUAL:
                 self._autotunes[size] = autotune.learn(known, num_tokens, self._clock_s() - start_s)
-        return tuple(replace(sampled, proposed=more) for sampled, more in zip(found, drafts, strict=True))
+        return tuple(
+            replace(output, proposed=more) if isinstance(output, Tokens) else output
+            for output, more in zip(found, drafts, strict=True)
+        )
 
     def _first(self, size: int, num_rows: int) -> DraftAutotune:
         if not self._autotunes:
@@ -125,13 +128,13 @@ class _Progress:
     def __init__(self) -> None:
         self._ends: dict[Lane, int] = {}  # so long is the text of each lane, as far as is known
 
-    def after(self, rows: Sequence[Row], longer: Sequence[Row], found: Sequence[Sampled]) -> int:
+    def after(self, rows: Sequence[Row], longer: Sequence[Row], found: Sequence[Output]) -> int:
         """Tokens that the lanes have now beyond those that they had, the rows' own drafts not taken for new ones."""
         num_tokens = 0
-        for row, fed, sampled in zip(rows, longer, found, strict=True):
-            if sampled.tokens:
+        for row, fed, output in zip(rows, longer, found, strict=True):
+            if sampled := sampled_tokens(output):
                 known = row.target_start + len(row.target)
-                end = known - row.num_drafts + num_true(fed.drafts, sampled.tokens) + 1
+                end = known - row.num_drafts + num_true(fed.drafts, sampled) + 1
                 num_tokens += end - self._ends.get(row.lane, known)
                 self._ends[row.lane] = end
         return num_tokens

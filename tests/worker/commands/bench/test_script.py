@@ -3,9 +3,9 @@
 import pytest
 
 from protocol import Session
-from worker.commands.bench.models import rig
+from worker.commands.bench.models import harness
 from worker.commands.bench.script import Recorded, Script, record
-from worker.core.rows import Prompt, Row, SampleSpec
+from worker.core.rows import Prompt, Row, SampleSpec, sampled_tokens
 
 PROMPT = Prompt(source=(1,), end=(2,), target=(3,), max_source_tokens=9, max_target_tokens=9)
 
@@ -26,7 +26,7 @@ def row(place: int, *drafts: str) -> Row:
 
 def said(script: Script, *rows: Row) -> list[str]:
     """What the script samples for these rows, one after the other."""
-    return ["".join(map(chr, script.run([each])[0].tokens)) for each in rows]
+    return ["".join(map(chr, sampled_tokens(script.run([each])[0]))) for each in rows]
 
 
 def test_words_come_in_order_over_and_over() -> None:
@@ -45,7 +45,7 @@ def test_a_draft_that_was_not_kept_is_not_kept() -> None:
 @pytest.mark.usefixtures("with_model")
 def test_what_a_model_writes_is_recorded() -> None:
     """Words and drafts of all sentences, in their order."""
-    recorded = record(rig("starter", None), Session(target_language="fr"), [("Good", "morning."), ("It", "rains.")])
+    recorded = record(harness("starter", None), Session(target_language="fr"), [("Good", "morning."), ("It", "rains.")])
     assert recorded.words[0] == "Bonjour."
     assert len(recorded.words) > 2
     assert set(recorded.kept) <= {True, False}

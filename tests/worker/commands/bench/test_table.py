@@ -10,11 +10,10 @@ from tests.worker.evaluation.test_curve import pixels
 from worker.commands.bench.table_drafts import Recorder
 from worker.commands.bench.table_loop import gain_of
 from worker.continuous_batching import AsyncContinuousBatchingEngine, BatchConfig
-from worker.core.rows import Row, Sampled, SampleSpec
+from worker.core.rows import Engine, Output, Row, SampleSpec, Tokens
 from worker.engine.model import StreamingModel
 from worker.engine.speculative.draft_model import DraftModel
 from worker.engine.text.tokenizer import Vocabulary
-from worker.library.running import Engine
 from worker.speculative_decoding import SpeculativeConfig, SpeculativeDecodingEngine
 
 pytestmark = pytest.mark.usefixtures("with_model")
@@ -125,10 +124,10 @@ class Counting:
 
     passes = 0
 
-    def run(self, rows: list[Row], dropped: object = ()) -> list[Sampled]:
+    def run(self, rows: list[Row], dropped: object = ()) -> list[Output]:
         """One token for each row that writes."""
         self.passes += 1
-        return [Sampled((self.passes,) if row.num_samples else ()) for row in rows]
+        return [Tokens((self.passes,) if row.num_samples else ()) for row in rows]
 
 
 def test_what_is_written_is_recorded() -> None:

@@ -69,7 +69,7 @@ async def test_the_null_engine_says_what_it_hears() -> None:
         state, events = machine.step(state, event, now_ms=1, vocabulary=engine.vocabulary, model="null")
         while (row := scheduler.wants(state, scheduler.Budget())) is not None:
             (sampled,), _ = await engine.run([row], ())
-            state, more = machine.update(state, row, sampled, now_ms=1, vocabulary=engine.vocabulary)
+            state, more, _ = machine.update(state, row, sampled, now_ms=1, vocabulary=engine.vocabulary)
             events += more
         said.append([event.word for event in events if isinstance(event, OutputTextDelta)])
         closed = events

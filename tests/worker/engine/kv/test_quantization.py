@@ -12,7 +12,7 @@ from tests.worker.engine.kv import test_rebuilding as rebuilding
 from tests.worker.engine.test_batching import TICKS, Alone, Anything, Recorder, rows_of
 from tests.worker.engine.test_runner import FRENCH, TEXTS, Checked, drive
 from tests.worker.engine.tiny import build, config
-from worker.core.rows import Row, SampleSpec
+from worker.core.rows import Row, SampleSpec, Tokens
 from worker.engine.errors import UnsupportedModel
 from worker.engine.kv import manager as lanes
 from worker.engine.kv.pool import LENGTHS
@@ -112,7 +112,7 @@ def test_a_budget_of_bytes_holds_several_times_the_sessions(
     budget, number = 2**24, 0
     runner = Runner(starter, starter_vocabulary, budget, kv_bits=bits)
     while not runner.counters.lost_lanes:
-        assert runner.run([replace(LANE, lane=(number, 0))])[0].is_done
+        assert isinstance(runner.run([replace(LANE, lane=(number, 0))])[0], Tokens)
         runner.check_invariants()
         number += 1
     args = starter.args

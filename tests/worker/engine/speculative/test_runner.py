@@ -18,15 +18,16 @@ from protocol import (
     OutputTextDelta,
     Policy,
     Sampling,
+    ServerEvent,
     Session,
     SessionClose,
     SessionCreate,
     WaitK,
 )
-from worker.core import session as sessions
 from worker.core.drafting import Drafting
-from worker.core.rows import Lane, Row, Sampled, SampleSpec
-from worker.core.scheduler import Budget, plan
+from worker.core.rows import Lane, Output, Row, SampleSpec, Tokens
+from worker.core.scheduler import Budget
+from worker.core.sessions import Sessions, run
 from worker.core.state import State
 from worker.engine.errors import UnsupportedModel
 from worker.engine.model import StreamingModel
@@ -52,7 +53,7 @@ SAMPLINGS = (
     Sampling(temperature=0.8, seed=3),
     Sampling(temperature=0.5, top_p=0.9, repetition_penalty=1.2),
 )
-Tokens = dict[str, list[tuple[int, ...]]]
+Written = dict[str, list[tuple[int, ...]]]
 
 
 class Talk:
@@ -61,37 +62,33 @@ class Talk:
     def __init__(self, engine: Runner | SpeculativeRunner, vocabulary: Vocabulary, asked: Sequence[Session]) -> None:
         self.engine = engine
         self.vocabulary = vocabulary
-        self.tokens: Tokens = {}
+        self.tokens: Written = {}
         self.rows: list[Row] = []
-        self.budget = Budget(max_source_tokens=20, has_drafter=isinstance(engine, SpeculativeRunner))
-        self.states: dict[str, State] = {}
+        budget = Budget(max_source_tokens=20, has_drafter=isinstance(engine, SpeculativeRunner))
+        self.sessions = Sessions(vocabulary, "", budget)
         for i, session in enumerate(asked):
-            self.tokens[str(i)] = []
-            self.states[str(i)] = State(number=i, drafting=Drafting(rate=0.8))
+            name = str(i)
+            self.tokens[name] = []
+            self.sessions.add(name, State(number=i, drafting=Drafting(rate=0.8)))
             for event in (SessionCreate(session=session), InputTextAppend(text=TEXTS[i % 3]), SessionClose()):
-                self._keep(str(i), sessions.step(self.states[str(i)], event, now_ms=0, vocabulary=vocabulary, model=""))
+                self._keep(name, self.sessions.step(name, event, now_ms=0))
 
-    def _keep(self, name: str, outcome: sessions.Outcome) -> None:
-        self.states[name], events = outcome
+    def _keep(self, name: str, events: Sequence[ServerEvent]) -> None:
         self.tokens[name] += [event.tokens for event in events if isinstance(event, OutputTextDelta)]
 
-    def run(self) -> Tokens:
+    def run(self) -> Written:
         """The tokens of each session's words."""
-        while (tick := plan(self.states, self.budget)).rows:
-            found = self.engine.run(tick.rows)
-            for name, row, sampled in zip(tick.sessions, tick.rows, found, strict=True):
-                assert sampled.fault is None
-                self.rows.append(row)
-                state = self.states[name]
-                self._keep(name, sessions.update(state, row, sampled, now_ms=0, vocabulary=self.vocabulary))
-        self.engine.run((), dropped=[(state.number, 0) for state in self.states.values()])
+        for update in run(self.sessions, self.engine, lambda: 0):
+            assert isinstance(update.output, Tokens)
+            self.rows.append(update.row)
+            self._keep(update.name, update.events)
         return self.tokens
 
 
 class Knowing:
     """Knows what will be written, and says so at a rate; other tokens it makes up."""
 
-    def __init__(self, tokens: Tokens, rate: float) -> None:
+    def __init__(self, tokens: Written, rate: float) -> None:
         self.texts = {(int(name), 0): [token for word in words for token in word] for name, words in tokens.items()}
         self.rate = rate
         self.dice = random.Random(1)
@@ -174,7 +171,7 @@ def test_in_speech_drafts_that_save_nothing_are_left_out(
         now_s += 0.3 * bool(proposed)
         return proposed
 
-    def timed(rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Sampled, ...]:
+    def timed(rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Output, ...]:
         nonlocal now_s
         now_s += bool(rows)
         return run(rows, dropped)
@@ -211,11 +208,11 @@ class Sketch:
                 self.now_s += self.draft_s + self.catch_up_s * self.missed.pop(row.lane, 0)
         return {row.lane: (7,) for row in rows if row.max_proposed}
 
-    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Sampled, ...]:
+    def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Output, ...]:
         self.now_s += 1
         self.missed.update(row.lane for row in rows if not row.num_drafts)
         self.written.update({row.lane: row.num_samples for row in rows})
-        return tuple(Sampled((7,) * row.num_samples) for row in rows)
+        return tuple(Tokens((7,) * row.num_samples) for row in rows)
 
     def drop(self, lanes: object) -> None:
         pass
@@ -229,8 +226,9 @@ class Sketch:
         for n in range(num_passes):
             lanes = [(session, 0) for session in groups[n % len(groups)]]
             rows = [Row(lane, (), (7,), self.written[lane], 0, SampleSpec(), max_proposed=1) for lane in lanes]
-            found = self.engine.run(rows)
-            drafted[n % len(groups)] += bool(found[0].proposed) and 2 * n > num_passes
+            output = self.engine.run(rows)[0]
+            assert isinstance(output, Tokens)
+            drafted[n % len(groups)] += bool(output.proposed) and 2 * n > num_passes
         return [2 * count * len(groups) / num_passes for count in drafted]
 
 
