@@ -10,8 +10,6 @@ import unicodedata
 from functools import lru_cache
 from typing import Final
 
-from worker.core.words import split_words
-
 # Unicode 15, property Default_Ignorable_Code_Point; then the marks of interlinear annotation, the signs for an object
 # and for a character that was lost, and the Braille blank.
 _INVISIBLE: Final = (
@@ -53,13 +51,16 @@ def normalize(text: str) -> str:
     return unicodedata.normalize("NFC", "".join(map(_shape, seen)))
 
 
-def source_words(text: str) -> list[str]:
-    """The words of `text` as the model reads them; in one that is else ASCII, full-width punctuation is ASCII too.
+def narrow(word: str) -> str:
+    """`word` with ASCII punctuation in place of full-width, if it is else ASCII and has a letter or digit.
 
-    >>> source_words("Ｉ ｋｎｏｗ！ \\u200b 今日！")
-    ['I', 'know!', '今', '日！']
+    >>> narrow("know！"), narrow("（Hello），"), narrow("！"), narrow("日！")
+    ('know!', '(Hello),', '！', '日！')
     """
-    return [_narrow(word) for word in split_words(normalize(text))]
+    if word.isascii():
+        return word
+    ascii_word = word.translate(_FULL_WIDTH_MARKS)
+    return ascii_word if ascii_word.isascii() and any(char.isalnum() for char in ascii_word) else word
 
 
 def _joiner(match: re.Match[str]) -> str:
@@ -84,10 +85,3 @@ def _shape(char: str) -> str:
         return char
     parts = [chr(int(code, 16)) for code in codes.split()]
     return char if " " in parts else "".join(map(_shape, parts))
-
-
-def _narrow(word: str) -> str:
-    if word.isascii():
-        return word
-    narrow = word.translate(_FULL_WIDTH_MARKS)
-    return narrow if narrow.isascii() and any(char.isalnum() for char in narrow) else word

@@ -4,8 +4,8 @@ from typing import Any
 
 from protocol import Session
 from worker.core.languages import language_code
-from worker.core.normalize import source_words
 from worker.core.rows import Refused
+from worker.core.words import source_words
 from worker.engine.errors import UnsupportedPrompt
 from worker.engine.text.tokenizer import Vocabulary
 from worker.library.vocabulary import unsupported, vocabulary_of

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.normalize import normalize, source_words
-from worker.core.words import split_words
+from worker.core.normalize import normalize
+from worker.core.words import source_words, split_words
 
 INVISIBLE = st.sampled_from(
     "\u00ad\u034f\u061c\u200b\u200c\u200d\u200e\u200f\u202a\u202e\u2060\u2063\u2066\u2069\ufe0e\ufe0f\ufeff\ufff9\ufffb"

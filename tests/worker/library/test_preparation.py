@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from worker import StreamingDataPreparator
-from worker.core.normalize import source_words
+from worker.core.words import source_words
 from worker.engine.errors import UnsupportedPrompt
 from worker.engine.text.tokenizer import Vocabulary
 
