@@ -1,6 +1,6 @@
 """The read/write policies a session may ask for, and their names on command lines, in results and in file names.
 
-Every policy says when enough source has been read for the next target word; `worker.core.policy` carries them out.
+Every policy says when enough source has been read for the next target word; `worker.core.policies` carries them out.
 """
 
 import re

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from worker.core.policy import calculate_wait_words
+    from worker.core.policies.wait_k import calculate_wait_words
     from worker.engine.kv.dual_cache import DualStreamingCache
     from worker.engine.loading import load
     from worker.engine.model import Model, ModelArgs, StreamingModel
@@ -55,7 +55,7 @@ _HOMES = {
     "StreamingModel": "worker.engine.model",
     "StreamingState": "worker.library.state",
     "WordBoundaryStoppingCriteria": "worker.library.criteria",
-    "calculate_wait_words": "worker.core.policy",
+    "calculate_wait_words": "worker.core.policies.wait_k",
     "create_streaming_attention_mask": "worker.engine.visibility",
     "generate_wait_words_list": "worker.library.state",
     "load": "worker.engine.loading",

@@ -89,17 +89,17 @@ class Reports:
         """
         if isinstance(output, Failed):
             self._log.error("engine_fault", session=live.session_id, fault=output.error)
-        first = live.state.segments[0] if live.state.segments else None
+        first = live.state.segments.first
         if first is None or not isinstance(output, Tokens):
             return
         self._metrics.rebuilt.inc(rebuilt_tokens(first, row))
-        if not first.lags and row.target:
-            live.first_word_ms = now_ms - first.arrivals_ms[0]
+        if not first.words and row.target:
+            live.first_word_ms = now_ms - first.source.arrivals_ms[0]
 
     def resumed(self, live: Live, seconds: float) -> None:
         """A session is taken over: its log has been read again, in so many seconds."""
         written = live.saved.progress.written
-        num_words = len(written.lags) if written else 0
+        num_words = len(written.words) if written else 0
         self._metrics.replayed_words.inc(num_words)
         self._log.info(
             "session_resumed",

@@ -120,10 +120,10 @@ class Table:
     def oldest_waiting_ms(self) -> int | None:
         """When the oldest source word arrived that is read by nobody yet, over all sessions whose turn it is."""
         waiting = [
-            first.arrivals_ms[len([b for b in first.bounds[1:] if b <= first.num_computed_source])]
+            first.waiting_ms
             for live in self._lives.values()
             if live.state.phase is not SessionPhase.CLOSED
-            for first in live.state.segments[:1]
-            if first.num_computed_source < first.bounds[-1] and first.num_words
+            if (first := live.state.segments.first) is not None
+            and first.decode.num_computed_source < len(first.source.tokens)
         ]
         return min(waiting, default=None)

@@ -4,14 +4,13 @@ A draft never changes the output, so all of this is about speed: drafts that com
 longer for nothing. Whatever a row carries behind its own draft counts here; what ends a word is kept for free.
 """
 
-from collections.abc import Sequence
 from math import log
 
 import msgspec
 from msgspec.structs import replace
 
 from worker.core.rows import Row, Tokens
-from worker.core.segment import Segment
+from worker.core.segment import Segment, target_tokens
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 8, 256
 _WINDOW_TOKENS = 256
@@ -46,7 +45,7 @@ class Drafting(msgspec.Struct, frozen=True):
 
 
 def adapt(drafting: Drafting, num_proposed: int, num_kept: int) -> Drafting:
-    """What is known after a row that could have had drafts: `num_kept` of those proposed came out as text.
+    """Return what is known after a row that could have had drafts: `num_kept` of those proposed came out as text.
 
     >>> [adapt(Drafting(), num_proposed=1, num_kept=n).length for n in (1, 0)]
     [4, 0]
@@ -61,32 +60,22 @@ def adapt(drafting: Drafting, num_proposed: int, num_kept: int) -> Drafting:
     return Drafting(max(_LOWEST, rate), num_judged, _SHORTEST_PAUSE if num_kept else pause)
 
 
-def num_true(drafts: Sequence[int], sampled: Sequence[int]) -> int:
-    """How many drafts came true: those before the first one that the model draws otherwise.
-
-    >>> num_true((4, 5, 6), (4, 5, 7, 8))
-    2
-    """
-    pairs = enumerate(zip(drafts, sampled, strict=False))
-    return next((n for n, (draft, token) in pairs if draft != token), min(len(drafts), len(sampled)))
-
-
-def learn(drafting: Drafting, before: Segment, after: Segment, row: Row, sampled: Tokens) -> Drafting:
-    """What is known after a pass that made one segment of another."""
-    if not sampled.tokens:
+def learn(drafting: Drafting, before: Segment, after: Segment, row: Row, output: Tokens) -> Drafting:
+    """Return what is known after a pass that made one segment of another."""
+    if not output.tokens:
         return drafting
-    num_proposed = row.num_drafts - len(before.draft) + len(sampled.proposed)
+    num_proposed = row.num_drafts - len(before.decode.draft) + len(output.proposed)
     # One token, and those of the row's own draft, are there without any proposal; so is the end, which is no token.
     num_kept = _num_known(after) - _num_known(before) - 1 + after.is_finished
     return adapt(drafting, num_proposed, min(num_proposed, max(0, num_kept)))
 
 
 def _num_known(segment: Segment) -> int:
-    return len(segment.target) + len(segment.tentative) + len(segment.draft)
+    return segment.num_target + len(segment.decode.tentative) + len(segment.decode.draft)
 
 
 def extended(row: Row, segment: Segment, most: int, *, has_drafter: bool) -> Row:
-    """The row with up to `most` drafts from the session's own text, or with leave for a drafter to add as many."""
+    """Return the row with up to `most` drafts from the session's own text, or leave for a drafter to add as many."""
     speculation = segment.session.speculation
     room = segment.prompt.max_target_tokens - row.target_start - len(row.target) - 1
     num_tokens = min(most, speculation.max_draft_tokens, room)
@@ -94,13 +83,14 @@ def extended(row: Row, segment: Segment, most: int, *, has_drafter: bool) -> Row
         return row
     if has_drafter:
         return replace(row, max_proposed=num_tokens)
-    written = (segment.target + segment.tentative)[: row.target_start] + row.target
-    ahead = prompt_lookup(written, segment.source, num_tokens)
+    start = max(0, row.target_start - _WINDOW_TOKENS)
+    written = target_tokens(segment, start)[: row.target_start - start] + row.target
+    ahead = prompt_lookup(written, segment.source.tokens[-_WINDOW_TOKENS:], num_tokens)
     return replace(row, target=row.target + ahead, num_drafts=row.num_drafts + len(ahead))
 
 
 def prompt_lookup(written: tuple[int, ...], source: tuple[int, ...], num_tokens: int) -> tuple[int, ...]:
-    """What followed the last two tokens when they last stood together, in the target or else in the source.
+    """Return what followed the last two tokens when they last stood together, in the target or else in the source.
 
     Names, numbers and whole phrases come again; no model is asked (prompt lookup decoding, Saxena 2023).
 

@@ -42,45 +42,47 @@ def append(state: State, text: str, now_ms: int, vocabulary: Vocabulary) -> Stat
 
 def _append_word(state: State, word: str, now_ms: int, vocabulary: Vocabulary) -> State:
     state, last = _open_segment(state, vocabulary)
-    tokens = vocabulary.encode_word(word, last.last_word)
-    num_tokens = len(last.source) + len(tokens) + len(last.prompt.end)
+    tokens = vocabulary.encode_word(word, last.source.last_word)
+    num_tokens = len(last.source.tokens) + len(tokens) + len(last.prompt.end)
     if num_tokens > last.prompt.max_source_tokens:
         raise SegmentTooLong(
-            f"segment {last.index} would hold {num_tokens} source tokens with the word {last.num_words + 1}, the model "
-            f"takes {last.prompt.max_source_tokens}; send input_text.finalize at the end of each sentence, or "
-            "create the "
-            'session with segmentation "sentence"'
+            f"segment {last.index} would hold {num_tokens} source tokens with the word {last.source.num_words + 1}, "
+            f"the model takes {last.prompt.max_source_tokens}; send input_text.finalize at the end of each sentence, "
+            'or create the session with segmentation "sentence"'
         )
     last = segments.append(last, word, tokens, now_ms)
     if last.session.segmentation == "sentence":
         longest = last.prompt.max_segment_words
-        if words.ends_sentence(word) or (longest is not None and last.num_words >= longest):
+        if words.ends_sentence(word) or (longest is not None and last.source.num_words >= longest):
             last = segments.end(last, now_ms)
-    return replace(state, segments=(*state.segments[:-1], last))
+    return replace(state, segments=state.segments.with_last(last))
 
 
 def _open_segment(state: State, vocabulary: Vocabulary) -> tuple[State, Segment]:
     # The segment that takes the next word: the last one, or a new one with the options of now.
-    if state.segments and not state.segments[-1].ended:
-        return state, state.segments[-1]
+    last = state.segments.last
+    if last is not None and not last.source.ended:
+        return state, last
     index = state.num_segments
     fresh = segments.begin(index, (state.number, index), state.session, vocabulary)
-    return replace(state, segments=(*state.segments, fresh), num_segments=index + 1), fresh
+    return replace(state, segments=state.segments.add(fresh), num_segments=index + 1), fresh
 
 
 def finalize(state: State, now_ms: int, vocabulary: Vocabulary) -> State:
     """The session whose open segment has ended; without words it is an empty one, unless sentences end by
     themselves.
     """
-    is_open = bool(state.segments) and not state.segments[-1].ended
+    newest = state.segments.last
+    is_open = newest is not None and not newest.source.ended
     if not is_open and state.session.segmentation == "sentence":
         return state  # the sentence's own full stop has ended the segment already
     state, last = _open_segment(state, vocabulary)
-    return replace(state, segments=(*state.segments[:-1], segments.end(last, now_ms)))
+    return replace(state, segments=state.segments.with_last(segments.end(last, now_ms)))
 
 
 def end_last(state: State, now_ms: int) -> State:
     """The session whose open segment, if there is one, has ended."""
-    if not state.segments or state.segments[-1].ended:
+    last = state.segments.last
+    if last is None or last.source.ended:
         return state
-    return replace(state, segments=(*state.segments[:-1], segments.end(state.segments[-1], now_ms)))
+    return replace(state, segments=state.segments.with_last(segments.end(last, now_ms)))

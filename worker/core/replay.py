@@ -1,30 +1,34 @@
-"""A session rebuilt from its log and checkpoint: what was said is read again, what was written is not written again.
+"""A session rebuilt from its log, its output and its checkpoint: what was said is read again, what was written is not
+written again.
 
-The log gives the source and the options; the checkpoint gives what a pass has made of the first unfinished segment.
-Its lane is then fed in one pass, as that of any segment whose lane is gone.
+The log gives the source and the options; the target stream gives the words of the first unfinished segment, with what
+was seen when each was drawn; the checkpoint gives what a pass has made of the segment beside them. Its lane is then
+fed in one pass, as that of any segment whose lane is gone.
 """
+
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
-from protocol import Session, SessionPhase
-from worker.core.segment import Segment
-from worker.core.state import State
+from protocol import OutputTextDelta, ServerEvent, Session, SessionPhase
+from worker.core.log import Log
+from worker.core.segment import Decode, WrittenWord
+from worker.core.state import Segments, State
+
+
+class Visible(msgspec.Struct, frozen=True, array_like=True):
+    """What goes with a published word for whoever takes its session over: the fields of `WrittenWord` that it lacks."""
+
+    visible_source: tuple[int, ...]
+    blank: tuple[int, ...] = ()
 
 
 class Written(msgspec.Struct, frozen=True, array_like=True):
-    """What passes have made of a segment: the fields of `Segment` that do not follow from its log."""
+    """What has been written of a segment: what its checkpoint holds, and its words."""
 
-    target: tuple[int, ...]
-    visible_source: tuple[int, ...]
-    num_computed_source: int
-    draft: tuple[int, ...]
-    tentative: tuple[int, ...]
-    word_begin: int
-    previous_begin: int
-    hold: int
-    lags: tuple[int, ...]
-    text: str
+    decode: Decode
+    words: tuple[WrittenWord, ...]
 
 
 class Base(msgspec.Struct, frozen=True, array_like=True):
@@ -41,6 +45,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """How far a session's output has come."""
 
     seq: int = 0  # target events published
+    segment_seq: int = 0  # of these, the ones up to the end of the last segment that is done
     segment: int = 0  # first segment that is not done
     written: Written | None = None  # what there is of it; None: nothing has been read yet
     source_words: int = 0  # words of all segments that were accepted
@@ -50,12 +55,13 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def progress(state: State) -> Progress:
-    """How far the session has come, once all it has numbered is published."""
-    first = state.segments[0] if state.segments else None
+    """Return how far the session has come, once all it has numbered is published."""
+    first = state.segments.first
     return Progress(
         seq=state.seq,
+        segment_seq=state.segment_seq,
         segment=first.index if first else state.num_segments,
-        written=_written(first) if first and first.num_computed_source else None,
+        written=Written(first.decode, tuple(first.words)) if first and first.decode.num_computed_source else None,
         source_words=state.source_words,
         target_words=state.target_words,
         refused=state.refused,
@@ -63,15 +69,48 @@ def progress(state: State) -> Progress:
     )
 
 
+def visible(state: State, events: Sequence[ServerEvent]) -> list[Visible | None]:
+    """Return what goes with each of these events, which the session has just published; None: nothing.
+
+    Only words of the segment that is being translated matter: those of others are not taken over.
+    """
+    first = state.segments.first
+    if first is None:
+        return [None] * len(events)
+    return [
+        Visible(first.words[event.index].visible_source, first.words[event.index].blank)
+        if isinstance(event, OutputTextDelta) and event.segment == first.index
+        else None
+        for event in events
+    ]
+
+
+def restore(num_prompt_tokens: int, published: Iterable[tuple[OutputTextDelta, Visible]]) -> Log[WrittenWord]:
+    """Return a segment's words as its published ones tell them, behind a target prompt of so many tokens.
+
+    Raises ValueError where a word is missing.
+    """
+    words, begin = list[WrittenWord](), num_prompt_tokens
+    for delta, behind in published:
+        if delta.index != len(words):
+            raise ValueError(f"expected word {len(words)} of segment {delta.segment}, got word {delta.index}")
+        word = WrittenWord(
+            begin, behind.blank, delta.tokens, behind.visible_source, delta.source_words_read, delta.text
+        )
+        words.append(word)
+        begin = word.end
+    return Log(words)
+
+
 def base(state: State, cursor: str) -> Base | None:
-    """Where a replay may begin that comes after `cursor`; None: not there."""
+    """Return where a replay may begin that comes after `cursor`; None: not there."""
     if state.phase is not SessionPhase.OPEN or state.segments:
         return None
     return Base(cursor, state.session, state.source_seq, state.num_segments, state.source_words)
 
 
 def begin(state: State, base: Base | None) -> State:
-    """The fresh session as it was at its base, ready to step through the log behind that."""
+    """Return the fresh session as it was at its base, ready to step through the log behind that."""
     if base is None:
         return state
     return replace(
@@ -81,6 +120,7 @@ def begin(state: State, base: Base | None) -> State:
         source_seq=base.source_seq,
         num_segments=base.num_segments,
         source_words=base.source_words,
+        done_words=base.source_words,
     )
 
 
@@ -92,27 +132,26 @@ def is_whole(state: State, published: Progress) -> bool:
     if published.written is None:
         return True
     first = next((segment for segment in state.segments if segment.index == published.segment), None)
-    return first is not None and published.written.num_computed_source <= len(first.source)
+    return first is not None and published.written.decode.num_computed_source <= len(first.source.tokens)
 
 
 def resume(state: State, published: Progress, now_ms: int) -> State:
-    """The session that has stepped through its log again, ready to go on behind what is published.
+    """Return the session that has stepped through its log again, ready to go on behind what is published.
 
     Segments that are done need no work.
     """
-    segments = tuple(segment for segment in state.segments if segment.index >= published.segment)
-    if published.written is not None:
-        segments = (replace(segments[0], **msgspec.structs.asdict(published.written)), *segments[1:])
+    segments = Segments.of(segment for segment in state.segments if segment.index >= published.segment)
+    if published.written is not None and segments.first is not None:
+        decode, words = published.written.decode, Log(published.written.words)
+        segments = segments.with_first(replace(segments.first, decode=decode, words=words))
     return replace(
         state,
         segments=segments,
         seq=published.seq,
+        segment_seq=published.segment_seq,
+        done_words=state.source_words - sum(segment.source.num_words for segment in segments),
         target_words=published.target_words,
         refused=published.refused,
         created_ms=published.created_ms,
         active_ms=now_ms,
     )
-
-
-def _written(segment: Segment) -> Written:
-    return Written(**{name: getattr(segment, name) for name in Written.__struct_fields__})

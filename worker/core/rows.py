@@ -152,3 +152,13 @@ class Engine(Protocol):
 def sampled_tokens(output: Output) -> tuple[int, ...]:
     """The tokens sampled for a row; none where it was not computed."""
     return output.tokens if isinstance(output, Tokens) else ()
+
+
+def num_true(drafts: Sequence[int], sampled: Sequence[int]) -> int:
+    """Return how many drafts came true: those before the first one that the model draws otherwise.
+
+    >>> num_true((4, 5, 6), (4, 5, 7, 8))
+    2
+    """
+    pairs = enumerate(zip(drafts, sampled, strict=False))
+    return next((n for n, (draft, token) in pairs if draft != token), min(len(drafts), len(sampled)))

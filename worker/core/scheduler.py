@@ -1,6 +1,7 @@
-"""One tick for all sessions: what each wants is packed into rows within a budget. Pure; the engine runs the plan."""
+"""One pass for all sessions: what each wants is packed into rows within a budget. Pure; the engine runs the plan."""
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -8,13 +9,14 @@ from msgspec.structs import replace
 from worker.core import drafting
 from worker.core import segment as segments
 from worker.core.rows import Lane, Row
+from worker.core.segment import Segment
 from worker.core.state import State
 
 
 class Budget(msgspec.Struct, frozen=True):
-    """How much one tick may hold."""
+    """How much one pass may hold."""
 
-    max_rows: int = 64  # sessions served in one tick; the others wait for the next one
+    max_rows: int = 64  # sessions served in one pass; the others wait for the next one
     max_source_tokens: int = (
         512  # source tokens of one row: a long text is read in chunks, so that others get their turn
     )
@@ -31,31 +33,35 @@ class Plan(msgspec.Struct, frozen=True):
 
     rows: tuple[Row, ...] = ()
     sessions: tuple[str, ...] = ()
-    deferred: tuple[str, ...] = ()  # sessions that want a row, too, and have to wait for the next tick
+    deferred: tuple[str, ...] = ()  # sessions that want a row, too, and have to wait for the next one
     dropped: tuple[Lane, ...] = ()
 
 
 def plan(states: Mapping[str, State], budget: Budget, *, dropped: Iterable[Lane] = ()) -> Plan:
-    """What the sessions want; where not all fit, those that have waited longest.
+    """Plan what the sessions want; where not all fit, those that have waited longest.
 
     A session waits since its oldest unread word arrived, or since it was served last: so one with a long backlog has
     its turn no more often than one whose only word has just come.
     """
-    wanted = [(waiting_ms(state), i, name, row) for i, (name, state) in enumerate(states.items())
-              if (row := _wanted(state, budget)) is not None]  # fmt: skip
-    wanted.sort(key=lambda one: one[:2])
+    wanted = [one for name, state in states.items() if (one := _wanted(name, state, budget)) is not None]
+    wanted.sort(key=lambda one: one.since_ms)  # stable: who came first
     chosen, others = _fitting(wanted, budget)
     share = min(budget.max_draft_tokens, budget.max_tick_draft_tokens // max(1, len(chosen)))
     shared = replace(budget, max_draft_tokens=share)
     return Plan(
-        rows=tuple(_drafted(row, states[name], shared) for *_, name, row in chosen),
-        sessions=tuple(name for *_, name, _ in chosen),
-        deferred=tuple(name for *_, name, _ in others),
+        rows=tuple(_drafted(one, shared) for one in chosen),
+        sessions=tuple(one.name for one in chosen),
+        deferred=tuple(one.name for one in others),
         dropped=tuple(dropped),
     )
 
 
-_Wanted = tuple[int, int, str, Row]  # since when, which, who, what
+class _Wanted(NamedTuple):
+    since_ms: int
+    name: str
+    state: State
+    segment: Segment  # its first
+    row: Row
 
 
 def _fitting(wanted: list[_Wanted], budget: Budget) -> tuple[list[_Wanted], list[_Wanted]]:
@@ -64,7 +70,7 @@ def _fitting(wanted: list[_Wanted], budget: Budget) -> tuple[list[_Wanted], list
     others: list[_Wanted] = []
     room = budget.max_pass_tokens
     for one in wanted:
-        num_tokens = len(one[3].source) + len(one[3].target)
+        num_tokens = len(one.row.source) + len(one.row.target)
         if len(chosen) < budget.max_rows and (num_tokens <= room or not chosen):
             chosen.append(one)
             room -= num_tokens
@@ -73,24 +79,21 @@ def _fitting(wanted: list[_Wanted], budget: Budget) -> tuple[list[_Wanted], list
     return chosen, others
 
 
-def waiting_ms(state: State) -> int:
-    """Since when a session with segments waits for a pass."""
-    return max(state.served_ms, state.segments[0].waiting_ms)
-
-
 def wants(state: State, budget: Budget) -> Row | None:
-    """The row that a session's first unfinished segment asks for; None: it waits for words."""
-    row = _wanted(state, budget)
-    return None if row is None else _drafted(row, state, budget)
+    """Return the row that a session's first unfinished segment asks for; None: it waits for words."""
+    one = _wanted("", state, budget)
+    return None if one is None else _drafted(one, budget)
 
 
-def _wanted(state: State, budget: Budget) -> Row | None:
-    if not state.segments:
+def _wanted(name: str, state: State, budget: Budget) -> _Wanted | None:
+    first = state.segments.first
+    if first is None:
         return None
     longest = min(budget.max_source_tokens, budget.max_pass_tokens)
-    return segments.row(state.segments[0], longest, budget.min_source_tokens)
+    row = segments.row(first, longest, budget.min_source_tokens)
+    return None if row is None else _Wanted(max(state.served_ms, first.waiting_ms), name, state, first, row)
 
 
-def _drafted(row: Row, state: State, budget: Budget) -> Row:
-    most = min(budget.max_draft_tokens, state.drafting.length)
-    return drafting.extended(row, state.segments[0], most, has_drafter=budget.has_drafter)
+def _drafted(wanted: _Wanted, budget: Budget) -> Row:
+    most = min(budget.max_draft_tokens, wanted.state.drafting.length)
+    return drafting.extended(wanted.row, wanted.segment, most, has_drafter=budget.has_drafter)

@@ -1,220 +1,274 @@
-"""One segment (utterance): its source words, what has been read of them, and the translation so far.
+"""One segment (utterance): what was said, what has been written of it, and what it wants from the next pass.
 
-`row` says what the segment wants from the next forward pass; `worker.core.settling` takes the tokens that came back.
+    source  the log of what was said         decode  what a checkpoint holds: the word being written, and counters
+    words   the target words that are out    kv      what the lane holds, which can be lost at any time
+
+The target is `[prompt, words, tokens behind them]`. A target token's query is the position that it is fed at; it draws
+the token behind it. `worker.core.settling` takes the tokens that came back.
 """
 
-from bisect import bisect_right
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterator
 
 import msgspec
 from msgspec.structs import replace
 
 from protocol import Session
-from worker.core import policy, words
+from worker.core import source as sources
+from worker.core import words
+from worker.core.log import Log
+from worker.core.policies import Policy, policy_of
 from worker.core.rows import Lane, Prompt, Row, SampleSpec, Vocabulary
+from worker.core.source import Source
+
+
+class WrittenWord(msgspec.Struct, frozen=True, array_like=True):
+    """A finished target word."""
+
+    begin: int  # index into the target of the first token behind the word before it
+    blank: tuple[int, ...]  # white space up to a limit, from there to the word
+    tokens: tuple[int, ...]
+    # For each of these tokens, source tokens that the query saw which it was drawn from.
+    visible_source: tuple[int, ...]
+    source_words_read: int
+    text: str
+
+    @property
+    def end(self) -> int:
+        """Index into the target behind the word."""
+        return self.begin + len(self.blank) + len(self.tokens)
+
+
+class Decode(msgspec.Struct, frozen=True, array_like=True):
+    """What passes have made of a segment beside its words: all of it that a checkpoint holds."""
+
+    tokens: tuple[int, ...] = ()  # confirmed ones behind the last word
+    num_blank: int = 0  # of these, white space up to a limit, which has become no word
+    draft: tuple[int, ...] = ()  # guessed continuation, to be verified
+    tentative: tuple[int, ...] = ()  # continuation that later source may still change, in the lane but for its last
+    hold: int = 0  # source segments to read before trying again, where the model was not ready to write
+    num_computed_source: int = 0  # source tokens that were read, be it into a lane that is gone
+    # Source tokens that the queries saw, or should see in a lane that is rebuilt, from the last word's last token on.
+    visible_source: tuple[int, ...] = ()
+    prompt_visible_source: int | None = None  # and those of the prompt before its last token; None: it was not fed yet
+
+
+class Cached(msgspec.Struct, frozen=True):
+    """What the lane holds."""
+
+    num_source: int = 0  # tokens
+    num_target: int = 0  # tokens that saw the source they should
 
 
 class Segment(msgspec.Struct, frozen=True):
-    """A segment's log and progress. `source` = prompt, words, end; `bounds[n]` tokens are the prompt and n segments."""
+    """All there is to know about a segment."""
 
     index: int
     lane: Lane
     session: Session
-    prompt: Prompt
-    source: tuple[int, ...]
-    bounds: tuple[int, ...]
-    target: tuple[int, ...]  # prompt and confirmed tokens
-    arrivals_ms: tuple[int, ...] = ()  # when each segment (words, then the end) arrived
-    last_word: str = ""
-    ended: bool = False
-    num_cached_source: int = 0  # source tokens in the lane
-    num_cached_target: int = 0  # target tokens in the lane that saw the source they should
-    visible_source: tuple[
-        int, ...
-    ] = ()  # source tokens that each of those saw, or should see in a lane that is rebuilt
-    num_computed_source: int = 0  # source tokens that were read, be it in a lane that is gone
-    draft: tuple[int, ...] = ()  # guessed continuation of `target`, to be verified
-    tentative: tuple[int, ...] = ()  # continuation that later source may still change, in the lane but for its last
-    word_begin: int = 0  # index into `target` of the current word's first token
-    previous_begin: int = 0  # and of the word before it
-    hold: int = 0  # segments to read before trying again, where the model was not ready to write
-    lags: tuple[int, ...] = ()  # source words read when each target word was written
-    text: str = ""
+    policy: Policy
+    source: Source
+    words: Log[WrittenWord] = Log()
+    decode: Decode = Decode()
+    kv: Cached = Cached()
     finish_reason: str | None = None
 
     @property
-    def num_words(self) -> int:
-        """Source words that have arrived."""
-        return len(self.bounds) - 1 - self.ended
+    def prompt(self) -> Prompt:
+        """The tokens around the words."""
+        return self.source.prompt
+
+    @property
+    def num_settled(self) -> int:
+        """Target tokens up to the last word's end: they never change."""
+        return self.words[-1].end if self.words else len(self.prompt.target)
+
+    @property
+    def num_target(self) -> int:
+        """Target tokens that are confirmed."""
+        return self.num_settled + len(self.decode.tokens)
+
+    @property
+    def word_tokens(self) -> tuple[int, ...]:
+        """The confirmed tokens of the word that is being written."""
+        return self.decode.tokens[self.decode.num_blank :]
+
+    @property
+    def num_visible(self) -> int:
+        """Queries of which it is known how much source they saw."""
+        if self.decode.prompt_visible_source is None:
+            return 0
+        return self.num_settled - 1 + len(self.decode.visible_source)
 
     @property
     def words_read(self) -> int:
-        """Source segments needed for the target word that is being written, at most the number of words."""
+        """Source words needed for the target word that is being written."""
         need = self.needed_segments()
-        return self.num_words if need is None else min(need, self.num_words)
+        return self.source.num_words if need is None else min(need, self.source.num_words)
 
     @property
     def is_finished(self) -> bool:
-        """The translation is complete, and the source too."""
+        """Tell whether the translation is complete, and the source too."""
         return self.finish_reason is not None
 
     @property
     def is_full(self) -> bool:
-        """A limit forbids further words."""
+        """Tell whether a limit forbids further words."""
         limit = self.session.limits.max_new_words
-        return (limit is not None and len(self.lags) >= limit) or len(self.target) >= self.prompt.max_target_tokens
+        return (limit is not None and len(self.words) >= limit) or self.num_target >= self.prompt.max_target_tokens
 
     @property
     def is_read(self) -> bool:
-        """All of the source is there and may be used for the next target word: nothing more can change it."""
-        return self.ended and self.needed_segments() == len(self.bounds) - 1
+        """Tell whether all source is there and may be used for the next target word: nothing more can change it."""
+        return self.source.ended and self.needed_segments() == self.source.num_segments
 
     @property
     def waiting_ms(self) -> int:
         """When the first source segment arrived that has not been read yet; if all are, the newest."""
-        unread = max(1, bisect_right(self.bounds, self.num_computed_source))
-        return self.arrivals_ms[min(unread, len(self.arrivals_ms)) - 1] if self.arrivals_ms else 0
+        return self.source.waiting_ms(self.decode.num_computed_source)
+
+    @property
+    def num_unread_words(self) -> int:
+        """Source words that have arrived and have not been read yet."""
+        return max(0, self.source.num_words - self.source.segments_in(self.decode.num_computed_source))
 
     def needed_segments(self) -> int | None:
         """Source segments to read before the next target word may be written; None: not known before the end."""
-        need = policy.needed(self.session, len(self.lags))
+        need = self.policy.num_required_segments(self.source, len(self.words))
         if need is not None:
-            need = max(need, self.hold)
-        if not self.ended:
+            need = max(need, self.decode.hold)
+        if not self.source.ended:
             return need
-        total = len(self.bounds) - 1
+        total = self.source.num_segments
         return total if need is None else min(need, total)
 
 
 def begin(index: int, lane: Lane, session: Session, vocabulary: Vocabulary) -> Segment:
-    """A segment without words. Raises Refused where the model has no prompt for the session's options."""
+    """Return a segment without words. Raises Refused where the model has no prompt for the session's options."""
     return framed(index, lane, session, vocabulary.prompt(session))
 
 
 def framed(index: int, lane: Lane, session: Session, prompt: Prompt) -> Segment:
-    """A segment without words, in a prompt of the caller's own."""
-    return Segment(
-        index=index,
-        lane=lane,
-        session=session,
-        prompt=prompt,
-        source=prompt.source,
-        bounds=(len(prompt.source),),
-        target=prompt.target,
-        word_begin=len(prompt.target),
-        previous_begin=len(prompt.target),
-    )
+    """Return a segment without words, in a prompt of the caller's own."""
+    return Segment(index, lane, session, policy_of(session), sources.begin(prompt))
 
 
 def append(segment: Segment, word: str, tokens: tuple[int, ...], now_ms: int) -> Segment:
-    """The segment with one more source word."""
-    source = segment.source + tokens
-    return replace(
-        segment,
-        source=source,
-        bounds=(*segment.bounds, len(source)),
-        arrivals_ms=(*segment.arrivals_ms, now_ms),
-        last_word=word,
-    )
+    """Return the segment with one more source word."""
+    return replace(segment, source=sources.append(segment.source, word, tokens, now_ms))
 
 
 def end(segment: Segment, now_ms: int) -> Segment:
-    """The segment with its end marker, which is read as one more segment after the last word."""
-    ended = replace(append(segment, segment.last_word, segment.prompt.end, now_ms), ended=True)
-    if not ended.num_words:
-        return replace(ended, finish_reason="empty")
-    return exhaust(ended)
+    """Return the segment with its end marker, which is read as one more source segment after the last word."""
+    ended = replace(segment, source=sources.end(segment.source, now_ms))
+    return exhaust(ended) if ended.source.num_words else replace(ended, finish_reason="empty")
 
 
 def exhaust(segment: Segment) -> Segment:
-    """The segment finished where a limit forbids more words and the source has ended: until then there may be more to
-    read.
+    """Return the segment finished where a limit forbids more words and the source has ended: until then there may be
+    more to read.
     """
-    if segment.ended and segment.is_full and not segment.is_finished:
+    if segment.source.ended and segment.is_full and not segment.is_finished:
         return replace(segment, finish_reason="length")
     return segment
 
 
 def row(segment: Segment, max_source_tokens: int, min_source_tokens: int = 1) -> Row | None:
-    """What the segment wants from the next pass: at most `max_source_tokens` of source, then target; None: nothing yet.
+    """Return what the segment wants from the next pass: at most `max_source_tokens` of source, then target; None:
+    nothing yet.
 
     Source alone is read once `min_source_tokens` have gathered: up to then it costs no more to read it with the write.
     """
-    if segment.is_finished or segment.is_full or segment.num_words == 0:
+    source, kv = segment.source, segment.kv
+    if segment.is_finished or segment.is_full or not source.words:
         return None
-    need = segment.needed_segments()
-    available = len(segment.bounds) - 1
-    stop = segment.bounds[available if need is None else min(need, available)]
-    source = segment.source[segment.num_cached_source : min(stop, segment.num_cached_source + max_source_tokens)]
-    is_read = need is not None and need <= available and segment.num_cached_source + len(source) >= stop
-    target, visible_source = _target(segment, max_source_tokens - len(source)) if is_read else ((), ())
-    if not target and len(source) < max(1, min(min_source_tokens, max_source_tokens)):
+    need, available = segment.needed_segments(), source.num_segments
+    stop = source.bounds[available if need is None else min(need, available)]
+    tokens = source.tokens[kv.num_source : min(stop, kv.num_source + max_source_tokens)]
+    is_read = need is not None and need <= available and kv.num_source + len(tokens) >= stop
+    target, visible_source = _target(segment, max_source_tokens - len(tokens)) if is_read else ((), ())
+    if not target and len(tokens) < max(1, min(min_source_tokens, max_source_tokens)):
         return None
     return Row(
         lane=segment.lane,
-        source=source,
+        source=tokens,
         target=target,
-        target_start=segment.num_cached_target,
-        num_drafts=len(segment.draft) if len(target) > len(visible_source) else 0,
-        sampling=_draw(segment),
+        target_start=kv.num_target,
+        num_drafts=len(segment.decode.draft) if len(target) > len(visible_source) else 0,
+        sampling=_sampling(segment),
         plain=segment.prompt.plain,
         visible_source=visible_source,
-        source_start=segment.num_cached_source,
-        prefix=0 if segment.num_cached_source else len(segment.prompt.source),
+        source_start=kv.num_source,
+        prefix=0 if kv.num_source else len(segment.prompt.source),
     )
 
 
 def forget_cache(segment: Segment) -> Segment:
-    """The segment whose lane is gone: its next rows feed again what the lane held."""
-    return replace(segment, num_cached_source=0, num_cached_target=0)
+    """Return the segment whose lane is gone: its next rows feed again what the lane held."""
+    return replace(segment, kv=Cached())
 
 
 def rebuilt_tokens(segment: Segment, row: Row) -> int:
-    """How many of the row's tokens the segment's lane has held before."""
-    return len(row.visible_source) + max(
-        0, min(len(row.source), segment.num_computed_source - segment.num_cached_source)
-    )
+    """Return how many of the row's tokens the segment's lane has held before."""
+    num_source = segment.decode.num_computed_source - segment.kv.num_source
+    return len(row.visible_source) + max(0, min(len(row.source), num_source))
+
+
+def target_tokens(segment: Segment, start: int) -> tuple[int, ...]:
+    """Return the target's tokens from this index on, tentative ones included."""
+    decode, tokens = segment.decode, list[int]()
+    if start < segment.num_settled:
+        for word in _words_from(segment, start):
+            tokens += word.blank + word.tokens
+        first = segment.num_settled - len(tokens)
+        tokens = [*segment.prompt.target[start:], *tokens[max(0, start - first) :]]
+        start = segment.num_settled
+    behind = decode.tokens + decode.tentative
+    return (*tokens, *behind[start - segment.num_settled :])
+
+
+def _words_from(segment: Segment, index: int) -> Iterator[WrittenWord]:
+    # The words from the one on that holds this index of the target.
+    first = max(0, segment.words.bisect_right(index, key=lambda word: word.begin) - 1)
+    return (segment.words[i] for i in range(first, len(segment.words)))
+
+
+def _visible_source(segment: Segment, start: int) -> tuple[int, ...]:
+    # What the queries from this index on saw, as far as is known.
+    decode = segment.decode
+    if start >= segment.num_visible or decode.prompt_visible_source is None:
+        return ()
+    # A word's first token is drawn by the query before it.
+    visible = [seen for word in _words_from(segment, start + 1) for seen in word.visible_source]
+    visible += decode.visible_source
+    first = segment.num_visible - len(visible)
+    num_prompt = max(0, len(segment.prompt.target) - 1 - start)
+    return (*(decode.prompt_visible_source,) * num_prompt, *visible[max(0, start - first) :])
 
 
 def _target(segment: Segment, room: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     # The target tokens to feed, and what the first of them saw in a lane that is gone; if those are too many for the
     # room that is left, they come in chunks.
-    tokens, visible_source = segment.target + segment.tentative, segment.visible_source[segment.num_cached_target :]
+    start = segment.kv.num_target
+    tokens, visible_source = target_tokens(segment, start), _visible_source(segment, start)
     if len(visible_source) > room:
-        return tokens[segment.num_cached_target :][:room], visible_source[:room]
-    return tokens[segment.num_cached_target :] + segment.draft, visible_source
+        return tokens[:room], visible_source[:room]
+    return tokens + segment.decode.draft, visible_source
 
 
-def _draw(segment: Segment) -> SampleSpec:
-    sampling = segment.session.sampling
-    target = segment.target + segment.tentative
-    written = target[len(segment.prompt.target) :]
+def _sampling(segment: Segment) -> SampleSpec:
+    sampling, policy, num_prompt = segment.session.sampling, segment.policy, len(segment.prompt.target)
+    position = segment.num_target + len(segment.decode.tentative)
     context = sampling.repetition_context_size if sampling.repetition_penalty is not None else 0
-    is_start = segment.word_begin == len(target) and bool(segment.lags)
+    is_start = segment.num_settled + segment.decode.num_blank == position and bool(segment.words)
     return SampleSpec(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         repetition_penalty=sampling.repetition_penalty,
         seed=sampling.seed + segment.index,
-        position=len(target),
-        history=written[-context:] if context else (),
+        position=position,
+        history=target_tokens(segment, max(num_prompt, position - context)) if context else (),
         context_tokens=context,
-        word_start=is_start and not words.is_spaceless(segment.text[-1:] or " "),
-        with_probabilities=policy.asks_probabilities(segment.session),
-        aligned_from=segment.bounds[0] if policy.asks_alignment(segment.session) and not segment.is_read else None,
+        word_start=is_start and not words.is_spaceless(segment.words[-1].text[-1]),
+        with_probabilities=policy.with_probabilities,
+        aligned_from=segment.source.bounds[0] if policy.with_alignment and not segment.is_read else None,
     )
-
-
-def average_lagging(lags: Sequence[int], source_words: int) -> float | None:
-    """Average lagging in words (Ma et al. 2019, eq. 8), with the hypothesis's own length; None without words.
-
-    >>> average_lagging((3, 4, 5, 5), source_words=5)
-    2.75
-    """
-    if not lags or not source_words:
-        return None
-    rate = len(lags) / source_words
-    # Words after the first that saw the whole source do not count: their delay is not the policy's doing.
-    cut = next((t + 1 for t, read in enumerate(lags) if read >= source_words), len(lags))
-    return sum(read - t / rate for t, read in enumerate(islice(lags, cut))) / cut

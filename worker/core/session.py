@@ -6,6 +6,7 @@ was read.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import NamedTuple, TypeAlias, assert_never
 
 from msgspec.structs import replace
@@ -33,10 +34,9 @@ from protocol import (
     check_seq,
 )
 from worker.core import drafting, intake, settling
-from worker.core import segment as segments
 from worker.core.rows import Deferred, Evicted, Failed, Output, Row, Tokens, Vocabulary
-from worker.core.segment import Segment
-from worker.core.state import State, deadline_ms
+from worker.core.segment import Segment, forget_cache
+from worker.core.state import Segments, State, deadline_ms
 from worker.core.writing import Word
 
 _SEND_AGAIN = frozenset({"sequence_gap", "backlog_full"})
@@ -100,28 +100,30 @@ def refuse(state: State, error: ProtocolError, *, seq: int | None = None, source
 
 def update(state: State, row: Row, output: Output, *, now_ms: int, vocabulary: Vocabulary) -> Updated:
     """Return the session after one pass over a row of its first segment; a row that failed ends this session only."""
+    segment = state.segments.first
+    if segment is None:
+        raise AssertionError(f"a row was planned for a session without segments: {row}")
     match output:
         case Tokens():
-            return _write(state, row, output, now_ms, vocabulary)
+            return _write(state, segment, row, output, now_ms=now_ms, vocabulary=vocabulary)
         case Failed(error=error):
             message = f"the engine failed on this session: {error}; create a new session and send its words again"
             return Updated(*fail(state, message), None)
         case Evicted():
-            again = segments.forget_cache(state.segments[0])
-            return Updated(replace(state, segments=(again, *state.segments[1:])), (), again)
+            again = forget_cache(segment)
+            return Updated(replace(state, segments=state.segments.with_first(again)), (), again)
         case Deferred():
-            return Updated(state, (), state.segments[0])
+            return Updated(state, (), segment)
         case _:
             assert_never(output)
 
 
-def _write(state: State, row: Row, output: Tokens, now_ms: int, vocabulary: Vocabulary) -> Updated:
-    before = state.segments[0]
+def _write(state: State, before: Segment, row: Row, output: Tokens, *, now_ms: int, vocabulary: Vocabulary) -> Updated:
     after, finished = settling.update(before, row, output, vocabulary)
     events: list[_Numbered] = [_delta(word, after, state, now_ms) for word in finished]
     state = replace(
         state,
-        segments=(after, *state.segments[1:]),
+        segments=state.segments.with_first(after),
         target_words=state.target_words + len(finished),
         active_ms=now_ms if finished else state.active_ms,
         served_ms=now_ms,
@@ -132,7 +134,7 @@ def _write(state: State, row: Row, output: Tokens, now_ms: int, vocabulary: Voca
 
 def fail(state: State, message: str, *, code: str = "engine_error") -> Outcome:
     """The session closed because it cannot go on, and the `error` event that tells why."""
-    closed = replace(state, phase=SessionPhase.CLOSED, segments=())
+    closed = replace(state, phase=SessionPhase.CLOSED, segments=Segments())
     return _publish(closed, [lambda seq: Error(seq=seq, code=code, message=message), _closed(closed, "error")])
 
 
@@ -184,9 +186,14 @@ def _apply(
 
 def _advance(state: State, events: list[_Numbered], now_ms: int) -> Outcome:
     # Publishes finished segments in order, and the session's end once the last of them is out.
-    while state.segments and state.segments[0].is_finished:
-        events.append(_done(state.segments[0], state, now_ms))
-        state = replace(state, segments=state.segments[1:])
+    while (first := state.segments.first) is not None and first.is_finished:
+        events.append(_done(first, state, now_ms))
+        state = replace(
+            state,
+            segments=state.segments.without_first(),
+            segment_seq=state.seq + len(events),
+            done_words=state.done_words + first.source.num_words,
+        )
     if state.phase is SessionPhase.CLOSING and not state.segments:
         state = replace(state, phase=SessionPhase.CLOSED)
         events.append(_closed(state, state.close_reason))
@@ -198,10 +205,10 @@ def _delta(word: Word, segment: Segment, state: State, now_ms: int) -> _Numbered
         seq=seq,
         segment=segment.index,
         index=word.index,
-        word=word.word,
-        text=word.text,
-        tokens=word.tokens,
-        source_words_read=word.source_words_read,
+        word=word.written.text.strip(),
+        text=word.written.text,
+        tokens=word.written.tokens,
+        source_words_read=word.written.source_words_read,
         elapsed_ms=max(0, now_ms - state.created_ms),
         delay_ms=max(0, now_ms - word.needed_ms),
     )
@@ -211,13 +218,27 @@ def _done(segment: Segment, state: State, now_ms: int) -> _Numbered:
     return lambda seq: SegmentDone(
         seq=seq,
         segment=segment.index,
-        text=segment.text,
-        source_words=segment.num_words,
-        target_words=len(segment.lags),
+        text="".join(word.text for word in segment.words),
+        source_words=segment.source.num_words,
+        target_words=len(segment.words),
         finish_reason=segment.finish_reason,  # type: ignore[arg-type]  # one of the three, or it were not finished
-        average_lagging=segments.average_lagging(segment.lags, segment.num_words),
+        average_lagging=average_lagging([word.source_words_read for word in segment.words], segment.source.num_words),
         elapsed_ms=max(0, now_ms - state.created_ms),
     )
+
+
+def average_lagging(lags: Sequence[int], source_words: int) -> float | None:
+    """Return the average lagging in words (Ma et al. 2019, eq. 8), by the hypothesis's own length; None without words.
+
+    >>> average_lagging((3, 4, 5, 5), source_words=5)
+    2.75
+    """
+    if not lags or not source_words:
+        return None
+    rate = len(lags) / source_words
+    # Words after the first that saw the whole source do not count: their delay is not the policy's doing.
+    cut = next((t + 1 for t, read in enumerate(lags) if read >= source_words), len(lags))
+    return sum(read - t / rate for t, read in enumerate(islice(lags, cut))) / cut
 
 
 def _closed(state: State, reason: str) -> _Numbered:

@@ -1,11 +1,66 @@
 """What there is to know about a session."""
 
+from collections.abc import Iterable, Iterator
+
 import msgspec
+from msgspec.structs import replace
 
 from protocol import Session, SessionPhase
 from worker.core.drafting import Drafting
+from worker.core.log import Log
 from worker.core.rows import Lane
 from worker.core.segment import Segment
+
+
+class Segments(msgspec.Struct, frozen=True):
+    """A session's unfinished segments, in their order: a queue whose changes cost the same, however many wait.
+
+    `first` is being translated, `last` takes new words until it ends.
+    """
+
+    first: Segment | None = None
+    waiting: Log[Segment] = Log()
+    newest: Segment | None = None  # where it is not the first
+
+    @classmethod
+    def of(cls, segments: Iterable[Segment]) -> "Segments":
+        """Return the queue of these segments."""
+        queue = cls()
+        for segment in segments:
+            queue = queue.add(segment)
+        return queue
+
+    @property
+    def last(self) -> Segment | None:
+        """The newest segment."""
+        return self.newest or self.first
+
+    def with_first(self, segment: Segment) -> "Segments":
+        """Return the queue with another first segment."""
+        return replace(self, first=segment)
+
+    def with_last(self, segment: Segment) -> "Segments":
+        """Return the queue with another last segment."""
+        return replace(self, first=segment) if self.newest is None else replace(self, newest=segment)
+
+    def add(self, segment: Segment) -> "Segments":
+        """Return the queue with one more segment behind the others."""
+        if self.first is None:
+            return Segments(segment)
+        return Segments(self.first, self.waiting if self.newest is None else self.waiting.append(self.newest), segment)
+
+    def without_first(self) -> "Segments":
+        """Return the queue without its first segment."""
+        if self.waiting:
+            return Segments(self.waiting[0], self.waiting.without(1), self.newest)
+        return Segments(self.newest)
+
+    def __iter__(self) -> Iterator[Segment]:
+        ends = (segment for segment in (self.newest,) if segment is not None)
+        return iter(() if self.first is None else (self.first, *self.waiting, *ends))
+
+    def __len__(self) -> int:
+        return (self.first is not None) + len(self.waiting) + (self.newest is not None)
 
 
 class State(msgspec.Struct, frozen=True):
@@ -17,13 +72,15 @@ class State(msgspec.Struct, frozen=True):
     phase: SessionPhase = SessionPhase.ABSENT
     session: Session = Session()
     seq: int = 0  # target events so far
+    segment_seq: int = 0  # of these, the ones up to the end of the last segment that is done
     source_seq: int | None = None  # the producer's last number
-    segments: tuple[Segment, ...] = ()  # unfinished ones, the first is being translated
+    segments: Segments = Segments()  # unfinished ones
     num_segments: int = 0
     created_ms: int = 0
     active_ms: int = 0
     served_ms: int = 0  # when its last pass ended
     source_words: int = 0
+    done_words: int = 0  # of these, the ones of segments that are done
     target_words: int = 0
     duplicates: int = 0
     refused: int = 0  # source entries turned away for lack of room
@@ -33,15 +90,15 @@ class State(msgspec.Struct, frozen=True):
 
 def lane_of(state: State) -> Lane | None:
     """The dual cache that the session's rows go to, that of its first segment; None: it needs none."""
-    return state.segments[0].lane if state.segments else None
+    return None if state.segments.first is None else state.segments.first.lane
 
 
 def backlog_words(state: State) -> int:
     """Source words that have arrived and have not been read yet."""
-    return sum(
-        sum(bound > segment.num_computed_source for bound in segment.bounds[1 : segment.num_words + 1])
-        for segment in state.segments
-    )
+    first = state.segments.first
+    if first is None:
+        return 0
+    return state.source_words - state.done_words - first.source.num_words + first.num_unread_words
 
 
 def deadline_ms(state: State) -> int | None:

@@ -11,8 +11,7 @@ from typing import Final, Protocol
 import mlx.core as mx
 import msgspec
 
-from worker.core.drafting import num_true
-from worker.core.rows import Deferred, Evicted, Failed, Lane, Output, Row, SampleSpec, Tokens, sampled_tokens
+from worker.core.rows import Deferred, Evicted, Failed, Lane, Output, Row, SampleSpec, Tokens, num_true, sampled_tokens
 from worker.engine.attention_capture import Alignments
 from worker.engine.batch import BatchRow, ForwardBatch, make_batch
 from worker.engine.compiled import CompiledPasses

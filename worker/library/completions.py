@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from worker.core.rows import Engine, Failed, Lane
 from worker.core.scheduler import Budget
-from worker.core.segment import Segment
+from worker.core.segment import Segment, target_tokens
 from worker.core.sessions import Sessions, run_pass
-from worker.core.state import State
+from worker.core.state import Segments, State
 from worker.engine.runner import Counters
 from worker.engine.text.tokenizer import Vocabulary
 
@@ -56,7 +56,7 @@ class Completions:
 
     def add(self, prompt: Segment) -> None:
         """Let the prompt, as `ordinary_prompt` makes it, take part in all passes from the next one on."""
-        state = State(number=prompt.lane[0], segments=(prompt,), served_ms=self._num_passes)
+        state = State(number=prompt.lane[0], segments=Segments(prompt), served_ms=self._num_passes)
         self._sessions.add(str(prompt.lane), state)
 
     def drop(self, lane: Lane) -> None:
@@ -84,7 +84,7 @@ class Completions:
 
     def answer(self, segment: Segment, asked_s: float) -> Generation:
         """Return what a finished prompt says, and how long it took since `asked_s` of `time.perf_counter`."""
-        tokens = segment.target[len(segment.prompt.target) :]
+        tokens = target_tokens(segment, len(segment.prompt.target))
         latency_s = perf_counter() - asked_s
         self._num_done += 1
         self._num_tokens += len(tokens)
@@ -92,7 +92,7 @@ class Completions:
         return Generation(
             text=self._vocabulary.decode(tokens).removeprefix(self._vocabulary.prompts.first_lead),
             tokens=tokens,
-            prompt_tokens=len(segment.source) + len(segment.prompt.target),
+            prompt_tokens=len(segment.source.tokens) + len(segment.prompt.target),
             finish_reason=segment.finish_reason or "",
             latency=latency_s,
             stats=self.stats(),

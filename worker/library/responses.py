@@ -9,9 +9,9 @@ from msgspec.structs import replace
 from protocol import OutputTextDelta
 from worker.core.rows import Engine, Failed, sampled_tokens
 from worker.core.scheduler import Budget
-from worker.core.segment import Segment
+from worker.core.segment import Segment, target_tokens
 from worker.core.sessions import Sessions, Update, run, run_pass
-from worker.core.state import State
+from worker.core.state import Segments, State
 from worker.core.words import UNFINISHED
 from worker.engine.errors import EngineError
 from worker.engine.text.tokenizer import Vocabulary
@@ -41,7 +41,7 @@ def responses(engine: Engine, segment: Segment, vocabulary: Vocabulary) -> Gener
     Raises EngineError.
     """
     sessions = Sessions(vocabulary, "", _ALONE)
-    sessions.add("", State(number=segment.lane[0], segments=(segment,)))
+    sessions.add("", State(number=segment.lane[0], segments=Segments(segment)))
     shown = generated = 0
     spent_s, resumed_s = 0.0, perf_counter()
     try:
@@ -61,13 +61,13 @@ def _tell(update: Update, vocabulary: Vocabulary, *, shown: int) -> tuple[list[R
     """The tokens that the pass made known, behind the `shown` ones of the current word; and how many are shown now."""
     if isinstance(update.output, Failed):
         raise EngineError(f"the engine failed on this generation: {update.output.error}")
-    if update.segment is None:
-        raise AssertionError("a segment whose session has not failed is there after its pass")
-    before, after = update.before.segments[0], update.segment
+    before, after = update.before.segments.first, update.segment
+    if before is None or after is None:
+        raise AssertionError("a session that has not failed has its segment before and after its pass")
     words = [event for event in update.events if isinstance(event, OutputTextDelta)]
     told: list[Response] = []
     for word in words:
-        read, lags = word.source_words_read, list(after.lags[: word.index])
+        read, lags = word.source_words_read, _lags(after)[: word.index]
         told += [
             _response(after, token, text, source_words_read=read, lags=lags)
             for token, text in _unfinished(word.tokens[:-1], shown, vocabulary)
@@ -76,17 +76,25 @@ def _tell(update: Update, vocabulary: Vocabulary, *, shown: int) -> tuple[list[R
             _response(after, word.tokens[-1], word.word, source_words_read=read, lags=[*lags, read], word_complete=True)
         )
         shown = 0
-    if after.word_begin != before.word_begin:
+    if _word_begin(after) != _word_begin(before):
         shown = 0
     # The newest token may still turn out to complete its word; and white space alone may still be taken back.
-    current = after.target[after.word_begin :]
+    current = after.word_tokens
     if vocabulary.decode(current).strip():
         told += [
-            _response(after, token, text, source_words_read=after.words_read, lags=list(after.lags))
+            _response(after, token, text, source_words_read=after.words_read, lags=_lags(after))
             for token, text in _unfinished(current[:-1], shown, vocabulary)
         ]
         shown = max(shown, len(current) - 1)
     return _close(told, after, sampled_tokens(update.output), vocabulary) if after.is_finished else told, shown
+
+
+def _lags(segment: Segment) -> list[int]:
+    return [word.source_words_read for word in segment.words]
+
+
+def _word_begin(segment: Segment) -> int:
+    return segment.num_settled + segment.decode.num_blank
 
 
 def _unfinished(tokens: tuple[int, ...], shown: int, vocabulary: Vocabulary) -> list[tuple[int, str]]:
@@ -106,7 +114,7 @@ def _response(
         source_words_read=source_words_read,
         target_words_generated=len(lags),
         wait_lagging=lags,
-        prompt_tokens=len(segment.source),
+        prompt_tokens=len(segment.source.tokens),
         generation_tokens=0,
         generation_tps=0.0,
     )
@@ -116,6 +124,6 @@ def _close(told: list[Response], segment: Segment, sampled: Sequence[int], vocab
     # The reason goes with the last token; where the pass brought none, with the one that ended the sequence.
     if not told:
         ends = [token for token in sampled if token in vocabulary.eos_tokens]
-        token = ends[0] if ends else segment.target[-1]
-        told = [_response(segment, token, "", source_words_read=segment.words_read, lags=list(segment.lags))]
+        token = ends[0] if ends else target_tokens(segment, 0)[-1]
+        told = [_response(segment, token, "", source_words_read=segment.words_read, lags=_lags(segment))]
     return [*told[:-1], replace(told[-1], finish_reason=segment.finish_reason)]

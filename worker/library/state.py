@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from worker.core.policy import calculate_wait_words
+from worker.core.policies.wait_k import calculate_wait_words
 from worker.library.arguments import check_segments
 
 

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.core.policy import wait_k_needed
+from worker.core.policies.wait_k import wait_k_needed
 from worker.engine.model import StreamingModel
 from worker.training.loss import cross_entropy_sum
 

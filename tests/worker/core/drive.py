@@ -12,17 +12,20 @@ from tests.worker.fakes import FakeModel, FakeRunner, FakeVocabulary
 from worker.core import segment as segments
 from worker.core import session as sessions
 from worker.core.drafting import Drafting
+from worker.core.replay import Visible, visible
 from worker.core.rows import Lane, Row
 from worker.core.scheduler import Budget, Plan
 from worker.core.sessions import Sessions
-from worker.core.state import State, backlog_words, lane_of
+from worker.core.state import Segments, State, backlog_words, lane_of
 
 TIMES = {"elapsed_ms", "delay_ms"}
 MODEL = FakeModel()
 
 
 class Driver:
-    """Sessions by name, one engine, a clock that the test moves; `events[name]` is what a session has published."""
+    """Sessions by name, one engine, a clock that the test moves; `events[name]` is what a session has published, and
+    `visible[name]` what goes with that.
+    """
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class Driver:
             self.vocabulary, "fake", replace(budget or Budget(min_source_tokens=1), has_drafter=has_drafter)
         )
         self.events: dict[str, list[ServerEvent]] = {name: [] for name in names}
+        self.visible: dict[str, list[Visible | None]] = {name: [] for name in self.events}
         for i, name in enumerate(self.events):
             self.sessions.add(name, State(number=i, drafting=Drafting(rate=0.9) if has_drafter else Drafting()))
         self.now_ms = 0
@@ -103,28 +107,31 @@ class Driver:
             self.sessions.apply(name, lambda state: (forget_cache(state), ()))
         return [lane for state in self.states.values() if (lane := lane_of(state)) is not None]
 
-    def _keep(self, name: str, events: Iterable[ServerEvent]) -> None:
+    def _keep(self, name: str, events: Sequence[ServerEvent]) -> None:
         self.events[name] += events
+        self.visible[name] += visible(self.state_of(name), events)
         check_state(self.state_of(name))
 
 
 def forget_cache(state: State) -> State:
     """The state as if all lanes were gone."""
-    return replace(state, segments=tuple(segments.forget_cache(segment) for segment in state.segments))
+    return replace(state, segments=Segments.of(segments.forget_cache(segment) for segment in state.segments))
 
 
 def check_state(state: State) -> None:
     """What holds of every state: no finished segment in front, no empty open one, and only the last is open."""
-    if state.segments and state.segments[0].is_finished:
+    segments = list(state.segments)
+    if segments and segments[0].is_finished:
         raise AssertionError("a finished segment was not published")
-    if any(not segment.is_finished and segment.num_words == 0 for segment in state.segments):
+    if any(not segment.is_finished and not segment.source.words for segment in segments):
         raise AssertionError("an empty segment blocks the session")
-    if any(not segment.ended for segment in state.segments[:-1]):
+    if any(not segment.source.ended for segment in segments[:-1]):
         raise AssertionError("an open segment is followed by another")
     if state.phase is SessionPhase.CLOSED and state.segments:
         raise AssertionError("a closed session still holds segments")
-    if backlog_words(state) < 0:
-        raise AssertionError("a backlog below zero")
+    unread = sum(segment.num_unread_words for segment in segments)
+    if backlog_words(state) != unread:
+        raise AssertionError(f"{unread} words are unread, the backlog says {backlog_words(state)}")
 
 
 def check_stream(events: Sequence[ServerEvent]) -> None:

@@ -83,5 +83,7 @@ def test_a_lane_that_is_gone_makes_no_backlog() -> None:
     driver.now_ms = 9
     driver.step(InputTextAppend(text="d"))
     driver.runner.run([], dropped=driver.evict())
-    assert driver.state.segments[0].waiting_ms == 9
+    first = driver.state.segments.first
+    assert first is not None
+    assert first.waiting_ms == 9
     assert backlog_words(driver.state) == 1

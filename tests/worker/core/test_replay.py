@@ -1,13 +1,16 @@
 """Replay: a session rebuilt from its log goes on exactly where its published words end."""
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from protocol import (
     ClientEvent,
     InputTextAppend,
     InputTextFinalize,
+    OutputTextDelta,
     Session,
     SessionClose,
     SessionClosed,
@@ -16,17 +19,36 @@ from protocol import (
 )
 from tests.worker.core.conftest import MODELS, SESSIONS, VOCABULARIES, WORDS
 from tests.worker.core.drive import Driver, timeless
-from tests.worker.fakes import FakeModel, FakeVocabulary
+from tests.worker.fakes import LATIN, FakeModel, FakeVocabulary
 from worker.core import replay
 from worker.core import session as sessions
 from worker.core.scheduler import Budget
+from worker.core.segment import Decode
 from worker.core.state import State
 
 
+def saved(driver: Driver) -> replay.Progress:
+    """What a checkpoint and the target stream tell of the session: the words are those that were published."""
+    progress = replay.progress(driver.state)
+    if progress.written is None:
+        return progress
+    decode = msgspec.msgpack.decode(msgspec.msgpack.encode(progress.written.decode), type=Decode)
+    visible = msgspec.msgpack.decode(
+        msgspec.msgpack.encode(driver.visible["s"][progress.segment_seq :]), type=list[replay.Visible | None]
+    )
+    published = [
+        (event, behind)
+        for event, behind in zip(driver.events["s"][progress.segment_seq :], visible, strict=True)
+        if isinstance(event, OutputTextDelta) and behind is not None
+    ]
+    words = replay.restore(len(driver.vocabulary.prompt(Session()).target), published)
+    assert words == progress.written.words
+    return replace(progress, written=replay.Written(decode, tuple(words)))
+
+
 def rebuilt(driver: Driver, log: list[ClientEvent], base: replay.Base | None = None) -> Driver:
-    """A new worker with the session as its log behind the base and its checkpoint tell it."""
-    saved = msgspec.msgpack.encode(replay.progress(driver.state))
-    done = msgspec.msgpack.decode(saved, type=replay.Progress)
+    """A new worker with the session as its log behind the base, its output and its checkpoint tell it."""
+    done = saved(driver)
     other = Driver(driver.runner.model, driver.vocabulary, budget=driver.sessions.budget)
     state = replay.begin(State(number=0), base)
     for event in log:
@@ -131,3 +153,30 @@ def test_a_log_that_lacks_words_is_told(session: Session, num_lost: int) -> None
     for event in log[: len(log) - num_lost]:
         again, _ = sessions.step(again, event, now_ms=9, vocabulary=driver.vocabulary, model="fake", is_replay=True)
     assert not replay.is_whole(again, replay.progress(driver.state))
+
+
+def test_a_target_stream_that_lacks_words_is_told() -> None:
+    """Somebody has trimmed it: which word is missing is said."""
+    driver = Driver(FakeModel(tokens=LATIN, eos=0.0))
+    driver.step(SessionCreate(session=Session()), InputTextAppend(text="the cat sat on x y"))
+    driver.run()
+    published = [
+        (event, behind)
+        for event, behind in zip(driver.events["s"], driver.visible["s"], strict=True)
+        if isinstance(event, OutputTextDelta) and behind is not None
+    ]
+    assert len(replay.restore(1, published)) == len(published) > 2
+    with pytest.raises(ValueError, match="expected word 1 of segment 0, got word 2"):
+        replay.restore(1, [published[0], *published[2:]])
+
+
+def test_a_checkpoint_is_as_long_as_a_word() -> None:
+    """However much of the segment has been written before."""
+    driver = Driver(FakeModel(tokens=LATIN[:4], eos=0.0, steadiness=1.0))
+    driver.step(SessionCreate(session=Session()))
+    sizes: list[int] = []
+    for _ in range(100):
+        driver.step(InputTextAppend(text="x"))
+        driver.run()
+        sizes.append(len(msgspec.msgpack.encode(saved(driver).written.decode)))  # type: ignore[union-attr]
+    assert max(sizes[50:]) <= max(sizes[:50])

@@ -1,7 +1,7 @@
 """Laws of one segment: streamed decoding is the naive decoding of the whole, at any pace, with and without drafts."""
 
 from math import floor
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -25,7 +25,6 @@ from tests.worker.core.conftest import MODELS, QUALITIES, SESSIONS, VOCABULARIES
 from tests.worker.core.drive import Driver, check_stream, deltas, timeless
 from tests.worker.core.reference import Reference
 from tests.worker.fakes import LATIN, PROMPT, FakeModel, FakeVocabulary
-from worker.core import segment as segments
 from worker.core.scheduler import Budget
 
 # Long enough for any segment of these tests, short enough to catch one that never ends.
@@ -209,14 +208,3 @@ def test_what_words_come_from_is_asked_while_more_may_be_read(mode: Literal["str
     driver.step(InputTextFinalize())
     driver.run()
     assert {row.sampling.aligned_from for row in driver.rows[before:] if row.target} == {None}
-
-
-@pytest.mark.parametrize(("lags", "source_words", "expected"), [((), 3, None), ((1,), 0, None), ((4, 4), 4, 4.0)])
-def test_average_lagging_of_the_extremes(lags: tuple[int, ...], source_words: int, expected: Any) -> None:
-    """Undefined without words; the length of the source for a translation that waits for its end."""
-    assert segments.average_lagging(lags, source_words) == expected
-
-
-def test_wait_k_lags_k_words() -> None:
-    """As many target as source words, wait-k: an average lag of k."""
-    assert segments.average_lagging([min(3 + t, 10) for t in range(10)], 10) == pytest.approx(3.0)

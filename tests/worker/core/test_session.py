@@ -134,7 +134,7 @@ def test_white_space_is_no_word() -> None:
     """An append of nothing but white space opens no segment."""
     driver = Driver()
     driver.step(CREATE, append(" \n\t"))
-    assert driver.state.segments == ()
+    assert not driver.state.segments
 
 
 def test_segments_come_in_order() -> None:
@@ -295,7 +295,7 @@ def test_a_segment_beyond_the_model_is_refused_whole() -> None:
     driver.step(replace(CREATE, seq=1), append("ab cdefgh", 2))
     assert codes(driver) == ["segment_too_long"]
     assert driver.state.source_words == 0
-    assert driver.state.segments == ()
+    assert not driver.state.segments
     driver.step(append("abcd", 3), append("e", 4), InputTextFinalize(seq=5), append("e", 6))
     assert codes(driver) == ["segment_too_long"] * 2
     assert driver.state.source_words == 2
@@ -413,3 +413,14 @@ def test_lanes_are_dropped_with_their_segment() -> None:
     driver.run()
     driver.update(driver.plan())
     assert driver.runner.lanes == {}
+
+
+@pytest.mark.parametrize(("lags", "source_words", "expected"), [((), 3, None), ((1,), 0, None), ((4, 4), 4, 4.0)])
+def test_average_lagging_of_the_extremes(lags: tuple[int, ...], source_words: int, expected: Any) -> None:
+    """Undefined without words; the length of the source for a translation that waits for its end."""
+    assert sessions.average_lagging(lags, source_words) == expected
+
+
+def test_wait_k_lags_k_words() -> None:
+    """As many target as source words, wait-k: an average lag of k."""
+    assert sessions.average_lagging([min(3 + t, 10) for t in range(10)], 10) == pytest.approx(3.0)

@@ -127,9 +127,11 @@ def test_an_update_tells_what_a_pass_has_changed() -> None:
     last = updates[-1].segment
     assert last is not None
     assert last.is_finished
-    assert updates[-1].after.segments == ()
+    assert not updates[-1].after.segments
     assert [update.before for update in updates[1:]] == [update.after for update in updates[:-1]]
-    assert updates[0].before.segments[0].num_words == 2
+    first = updates[0].before.segments.first
+    assert first is not None
+    assert first.source.words == ("the", "cat")
 
 
 def test_a_session_that_fails_tells_so() -> None:

@@ -69,6 +69,7 @@ def drive(
     for i in range(max(len(text.split()) for _, text in sessions.values())):
         for name, (_, text) in sessions.items():
             driver.step(*(InputTextAppend(text=word) for word in text.split()[i : i + 1]), name=name)
+        driver.now_ms += 1
         driver.tick()
         if i in evict:
             runner.run([], dropped=driver.evict())

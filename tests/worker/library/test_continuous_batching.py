@@ -108,7 +108,7 @@ def test_a_pass_that_fails_is_told(batch: Batch, monkeypatch: pytest.MonkeyPatch
     """Its prompts raise EngineError with the cause; the engine answers what comes next."""
     engine = batch()
 
-    def fail(*_: object) -> mx.array:
+    def fail(*_: object, **__: object) -> mx.array:
         raise MemoryError("no room")
 
     with monkeypatch.context() as patch:

@@ -62,9 +62,9 @@ def served_seen(source: Words, target: Words, wait_k: int) -> list[int]:
         if row is None:
             raise AssertionError("the machine stands still")
         end = row.target_start + len(row.target)
-        if segment.hold == 0:  # at its first asking: the end is asked for again until the source has ended
+        if segment.decode.hold == 0:  # at its first asking: the end is asked for again until the source has ended
             for i in range(row.target_start, end):
-                seen[i] = segment.num_cached_source + len(row.source)
+                seen[i] = segment.kv.num_source + len(row.source)
         first = end - row.num_drafts
         segment, _ = update(segment, row, Tokens(tuple(gold[first : end + 1])), vocabulary)
     return seen

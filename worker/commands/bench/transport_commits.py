@@ -11,6 +11,7 @@ from protocol import OutputTextDelta, encode, target_key
 from protocol.keys import EVENT_FIELD
 from worker.commands.bench.transport_load import connected
 from worker.core.replay import Progress, Written
+from worker.core.segment import Decode, WrittenWord
 from worker.io.store import Checkpoint, Claim, Commit, Store
 
 _PER_TURN: Final = 20  # ticks of ours, then as many of the baseline, and so on: noise hits both
@@ -73,18 +74,9 @@ async def _cpu_s(redis: Redis) -> float:
 
 def _progress(seq: int) -> Progress:
     # As in the middle of a sentence of twenty words.
-    written = Written(
-        target=tuple(range(1000, 1014)),
-        visible_source=tuple(range(3, 17)),
-        num_computed_source=17,
-        draft=(1234,),
-        tentative=(),
-        word_begin=14,
-        previous_begin=13,
-        hold=0,
-        lags=tuple(range(3, 13)),
-        text=" maison" * 10,
-    )
+    words = tuple(WrittenWord(4 + i, (), (1000 + i,), (3 + i,), 3 + i, " maison") for i in range(10))
+    decode = Decode(draft=(1234,), num_computed_source=17, visible_source=(17,), prompt_visible_source=3)
+    written = Written(decode, words)
     return Progress(seq=seq, written=written, source_words=seq, target_words=seq, created_ms=1_700_000_000_000)
 
 

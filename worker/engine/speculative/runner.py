@@ -12,8 +12,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from worker.core.drafting import num_true
-from worker.core.rows import Lane, Output, Row, Tokens, sampled_tokens
+from worker.core.rows import Lane, Output, Row, Tokens, num_true, sampled_tokens
 from worker.engine.runner import Counters
 from worker.engine.speculative import autotune
 from worker.engine.speculative.autotune import DraftAutotune

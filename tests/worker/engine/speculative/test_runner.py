@@ -25,7 +25,7 @@ from protocol import (
     WaitK,
 )
 from worker.core.drafting import Drafting
-from worker.core.rows import Lane, Output, Row, SampleSpec, Tokens
+from worker.core.rows import Failed, Lane, Output, Row, SampleSpec, Tokens
 from worker.core.scheduler import Budget
 from worker.core.sessions import Sessions, run
 from worker.core.state import State
@@ -79,7 +79,7 @@ class Talk:
     def run(self) -> Written:
         """The tokens of each session's words."""
         for update in run(self.sessions, self.engine, lambda: 0):
-            assert isinstance(update.output, Tokens)
+            assert not isinstance(update.output, Failed)
             self.rows.append(update.row)
             self._keep(update.name, update.events)
         return self.tokens

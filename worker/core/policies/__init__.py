@@ -1,0 +1,38 @@
+"""When to write: one file for each policy, what they have in common in `policy`, and which one a session asks for."""
+
+from collections.abc import Callable
+from typing import Any
+
+from protocol import Session
+from protocol import policies as wire
+from worker.core.policies.adaptive import Adaptive
+from worker.core.policies.align_att import AlignAtt
+from worker.core.policies.local_agreement import LocalAgreement
+from worker.core.policies.offline import Offline
+from worker.core.policies.policy import Drawn, Policy
+from worker.core.policies.wait_k import WaitK
+
+REGISTRY: dict[type, Callable[[Any], Policy]] = {
+    wire.WaitK: WaitK,
+    wire.Adaptive: Adaptive,
+    wire.AlignAtt: AlignAtt,
+    wire.LocalAgreement: LocalAgreement,
+}
+"""What carries out the options of each kind that a session may have."""
+
+
+def policy_of(session: Session) -> Policy:
+    """Return the policy that a session's options ask for.
+
+    Raises ValueError for options that are not in the registry, which no event from outside has.
+    """
+    if session.mode == "completion":
+        return Offline()
+    kind = type(session.policy)
+    if kind not in REGISTRY:
+        known = ", ".join(sorted(each.__name__ for each in REGISTRY))
+        raise ValueError(f"expected a policy of {known}, got {kind.__name__}; add it to worker.core.policies.REGISTRY")
+    return REGISTRY[kind](session.policy)
+
+
+__all__ = ["REGISTRY", "Drawn", "Policy", "policy_of"]

@@ -1,0 +1,22 @@
+"""Local agreement: what two translations in a row agree on (Liu et al. 2020)."""
+
+from protocol import policies as wire
+from worker.core.policies.policy import Policy
+from worker.core.rows import num_true
+from worker.core.source import Source
+
+
+class LocalAgreement(Policy):
+    """Translate on after every source word, and write what the translation before it had as well."""
+
+    def __init__(self, options: wire.LocalAgreement) -> None:
+        self._k = options.k
+        self.max_ahead_tokens = options.max_ahead_tokens
+
+    def num_required_segments(self, source: Source, num_words: int) -> int:
+        """Return k: from then on, one more is read for every translation."""
+        return self._k
+
+    def num_confirmed(self, draft: tuple[int, ...], tokens: tuple[int, ...]) -> int:
+        """Return how long the part is with which both translations begin."""
+        return num_true(draft, tokens)

@@ -1,0 +1,11 @@
+"""Offline: read all, then write."""
+
+from worker.core.policies.policy import Policy
+from worker.core.source import Source
+
+
+class Offline(Policy):
+    """Wait for the end of the source, as the mode `completion` does."""
+
+    def num_required_segments(self, source: Source, num_words: int) -> None:
+        """Return None: the whole source."""

@@ -1,0 +1,69 @@
+"""What has arrived of a segment: the log of its source words, and of their tokens.
+
+A segment's tokens are `[prompt, word 1 … word N, end]`. What is read at a time is called a source segment: the prompt
+with word 1, then a word each, and the end marker as number N + 1.
+"""
+
+import msgspec
+from msgspec.structs import replace
+
+from worker.core.log import Log
+from worker.core.rows import Prompt
+
+
+class Source(msgspec.Struct, frozen=True):
+    """The log of one segment: n source segments are the tokens before `bounds[n]`."""
+
+    prompt: Prompt
+    words: Log[str]
+    tokens: Log[int]
+    bounds: Log[int]
+    arrivals_ms: Log[int]  # of each source segment
+    ended: bool = False
+
+    @property
+    def num_words(self) -> int:
+        """Words that have arrived."""
+        return len(self.words)
+
+    @property
+    def num_segments(self) -> int:
+        """Source segments that have arrived: the words, and the end."""
+        return len(self.bounds) - 1
+
+    @property
+    def last_word(self) -> str:
+        """The newest word; "" before the first one."""
+        return self.words[-1] if self.words else ""
+
+    def segments_in(self, num_tokens: int) -> int:
+        """Return how many source segments lie wholly within the first tokens."""
+        return max(0, self.bounds.bisect_right(num_tokens) - 1)
+
+    def waiting_ms(self, num_tokens: int) -> int:
+        """Return when the first source segment arrived that these tokens do not hold; if they hold all, the newest."""
+        return self.arrivals_ms[min(self.segments_in(num_tokens), self.num_segments - 1)]
+
+
+def begin(prompt: Prompt) -> Source:
+    """Return the source of a segment without words."""
+    return Source(prompt, Log(), Log(prompt.source), Log((len(prompt.source),)), Log())
+
+
+def append(source: Source, word: str, tokens: tuple[int, ...], now_ms: int) -> Source:
+    """Return the source with one more word."""
+    return replace(_extended(source, tokens, now_ms), words=source.words.append(word))
+
+
+def end(source: Source, now_ms: int) -> Source:
+    """Return the source with its end marker."""
+    return replace(_extended(source, source.prompt.end, now_ms), ended=True)
+
+
+def _extended(source: Source, tokens: tuple[int, ...], now_ms: int) -> Source:
+    return replace(
+        source,
+        tokens=source.tokens.extend(tokens),
+        bounds=source.bounds.append(len(source.tokens) + len(tokens)),
+        arrivals_ms=source.arrivals_ms.append(now_ms),
+    )
