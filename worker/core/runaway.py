@@ -15,8 +15,10 @@ from worker.core.languages import NAMES, language_code
 _WORDS_PER_WORD: Final = 3
 _FREE_WORDS: Final = 10
 _CHARACTERS_PER_WORD: Final = 3  # in scripts without spaces, where each character is a word
-_MAX_PERIOD_TOKENS: Final = 32
+MAX_PERIOD_TOKENS: Final = 32
 _MIN_REPEATS: Final = 4
+MAX_LOOP_TOKENS: Final = MAX_PERIOD_TOKENS * _MIN_REPEATS
+"""As many tokens at the end show any loop, where the source has none."""
 _FREE_LOOP_TOKENS: Final = 16
 _MAX_WORD_CHARS: Final = 100  # longer than any word that is not made to be long
 
@@ -62,8 +64,8 @@ def ends_in_loop(target: Sequence[int], source: Sequence[int]) -> bool:
 
 def _tail_loop(tokens: Sequence[int], num_tokens: int) -> bool:
     # Whether at least the last `num_tokens` are a cycle that repeats.
-    tail = tuple(tokens[-max(num_tokens, _MIN_REPEATS * _MAX_PERIOD_TOKENS) :])
-    for period in range(1, _MAX_PERIOD_TOKENS + 1):
+    tail = tuple(tokens[-max(num_tokens, MAX_LOOP_TOKENS) :])
+    for period in range(1, MAX_PERIOD_TOKENS + 1):
         span = max(num_tokens, _MIN_REPEATS * period)
         if span <= len(tail) and tail[-1] == tail[-1 - period] and tail[-span:-period] == tail[period - span :]:
             return True
@@ -77,7 +79,7 @@ def longest_loop(tokens: Sequence[int]) -> int:
     (5, 0)
     """
     longest = 0
-    for period in range(1, min(_MAX_PERIOD_TOKENS, len(tokens) // 2) + 1):
+    for period in range(1, min(MAX_PERIOD_TOKENS, len(tokens) // 2) + 1):
         run = 0
         for token, earlier in zip(islice(tokens, period, None), tokens, strict=False):
             run = run + 1 if token == earlier else 0

@@ -72,11 +72,10 @@ def _tell(update: Update, vocabulary: Vocabulary, *, shown: int) -> tuple[list[R
             _response(after, token, text, source_words_read=read, lags=lags)
             for token, text in _unfinished(word.tokens[:-1], shown, vocabulary)
         ]
-        told.append(
-            _response(after, word.tokens[-1], word.word, source_words_read=read, lags=[*lags, read], word_complete=True)
-        )
+        token = word.tokens[-1] if word.tokens else told[-1].token  # which may hold several words
+        told.append(_response(after, token, word.word, source_words_read=read, lags=[*lags, read], word_complete=True))
         shown = 0
-    if _word_begin(after) != _word_begin(before):
+    if after.word_begin != before.word_begin:
         shown = 0
     # The newest token may still turn out to complete its word; and white space alone may still be taken back.
     current = after.word_tokens
@@ -91,10 +90,6 @@ def _tell(update: Update, vocabulary: Vocabulary, *, shown: int) -> tuple[list[R
 
 def _lags(segment: Segment) -> list[int]:
     return [word.source_words_read for word in segment.words]
-
-
-def _word_begin(segment: Segment) -> int:
-    return segment.num_settled + segment.decode.num_blank
 
 
 def _unfinished(tokens: tuple[int, ...], shown: int, vocabulary: Vocabulary) -> list[tuple[int, str]]:

@@ -175,6 +175,9 @@ class Reference:
                 is_cut = False
             else:
                 is_cut = self._append(expected, need)
+            if self._bounded() > need:
+                self._withdraw()
+                return []
             if self._is_full():
                 return []
             if is_cut:

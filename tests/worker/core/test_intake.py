@@ -201,7 +201,7 @@ def test_a_runaway_is_bounded() -> None:
     assert done.finish_reason == "length"
     assert done.target_words <= max_target_words(4, is_spaceless=True)
     stuck = Driver(FakeModel(tokens=LATIN[:1], eos=0.0), FakeVocabulary(TRANSLATION))
-    said(stuck, MANUAL, ["one two three four five six seven eight"])
+    said(stuck, MANUAL, ["a b c d e f g h"])
     done = stuck.events["s"][-2]
     assert isinstance(done, SegmentDone)
     assert (done.finish_reason, done.target_words) == ("length", 16)
