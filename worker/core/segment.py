@@ -159,14 +159,13 @@ class Segment(msgspec.Struct, frozen=True):
 
 def begin(index: int, lane: Lane, session: Session, vocabulary: Vocabulary) -> Segment:
     """Return a segment without words. Raises Refused where the model has no prompt for the session's options."""
-    prompt = vocabulary.prompt(session)
-    source = sources.begin(prompt, is_copied=prompt.is_translation)
-    return Segment(index, lane, session, policy_of(session), source)
+    return framed(index, lane, session, vocabulary.prompt(session))
 
 
 def framed(index: int, lane: Lane, session: Session, prompt: Prompt) -> Segment:
     """Return a segment without words, in a prompt of the caller's own."""
-    return Segment(index, lane, session, policy_of(session), sources.begin(prompt))
+    source = sources.begin(prompt, is_copied=prompt.is_translation)
+    return Segment(index, lane, session, policy_of(session), source)
 
 
 def append(segment: Segment, word: str, tokens: tuple[int, ...], now_ms: int) -> Segment:
