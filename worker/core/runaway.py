@@ -19,6 +19,7 @@ MAX_PERIOD_TOKENS: Final = 32
 _MIN_REPEATS: Final = 4
 MAX_LOOP_TOKENS: Final = MAX_PERIOD_TOKENS * _MIN_REPEATS
 """As many tokens at the end show any loop, where the source has none."""
+MAX_TAIL_TOKENS: Final = 4 * MAX_LOOP_TOKENS
 _FREE_LOOP_TOKENS: Final = 16
 _MAX_WORD_CHARS: Final = 100  # longer than any word that is not made to be long
 
@@ -51,14 +52,15 @@ def min_source_words(target_words: int, *, is_spaceless: bool = False) -> int:
 def ends_in_loop(target: Sequence[int], source: Sequence[int]) -> bool:
     """Tell whether the last target tokens only repeat a cycle, and not because the source does.
 
-    A cycle of at most 32 tokens, four times and over 16 tokens at least; twice the source's longest loop is free.
+    A cycle of at most 32 tokens, four times and over 16 tokens at least; twice the longest loop in the last 128 source
+    tokens is free. Only the last MAX_TAIL_TOKENS of the target matter.
 
     >>> ends_in_loop([7, 8] * 9, source=[1, 2, 3]), ends_in_loop([7, 8] * 9, source=[1] * 9)
     (True, False)
     """
     if not _tail_loop(target, _FREE_LOOP_TOKENS + 1):
         return False
-    free_tokens = 2 * longest_loop(source)
+    free_tokens = 2 * longest_loop(source[-MAX_LOOP_TOKENS:])
     return not free_tokens or _tail_loop(target, _FREE_LOOP_TOKENS + 1 + free_tokens)
 
 

@@ -87,8 +87,9 @@ def _ends_in_loop(segment: Segment, token: int, read: int) -> bool:
     if not runaway.ends_in_loop((*_written(segment, runaway.MAX_LOOP_TOKENS), token), ()):
         return False
     source = segment.source
-    read_tokens = source.tokens[source.bounds[0] : source.bounds[min(read, source.num_segments)]]
-    return runaway.ends_in_loop((*_written(segment, segment.num_target), token), read_tokens)
+    stop = source.bounds[min(read, source.num_segments)]
+    read_tokens = source.tokens[max(source.bounds[0], stop - runaway.MAX_LOOP_TOKENS) : stop]
+    return runaway.ends_in_loop((*_written(segment, runaway.MAX_TAIL_TOKENS), token), read_tokens)
 
 
 def _written(segment: Segment, num_tokens: int) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ def test_no_loop_without_repetition(target: list[int], source: list[int]) -> Non
     assert longest_loop(target) == 0
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=10), st.integers(2, 20), TOKENS)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=10), st.integers(2, 12), TOKENS)
 def test_a_repeated_source_may_be_repeated(cycle: list[int], repeats: int, before: list[int]) -> None:
     """A speaker who repeats himself is translated, in up to twice the tokens."""
     source = cycle * repeats
