@@ -40,7 +40,7 @@ soak: $(VENV)/test.stamp ## sessions come and go for MINUTES=N while memory, key
 
 lock: ## make requirements.lock anew from the newest versions that pyproject.toml allows
 	@rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/python -m pip install -qq --disable-pip-version-check '.[dev,gateway,train]'
+	$(VENV)-lock/bin/python -m pip install -qq --disable-pip-version-check '.[dev,train]'
 	$(VENV)-lock/bin/python -m pip freeze --exclude decalage | $(PYTHON) .ci/lock.py > $(LOCK).new && mv $(LOCK).new $(LOCK)
 	@rm -rf $(VENV)-lock
 

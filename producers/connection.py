@@ -9,18 +9,25 @@ import asyncio
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias, TypeVar, cast
-from urllib.parse import quote
 
 from msgspec import Struct
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
-from redis.exceptions import AuthenticationError, AuthorizationError, ClusterError, RedisClusterException, RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    ClusterError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from producers.errors import BrokerRefused, BrokerUnreachable, InvalidBrokerUrl
+from protocol.redis_url import RECONNECT_CODES, InvalidRedisUrl, RedisUrl, parse_redis_url
 
 _T = TypeVar("_T")
 
@@ -40,8 +47,6 @@ FOLLOW_TIMEOUT_S: Final = 2 * BLOCK_MS / 1000
 NO_ANSWER: Final = (RedisConnectionError, RedisTimeoutError, ClusterError, RedisClusterException, OSError)
 """What redis-py lets out when the broker cannot be reached, or goes away."""
 
-_CLUSTER: Final = "+cluster"
-
 _POOL_STATE: Final = ("maint_notifications", "orig_", "himport_registry")
 """Prefixes of what a pool adds to its connections' settings for itself; not for another pool to share."""
 
@@ -55,6 +60,19 @@ def backoff_s(num_failures: int) -> float:
     return min(1.0, 0.05 * 2.0 ** min(num_failures - 1, 10))
 
 
+def is_passing(failure: BaseException) -> bool:
+    """Tell whether another attempt, on a new connection, may succeed where this one failed.
+
+    So it is where nobody answers, and where a server does that is not, or no longer, the one to ask: after a failover,
+    a connection leads to a replica for as long as it stays open.
+    """
+    if isinstance(failure, AuthenticationError | AuthorizationError):
+        return False
+    if isinstance(failure, (*NO_ANSWER, ReadOnlyError)):
+        return True
+    return isinstance(failure, RedisError) and str(failure).partition(" ")[0] in RECONNECT_CODES
+
+
 class Link(Struct, frozen=True):
     """A client, the address to name in messages, and whether the client is ours to close."""
 
@@ -63,8 +81,13 @@ class Link(Struct, frozen=True):
     is_owned: bool
     is_cluster: bool = False
 
+    async def drop_connections(self) -> None:
+        """Close the connections that no call uses; the next call opens one."""
+        if not self.is_cluster:  # there, redis-py asks anew which node to talk to
+            await self.client.connection_pool.disconnect(inuse_connections=False)
+
     async def close(self) -> None:
-        """No connection of our own is open; a client that was handed in stays as it is."""
+        """Close the connections of our own; a client that was handed in stays as it is."""
         if self.is_owned:
             await self.client.aclose()
 
@@ -88,23 +111,22 @@ def open_follower(broker: Broker) -> Link:
     return Link(client, address_of(client), is_owned=True)
 
 
-def _open(url: str, **settings: Any) -> Link:
+def _open(text: str, **settings: Any) -> Link:
+    url = _parsed(text)
     settings |= {"protocol": 2, "socket_connect_timeout": CONNECT_TIMEOUT_S}
-    scheme, _, rest = url.partition("://")
-    plain = f"{scheme.removesuffix(_CLUSTER)}://{rest}"
-    try:
-        client = Redis.from_url(plain, **settings)
-        if plain == url:
-            return Link(client, address_of(client), is_owned=True)
-        address = address_of(client).replace("://", f"{_CLUSTER}://", 1)
+    if url.is_cluster:
         # It takes the same calls as the client of one server.
-        return Link(cast(Redis, RedisCluster.from_url(plain, **settings)), address, is_owned=True, is_cluster=True)
-    except (ValueError, RedisClusterException):
-        # The cause may quote a piece of the password, so it is not passed on.
-        raise InvalidBrokerUrl(
-            "expected redis://HOST:PORT/DB, rediss://HOST:PORT/DB, redis+cluster://HOST:PORT or unix:///PATH; "
-            "this is none; write special characters of a password as %XX"
-        ) from None
+        client = cast(Redis, RedisCluster(**url.settings, **settings))
+    else:
+        client = Redis(**url.settings, **settings)
+    return Link(client, url.address, is_owned=True, is_cluster=url.is_cluster)
+
+
+def _parsed(text: str) -> RedisUrl:
+    try:
+        return parse_redis_url(text)
+    except InvalidRedisUrl as error:
+        raise InvalidBrokerUrl(str(error)) from None  # the cause holds the URL
 
 
 def _beside(client: Redis, **settings: Any) -> Redis:
@@ -119,26 +141,24 @@ def address_of(client: Redis) -> str:
     """The URL of the client's server, without user and password."""
     pool = client.connection_pool
     settings = pool.connection_kwargs
-    database = settings.get("db", 0)
-    if settings.get("path"):
-        return f"unix://{quote(settings['path'])}?db={database}"
-    scheme = "rediss" if issubclass(pool.connection_class, SSLConnection) else "redis"
-    host = str(settings.get("host", "localhost"))
-    host = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{host}:{settings.get('port', 6379)}/{database}"
+    url = RedisUrl(
+        host=str(settings.get("host", "localhost")),
+        port=int(settings.get("port", 6379)),
+        path=str(settings.get("path") or ""),
+        db=int(settings.get("db") or 0),
+        is_tls=issubclass(pool.connection_class, SSLConnection),
+    )
+    return url.address
 
 
 @contextmanager
 def broker_errors(address: str) -> Iterator[None]:
-    """What redis-py raises inside comes out as BrokerUnreachable or BrokerRefused of this address."""
+    """Raise what redis-py raises inside as BrokerUnreachable or BrokerRefused of this address."""
     try:
         yield
-    except (AuthenticationError, AuthorizationError) as failure:
-        raise BrokerRefused(address, str(failure)) from failure
-    except NO_ANSWER as failure:
-        raise BrokerUnreachable(address, str(failure) or type(failure).__name__) from failure
-    except RedisError as failure:
-        raise BrokerRefused(address, str(failure)) from failure
+    except (RedisError, RedisClusterException, OSError) as failure:
+        kind = BrokerUnreachable if is_passing(failure) else BrokerRefused
+        raise kind(address, str(failure) or type(failure).__name__) from failure
 
 
 async def interruptibly(call: Awaitable[_T]) -> _T:

@@ -16,9 +16,18 @@ from secrets import token_hex
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
-from producers.connection import NO_ANSWER, Broker, Link, backoff_s, broker_errors, interruptibly, open_writer
+from producers.connection import (
+    NO_ANSWER,
+    WRITE_RETRIES,
+    Broker,
+    Link,
+    backoff_s,
+    broker_errors,
+    interruptibly,
+    open_writer,
+)
 from producers.errors import BrokerUnreachable, SessionExists, WrongShards
 from producers.outbox import Outbox
 from producers.tail import resume_outbox
@@ -192,16 +201,22 @@ class Publisher:
         )
 
     async def _patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        """The outcome of a call that may be repeated; while Redis is away, it is, for as long as patience lasts."""
+        """The outcome of a call that may be repeated; while Redis is away, it is, for as long as patience lasts.
+
+        A server that says that it is not the one to ask is left at once, a few times without regard to patience:
+        redis-py has made its own attempts only where nobody answered.
+        """
         end_s, num_failures = time.monotonic() + self._patience_s, 0
         while True:
             try:
                 with broker_errors(self.address):
                     return await call()
-            except BrokerUnreachable:
+            except BrokerUnreachable as failure:
                 num_failures += 1
+                await self._link.drop_connections()
                 pause_s = backoff_s(num_failures) * random.uniform(0.5, 1)
-                if time.monotonic() + pause_s > end_s:
+                is_fresh = isinstance(failure.__cause__, ResponseError) and num_failures <= WRITE_RETRIES
+                if not is_fresh and time.monotonic() + pause_s > end_s:
                     raise
             await asyncio.sleep(pause_s)
 

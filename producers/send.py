@@ -14,19 +14,18 @@ from msgspec import Struct
 from producers.connection import broker_errors, open_writer
 from producers.console import fail, follow, run_command, say, worker_hint
 from producers.errors import BrokerRefused, BrokerUnreachable, ProducerError
-from producers.options import add_session_arguments, given_options, session_of_options
 from producers.publisher import Publisher
 from producers.sources import PARAGRAPH, file_lines, paced, stdin_lines, text_lines, words
 from producers.subscriber import Subscriber
 from producers.tail import last_target_seq
 from producers.transcript import JsonLines, Transcript
-from producers.watch import seconds
 from protocol import (
     ClientEvent,
     Error,
     InputTextAppend,
     InputTextFinalize,
     ProtocolError,
+    Session,
     SessionPhase,
     check_session_id,
     source_key,
@@ -37,36 +36,25 @@ _QUIET_S: Final = 0.3
 _MAX_ANSWER_S: Final = 1.5
 
 
+class Options(Struct, frozen=True):
+    """What a new session is like, and which of its options were `given`: a session that is joined keeps its own."""
+
+    session: Session
+    given: tuple[str, ...] = ()
+
+
 class Sent(Struct):
-    """What has gone out so far."""
+    """What has been sent so far."""
 
     words: int = 0
     events: int = 0
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of `decalage send`, apart from `--redis`."""
-    text = parser.add_argument_group("text")
-    text.add_argument(
-        "text", nargs="*", metavar="TEXT", help="what to send (default: the standard input, line by line)"
-    )
-    text.add_argument("--file", metavar="FILE", help="send this UTF-8 file; a blank line ends a segment")
-    text.add_argument(
-        "--pace", type=_pace, default=0.0, metavar="WPS", help="words per second, one event each (default: 0, at once)"
-    )
-    add_session_arguments(parser)
-    end = parser.add_argument_group("session and output")
-    end.add_argument("--session", metavar="ID", help="join this session, or open it under this id (default: a new id)")
-    end.add_argument("--keep-open", action="store_true", help="leave the session open (default if it was joined)")
-    end.add_argument("--close", action="store_true", help="close the session even if it was joined")
-    end.add_argument("--watch", action="store_true", help="show the translation until the session closes")
-    end.add_argument(
-        "--json", action="store_true", help="print one JSON object about what was sent; with --watch, the events follow"
-    )
+def run(args: argparse.Namespace, url: str, options: Options) -> int:
+    """Send the text into the session's stream at this broker. Return 0, 1 for an error, 130 for Ctrl-C.
 
-
-def run(args: argparse.Namespace, url: str) -> int:
-    """The text is in the session's stream at this broker; 0, 1 for an error, 130 for Ctrl-C."""
+    `args` has `text`, `file`, `pace` (words a second, 0: no pauses), `session`, `keep_open`, `close`, `watch`, `json`.
+    """
     if args.keep_open and args.close:
         return fail("expected one of --keep-open and --close, got both", as_json=args.json)
     if args.text and args.file:
@@ -78,16 +66,15 @@ def run(args: argparse.Namespace, url: str) -> int:
             open(args.file, "rb").close()
         except OSError as failure:  # before there is a session that would get nothing
             return fail(f"{args.file}: {failure.strerror}", code="unreadable_source", as_json=args.json)
-    return run_command(_send(args, url), as_json=args.json)
+    return run_command(_send(args, url, options), as_json=args.json)
 
 
-async def _send(args: argparse.Namespace, url: str) -> int:
-    session = session_of_options(args)
+async def _send(args: argparse.Namespace, url: str, options: Options) -> int:
     after = await _target_seq(url, args.session)
     is_joined = after is not None
-    publisher = await Publisher.join(url, args.session) if is_joined else Publisher(url, args.session, session)
+    publisher = await Publisher.join(url, args.session) if is_joined else Publisher(url, args.session, options.session)
     async with publisher:
-        sending = _Sending(args, publisher, is_joined=is_joined)
+        sending = _Sending(args, publisher, options.given, is_joined=is_joined)
         if not args.watch:
             return await sending.run() or await _refusals(args, url, publisher.session_id, after=after or 0)
         async with Subscriber(url, publisher.session_id, after=after or 0) as events:
@@ -123,7 +110,7 @@ async def _refusals(args: argparse.Namespace, url: str, session_id: str, *, afte
 
 
 async def _both(sending: "_Sending", watching: Coroutine[Any, Any, int]) -> int:
-    """The exit code of the session, or of sending; which stops when the session ends before."""
+    """Return the exit code of the session, or of sending, which stops when the session ends first."""
     sender = asyncio.create_task(sending.run())
     watcher = asyncio.create_task(watching)
     try:
@@ -139,15 +126,18 @@ async def _both(sending: "_Sending", watching: Coroutine[Any, Any, int]) -> int:
 class _Sending:
     """One text on its way into one session."""
 
-    def __init__(self, args: argparse.Namespace, publisher: Publisher, *, is_joined: bool) -> None:
+    def __init__(
+        self, args: argparse.Namespace, publisher: Publisher, given: tuple[str, ...], *, is_joined: bool
+    ) -> None:
         self._args = args
         self._publisher = publisher
+        self._given = given
         self._is_joined = is_joined
         self._closes = bool(args.close or not (args.keep_open or is_joined))
         self._sent = Sent()
 
     async def run(self) -> int:
-        """Everything is sent, and the session closed if that was wanted, also if sending is given up; the exit code."""
+        """Send everything, then close the session if that is wanted, also when cut short. Return the exit code."""
         try:
             if not self._is_joined:
                 await self._publisher.create()
@@ -173,7 +163,7 @@ class _Sending:
         return fail(f"expected words in {origin}, got none; to send none, say --keep-open or --close")
 
     async def _send_text(self) -> None:
-        """All words are sent and their last segment is finalized; an empty text makes an empty segment."""
+        """Send all words and finalize their last segment; an empty text makes an empty segment."""
         is_open = True
         texts_per_call = 1 if self._is_live() else _BATCH_EVENTS
         async for texts in _batches(paced(_lines(self._args), self._args.pace), texts_per_call):
@@ -193,7 +183,7 @@ class _Sending:
         self._sent.events += len(events)
 
     async def _give_up(self) -> None:
-        """A worker need not wait for more words: what has come is translated, then the session closes."""
+        """Close the session, so that no worker waits for more words; what has been sent is translated."""
         if self._closes and self._publisher.phase is SessionPhase.OPEN:
             with suppress(ProducerError, ProtocolError):
                 await self._publisher.close()
@@ -205,8 +195,8 @@ class _Sending:
         say(f"{verb} session {publisher.session_id} at {publisher.address}")
         if not self._args.watch:
             say(f"follow it with: decalage watch {publisher.session_id}{place}")
-        if self._is_joined and (ignored := given_options(self._args)):
-            say(f"the session keeps its own options; not used: {', '.join(ignored)}")
+        if self._is_joined and self._given:
+            say(f"the session keeps its own options; not used: {', '.join(self._given)}")
         if not self._args.text and not self._args.file and sys.stdin.isatty():
             say("type the text, line by line; Ctrl-D ends it")
 
@@ -253,7 +243,7 @@ def _lines(args: argparse.Namespace) -> AsyncIterator[str]:
 
 
 async def _target_seq(url: str, session_id: str | None) -> int | None:
-    """The number of the newest target event of a session that is there; None: there is none to join."""
+    """Return the number of the newest target event of an existing session, or None: there is none to join."""
     if session_id is None:
         return None
     link = open_writer(url)
@@ -263,7 +253,3 @@ async def _target_seq(url: str, session_id: str | None) -> int | None:
             return await last_target_seq(link.client, session_id) if is_there else None
     finally:
         await link.close()
-
-
-def _pace(text: str) -> float:
-    return 0.0 if text == "0" else seconds(text)

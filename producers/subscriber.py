@@ -12,11 +12,10 @@ from collections import deque
 from types import TracebackType
 from typing import Any, Final, Self
 
-from redis.exceptions import AuthenticationError, AuthorizationError, ResponseError
+from redis.exceptions import RedisClusterException, RedisError
 
-from producers.connection import BLOCK_MS, NO_ANSWER, Broker, backoff_s, broker_errors, interruptibly, open_follower
+from producers.connection import BLOCK_MS, Broker, backoff_s, broker_errors, interruptibly, is_passing, open_follower
 from producers.cursor import Cursor
-from producers.errors import BrokerRefused
 from producers.tail import Entry, target_phase
 from protocol import ServerEvent, SessionPhase, check_session_id, target_key
 
@@ -101,20 +100,15 @@ class Subscriber:
                 else:
                     self._place(await interruptibly(self._phase()))
                 self._has_answered, num_failures = True, 0
-            except NO_ANSWER as failure:
+            except (RedisError, RedisClusterException, OSError) as failure:
                 num_failures += 1
+                if not is_passing(failure) or (not self._has_answered and num_failures >= FIRST_ATTEMPTS):
+                    with broker_errors(self.address):
+                        raise
                 if num_failures == 1 and self._has_answered:
                     _LOG.warning("Redis at %s is gone, will read on from event %d", self.address, self.last_seq)
-                self._raise_if_hopeless(failure, num_failures)
+                await self._link.drop_connections()
                 await asyncio.sleep(backoff_s(num_failures))
-            except ResponseError as failure:
-                raise BrokerRefused(self.address, str(failure)) from failure
-
-    def _raise_if_hopeless(self, failure: Exception, num_failures: int) -> None:
-        is_refused = isinstance(failure, AuthenticationError | AuthorizationError)
-        if is_refused or (not self._has_answered and num_failures >= FIRST_ATTEMPTS):
-            with broker_errors(self.address):
-                raise failure
 
     async def _read(self) -> list[Entry]:
         """What is there behind the last event, after at most one blocking read."""

@@ -12,10 +12,10 @@ from producers.transcript import JsonLines, Transcript
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of `decalage watch`, apart from `--redis`."""
+    """Add the options of `decalage watch`, apart from `--redis`."""
     parser.add_argument("session", nargs="?", metavar="SESSION", help="the session's id (default: the newest session)")
     parser.add_argument(
-        "--after", type=event_number, default=0, metavar="N", help="leave out the first N events (default: 0)"
+        "--after", type=event_number, default=0, metavar="N", help="skip the first N events (default: 0)"
     )
     parser.add_argument("--json", action="store_true", help="print each event as one line of JSON")
     parser.add_argument(

@@ -24,10 +24,11 @@ WIRE_VERSION: Final = 1
 Count: TypeAlias = Annotated[int, Meta(ge=0)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
 ClientSeq: TypeAlias = Annotated[
-    int, Meta(ge=0, le=MAX_SEQ, description="The producer's own count: first 0 or 1, then one more each event.")
+    int, Meta(ge=0, le=MAX_SEQ, description="The client's own number: 0 or 1 first, then one more for each event.")
 ]
 TargetSeq: TypeAlias = Annotated[
-    int, Meta(ge=1, le=MAX_SEQ, description="Counts the events of the target stream; entry id `<seq>-0`.")
+    int,
+    Meta(ge=1, le=MAX_SEQ, description="Number of the event in the target stream, from 1; the entry id is `<seq>-0`."),
 ]
 Version: TypeAlias = Annotated[int, Meta(ge=1, description="Version of the wire.")]
 SegmentIndex: TypeAlias = Annotated[int, Meta(ge=0, description="Segment of the session, from 0.")]
@@ -56,7 +57,7 @@ class SessionUpdate(_FromClient, frozen=True, kw_only=True, tag="session.update"
 
 
 class SessionClose(_FromClient, frozen=True, kw_only=True, tag="session.close"):
-    """Finish what has been read, then close the session; the last event of a source stream."""
+    """Translate what has been sent, then close the session; the last event of a source stream."""
 
 
 class InputTextAppend(_FromClient, frozen=True, kw_only=True, tag="input_text.append"):
@@ -85,7 +86,7 @@ class SessionCreated(_FromWorker, frozen=True, kw_only=True, tag="session.create
 
 
 class SessionUpdated(_FromWorker, frozen=True, kw_only=True, tag="session.updated"):
-    """The session goes on with these options."""
+    """The options of the session from the next segment on."""
 
     session: Session
 
@@ -104,11 +105,15 @@ class OutputTextDelta(_FromWorker, frozen=True, kw_only=True, tag="output_text.d
     segment: SegmentIndex
     index: Annotated[int, Meta(ge=0, description="Target word of the segment, from 0.")]
     word: Annotated[str, Meta(description="The bare word.")]
-    text: Annotated[str, Meta(description="Concatenates over the segment to the exact translation.")]
+    text: Annotated[
+        str, Meta(description="The word with the space before it; all of a segment, joined, are its translation.")
+    ]
     tokens: Annotated[tuple[Count, ...], Meta(description="Token ids committed for the word.")]
-    source_words_read: Annotated[int, Meta(ge=0, description="Source words of the segment read before it.")]
+    source_words_read: Annotated[
+        int, Meta(ge=0, description="Source words of the segment that were read before this word was written.")
+    ]
     elapsed_ms: ElapsedMs
-    delay_ms: Annotated[int, Meta(ge=0, description="Since the newest source word that it needed had arrived.")]
+    delay_ms: Annotated[int, Meta(ge=0, description="Milliseconds since the last source word that it needed arrived.")]
 
 
 class SegmentDone(_FromWorker, frozen=True, kw_only=True, tag="segment.done"):
@@ -119,25 +124,27 @@ class SegmentDone(_FromWorker, frozen=True, kw_only=True, tag="segment.done"):
     source_words: Count
     target_words: Count
     finish_reason: FinishReason
-    average_lagging: Annotated[float | None, Meta(description="Lag in source words; null: undefined.")]
+    average_lagging: Annotated[
+        float | None, Meta(description="Average lag in source words; null where it is undefined.")
+    ]
     elapsed_ms: ElapsedMs
 
 
 class Error(_FromWorker, frozen=True, kw_only=True, tag="error"):
     """An event was refused or the session failed; `code` is stable, `message` is for people."""
 
-    code: Annotated[str, Meta(description="One of the codes of `ErrorCode`; new ones may be added.")]
+    code: Annotated[str, Meta(description="One of the codes in `ErrorCode`; later versions may add some.")]
     message: str
-    param: Annotated[str | None, Meta(description="Path of the offending value, such as `$.session.policy.k`.")] = None
-    source_id: Annotated[str | None, Meta(description="Entry id of the offending source entry.")] = None
+    param: Annotated[str | None, Meta(description="Path of the wrong value, such as `$.session.policy.k`.")] = None
+    source_id: Annotated[str | None, Meta(description="Entry id of the source event that caused the error.")] = None
     expected_seq: Annotated[int | None, Meta(description="With `sequence_gap`: the `seq` to send next.")] = None
 
 
 class WorkerConfigure(Struct, frozen=True, kw_only=True, tag_field="type", tag="worker.configure"):
     """Change the settings of every worker that reads it; `null` leaves a setting as it is."""
 
-    worker: Annotated[str | None, Meta(description="Only this worker; null: all that run now.")] = None
-    drain: Annotated[bool | None, Meta(description="true: finish, hand the sessions over, and end.")] = None
+    worker: Annotated[str | None, Meta(description="Only this worker; null: all running workers.")] = None
+    drain: Annotated[bool | None, Meta(description="true: finish, hand the sessions over and exit.")] = None
     max_batch_size: Positive | None = None
     batch_timeout_ms: Annotated[int, Meta(ge=0, le=10_000)] | None = None
     max_sessions: Positive | None = None
@@ -146,7 +153,7 @@ class WorkerConfigure(Struct, frozen=True, kw_only=True, tag_field="type", tag="
 
 
 class WorkerStats(Struct, frozen=True, kw_only=True, tag_field="type", tag="worker.stats"):
-    """What one worker did since it started; counts only grow, except `sessions` and `kv_bytes`."""
+    """What one worker has done since it started; all numbers only grow, except `sessions` and `kv_bytes`."""
 
     worker: str
     model: str
@@ -154,16 +161,20 @@ class WorkerStats(Struct, frozen=True, kw_only=True, tag_field="type", tag="work
     source_words: Count
     target_words: Count
     ticks: Annotated[int, Meta(ge=0, description="Scheduler rounds that ran a forward pass.")]
-    forwards: Annotated[int, Meta(ge=0, description="Rows computed: a pass over n sessions counts n.")]
+    forwards: Annotated[int, Meta(ge=0, description="Rows computed; a pass over n sessions counts as n.")]
     tokens: Annotated[int, Meta(ge=0, description="Tokens fed: source, target and drafts.")]
-    kv_bytes: Annotated[int, Meta(ge=0, description="Bytes held by all caches now.")]
+    kv_bytes: Annotated[int, Meta(ge=0, description="Bytes of all keys and values now.")]
     uptime_ms: Count
     rows_per_tick: Annotated[float, Meta(ge=0)] | None = None
     passes: Annotated[int, Meta(ge=0, description="Forward passes, each over one row or many.")] = 0
-    padding_tokens: Annotated[int, Meta(ge=0, description="Cells of attention computed only to make rows even.")] = 0
+    padding_tokens: Annotated[
+        int, Meta(ge=0, description="Attention cells computed only to pad rows to one length.")
+    ] = 0
     accepted_drafts: Count = 0
     proposed_drafts: Count = 0
-    drafted_rows: Annotated[int, Meta(ge=0, description="Rows with drafts: proposed ÷ these is a draft's length.")] = 0
+    drafted_rows: Annotated[
+        int, Meta(ge=0, description="Rows with drafts; `proposed_drafts` divided by it is their mean length.")
+    ] = 0
 
 
 ClientEvent: TypeAlias = SessionCreate | SessionUpdate | SessionClose | InputTextAppend | InputTextFinalize

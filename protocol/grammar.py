@@ -1,8 +1,8 @@
 """The legal order of events, as two tables that producer, worker and subscriber share.
 
 `advance(phase, event)` walks the source stream's table, `advance_server` the target stream's; a pair that is not in
-the table is illegal. `diagram()` draws a table for the README. Sequence numbers are apart from the order of types:
-`check_seq` decides what the `seq` of a client event means.
+the table is illegal. `diagram()` draws a table, as the page of the wire shows it. Sequence numbers are apart from the
+order of types: `check_seq` decides what the `seq` of a client event means.
 """
 
 from enum import Enum

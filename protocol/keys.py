@@ -5,6 +5,8 @@
     decalage:{ID}:state       hash     the session's checkpoint and fence
     decalage:{workers}:bell:N   stream   client -> worker   "this session has news", its id in the field `session`
     decalage:{workers}:lease:N  hash     which worker owns the shard, in which epoch, until when
+    decalage:{workers}:sessions:N  zset   sessions that a worker has taken and not closed, by when they expire
+    decalage:{workers}:heard    hash     how far each shard's bell has been heard: field N, an entry id
     decalage:{workers}:live     hash     the workers there are, and what each has room for
     decalage:{workers}:freed    stream   worker -> worker   "shards have been given back"
     decalage:{workers}:shards   string   how many shards there are, fixed at the first start
@@ -43,6 +45,7 @@ ABANDONED_TTL_S: Final = 86_400
 CONFIGURE_KEY: Final = "decalage:{workers}:configure"
 STATS_KEY: Final = "decalage:{workers}:stats"
 LIVE_KEY: Final = "decalage:{workers}:live"
+HEARD_KEY: Final = "decalage:{workers}:heard"
 FREED_KEY: Final = "decalage:{workers}:freed"
 DEAD_KEY: Final = "decalage:{workers}:dead"
 SHARDS_KEY: Final = "decalage:{workers}:shards"
@@ -119,6 +122,15 @@ def lease_key(shard: int) -> str:
     'decalage:{workers}:lease:3'
     """
     return f"decalage:{{workers}}:lease:{shard}"
+
+
+def index_key(shard: int) -> str:
+    """The sorted set of the shard's sessions, by which the next worker finds them.
+
+    >>> index_key(3)
+    'decalage:{workers}:sessions:3'
+    """
+    return f"decalage:{{workers}}:sessions:{shard}"
 
 
 def check_session_id(session_id: str) -> str:

@@ -23,34 +23,38 @@ class Sampling(Struct, frozen=True, kw_only=True):
     """How a token is chosen; the same options, words and seed always choose the same tokens."""
 
     temperature: Annotated[float, Meta(ge=0, le=10, description="0 takes the most likely token.")] = 0.0
-    top_p: Annotated[float, Meta(gt=0, le=1, description="Probability mass of the tokens kept; 1 keeps all.")] = 1.0
-    repetition_penalty: Annotated[float, Meta(gt=0, description="Divides repeated logits; null: off.")] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1, description="Probability mass of the tokens to choose from; 1: all.")] = (
+        1.0
+    )
+    repetition_penalty: (
+        Annotated[float, Meta(gt=0, description="Above 1, makes repeated tokens less likely; null: off.")] | None
+    ) = None
     repetition_context_size: Annotated[
-        int, Meta(ge=0, le=10_000, description="Target tokens that count as repeated.")
+        int, Meta(ge=0, le=10_000, description="How many of the last target tokens count as repeated.")
     ] = 20
-    seed: Annotated[int, Meta(ge=0, le=MAX_SEED, description="Keys the noise of every position.")] = 0
+    seed: Annotated[int, Meta(ge=0, le=MAX_SEED, description="The same seed gives the same words.")] = 0
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """Bounds of one session; going over one ends a word, a segment or the session, never silently."""
+    """Bounds of one session; what goes over one is cut or refused, never silently."""
 
     max_new_words: (
         Annotated[int, Meta(ge=1, le=1_000_000, description="Target words per segment; null: no bound.")] | None
     ) = None
     max_tokens_per_word: Annotated[int, Meta(ge=1, le=1000, description="A longer target word is cut here.")] = 50
-    max_backlog_words: Annotated[int, Meta(ge=1, le=1_000_000, description="Source words that may wait unread.")] = (
-        10_000
-    )
+    max_backlog_words: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Source words that may wait to be read.")
+    ] = 10_000
     idle_timeout_ms: Annotated[
-        int, Meta(ge=1000, le=86_400_000, description="Silence after which the session closes.")
+        int, Meta(ge=1000, le=86_400_000, description="Milliseconds without an event after which the session closes.")
     ] = 300_000
 
 
 class Speculation(Struct, frozen=True, kw_only=True):
-    """Drafting of target tokens; changes the speed, never the output."""
+    """Drafts of target tokens; they change the speed, never the output."""
 
     enabled: bool = True
-    max_draft_tokens: Annotated[int, Meta(ge=1, le=64, description="Drafted tokens verified in one pass.")] = 4
+    max_draft_tokens: Annotated[int, Meta(ge=1, le=64, description="Drafted tokens in one pass, at most.")] = 4
 
 
 Language: TypeAlias = Annotated[
@@ -69,7 +73,7 @@ MetadataKey: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_METADA
 MetadataValue: TypeAlias = Annotated[str, Meta(max_length=MAX_METADATA_VALUE_CHARS)]
 Metadata: TypeAlias = Annotated[
     dict[MetadataKey, MetadataValue],
-    Meta(max_length=MAX_METADATA_ENTRIES, description="The client's own labels; carried, never read."),
+    Meta(max_length=MAX_METADATA_ENTRIES, description="The client's own labels; the worker does not use them."),
 ]
 
 

@@ -19,19 +19,20 @@ class WaitK(Struct, frozen=True, kw_only=True, tag_field="type", tag="wait-k"):
     k: Annotated[int, Meta(ge=1, le=_MAX_K, description="Source words read before the first target word.")] = 3
     catchup: Annotated[
         float,
-        Meta(ge=-1, le=0.9, description="Target words written beyond one per source word; below 0: fewer."),
+        Meta(ge=-1, le=0.9, description="Extra target words for each source word; below 0: fewer."),
     ] = 0.0
 
 
 class Adaptive(Struct, frozen=True, kw_only=True, tag_field="type", tag="adaptive"):
-    """Write while the model is sure of the next word, else read on, between wait-`min_k` and wait-`max_k` (Zheng et
-    al. 2020).
-    """
+    """Write while the model is sure of the next word, between wait-`min_k` and wait-`max_k` (Zheng et al. 2020)."""
 
-    min_k: Annotated[int, Meta(ge=1, le=_MAX_K, description="Source words read ahead of a target word at least.")] = 1
-    max_k: Annotated[int, Meta(ge=1, le=_MAX_K, description="And at most, sure or not.")] = 5
+    min_k: Annotated[int, Meta(ge=1, le=_MAX_K, description="Least lag in source words.")] = 1
+    max_k: Annotated[
+        int,
+        Meta(ge=1, le=_MAX_K, description="Largest lag in source words; then the next word is written, sure or not."),
+    ] = 5
     threshold: Annotated[
-        float, Meta(ge=0, le=1, description="Probability of a word's tokens from which on it is written, at `min_k`.")
+        float, Meta(ge=0, le=1, description="Least probability of a word's tokens to write it at `min_k`.")
     ] = 0.9
 
     def __post_init__(self) -> None:
@@ -41,11 +42,11 @@ class Adaptive(Struct, frozen=True, kw_only=True, tag_field="type", tag="adaptiv
 
 
 class LocalAgreement(Struct, frozen=True, kw_only=True, tag_field="type", tag="local-agreement"):
-    """Translate on after every source word; write what two translations in a row agree on (Liu et al. 2020)."""
+    """Translate on after each source word; write what two translations in a row agree on (Liu et al. 2020)."""
 
     k: Annotated[int, Meta(ge=1, le=_MAX_K, description="Source words read before the first translation.")] = 2
     max_ahead_tokens: Annotated[
-        int, Meta(ge=1, le=_MAX_TOKENS, description="Tokens of a translation beyond what is agreed on.")
+        int, Meta(ge=1, le=_MAX_TOKENS, description="Tokens to translate beyond what has been agreed on.")
     ] = 16
 
 
@@ -54,7 +55,8 @@ class AlignAtt(Struct, frozen=True, kw_only=True, tag_field="type", tag="align-a
 
     k: Annotated[int, Meta(ge=1, le=_MAX_K, description="Source words read before the first target word.")] = 1
     frame_words: Annotated[
-        int, Meta(ge=1, le=_MAX_K, description="Newest source words that a target word must not attend to most.")
+        int,
+        Meta(ge=1, le=_MAX_K, description="Newest source words; a target word that attends most to one of them waits."),
     ] = 2
 
 

@@ -16,6 +16,7 @@ import pytest
 import redis.asyncio
 
 from tests.servers import FAKEREDIS, NO_REAL_SERVER, ServerPool, flush, keys_without_ttl, real_names
+from worker.io.client import Client, connect
 
 # A busy machine is slow, not wrong: no test fails for the time it took.
 hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -74,6 +75,20 @@ async def redis_client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
 async def any_redis_client(any_redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
     """An asyncio client of a server, real or fakeredis; answers are bytes."""
     async with redis.asyncio.Redis.from_url(any_redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[Client]:
+    """A worker's client of a real redis-server."""
+    async with connect(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+async def any_client(any_redis_url: str) -> AsyncIterator[Client]:
+    """A worker's client of a server, real or fakeredis."""
+    async with connect(any_redis_url) as client:
         yield client
 
 

@@ -12,7 +12,7 @@ from protocol import OutputTextDelta, Session
 from tests.clusters import running_cluster
 from tests.servers import real_servers
 from tests.worker.app.conftest import Running, engine, running, until
-from worker.io import connection
+from worker.io import client
 
 __all__ = ["engine", "running"]  # the fixtures of those who test a worker
 
@@ -82,7 +82,7 @@ async def test_sessions_on_all_nodes_change_workers_and_lose_nothing(
 async def test_workers_share_a_cluster(cluster: RedisCluster, cluster_url: str, running: Running) -> None:
     """Leases, bells and hand-over work there as on one server; a raw producer is found by the sweep of all nodes."""
     async with running(lease_ms=500) as first, running(lease_ms=500) as second:
-        await until(lambda: len(first.ownership.held) == len(second.ownership.held) == 8)
+        await until(lambda: len(first.shards.held) == len(second.shards.held) == 8)
         data = '{"type": "session.create", "session": {"target_language": "fr"}}'
         names = [f"raw-{i}" for i in range(6)]
         for name in names:
@@ -93,9 +93,6 @@ async def test_workers_share_a_cluster(cluster: RedisCluster, cluster_url: str, 
 async def test_a_node_taken_alone_is_refused(cluster_url: str) -> None:
     """The error names the URL to use instead."""
     plain = cluster_url.replace("+cluster", "")
-    redis = connection.client(plain)
-    try:
-        with pytest.raises(connection.RedisUnreachable, match=r"is a cluster; name it redis\+cluster://127"):
-            await connection.check(redis, plain)
-    finally:
-        await redis.aclose()
+    async with client.connect(plain) as redis:
+        with pytest.raises(client.RedisUnreachable, match=r"is a cluster; name it redis\+cluster://127"):
+            await client.check(redis)

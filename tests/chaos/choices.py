@@ -14,7 +14,7 @@ from worker.core.rows import Row
 from worker.engine.loading import load, load_vocabulary
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
-from worker.engine.sampling import Draws, Sampler
+from worker.engine.sampling import Sampler, SamplerOutput
 from worker.engine.text.tokenizer import Vocabulary
 
 _CLEAR: Final = 1e-4
@@ -30,7 +30,7 @@ class Doubter(Sampler):
         super().__init__(vocabulary.word_starts(size), vocabulary.forbidden(size))
         self.doubted: set[int] = set()
 
-    def sample(self, logits: mx.array, rows: Sequence[Row]) -> Draws:
+    def sample(self, logits: mx.array, rows: Sequence[Row]) -> SamplerOutput:
         draws = super().sample(logits, rows)
         tokens = draws.arrays[0]
         chosen = mx.arange(logits.shape[-1]) == tokens[:, None]

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from producers.connection import open_writer
 from protocol import state_key
 from tests.chaos.check import Entry
 from tests.chaos.faults import Director, Fault, Ousting
@@ -19,7 +20,6 @@ from tests.chaos.servers import LastingCluster, LastingRedis
 from tests.chaos.speakers import Speaker
 from tests.chaos.talks import Talk
 from tests.producers.proxy import Proxy
-from worker.io import connection
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,7 +126,7 @@ async def _all_heard(listeners: Sequence[Listener]) -> None:
 
 
 async def _account(url: str, talks: Sequence[Talk]) -> tuple[dict[str, list[Entry]], int, int]:
-    async with connection.client(url) as client:
+    async with open_writer(url).client as client:
         streams = {talk.session_id: await read_target(client, talk.session_id) for talk in talks}
         counts = [await client.hmget(state_key(name), ["audit_fenced", "audit_stale"]) for name in streams]
     fenced, stale = (sum(int(count[i] or 0) for count in counts) for i in (0, 1))

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from producers import BrokerRefused, BrokerUnreachable, Publisher
+from producers.connection import open_writer
 from protocol import (
     ClientEvent,
     InputTextAppend,
@@ -23,7 +24,7 @@ from protocol import (
 from protocol.keys import ABANDONED_TTL_S, EVENT_FIELD
 from tests.chaos.pace import Pace
 from tests.chaos.talks import Talk
-from worker.io import connection
+from worker.io.client import GONE
 
 _PAUSE_S: Final = 0.1  # before something is tried again
 
@@ -72,7 +73,7 @@ class Speaker:
 
     async def _append(self, *, is_double: bool) -> None:
         # A raw producer: its own entry ids make a repetition harmless, or its numbers do.
-        async with connection.client(self._url) as client:
+        async with open_writer(self._url).client as client:
             old: list[bytes] = []
             for number, event in enumerate(self.talk.events(), 1):
                 await self._wait(event)
@@ -95,7 +96,7 @@ class Speaker:
                 if "equal or smaller" in str(error):  # it had arrived, only the answer had not
                     return
                 await asyncio.sleep(_PAUSE_S)  # a Redis that reads its file
-            except connection.GONE:
+            except GONE:
                 await asyncio.sleep(_PAUSE_S)
 
 

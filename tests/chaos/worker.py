@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:  # the clock must be wrong before anything of the worker is loaded
-    from worker.app.service import Service
+    from worker.app.worker import Worker
+    from worker.io.scripts import Script
 
 _JUMP_S: Final = 900
 _STATUS_S: Final = 0.1
@@ -35,7 +36,7 @@ return answer
 """
 BROKEN: Final = {
     "none": [],
-    "fence": [("~= ARGV[1] then", "== 'nobody' then")],
+    "fence": [("~= epoch then", "== 'nobody' then")],
     "ids": [("if seq > last then", "if true then"), ("string.format('%d-0', seq), 'event'", "'*', 'event'")],
 }
 """What to replace in the commit script, by what is then missing."""
@@ -55,29 +56,30 @@ def skew_clock(skew_s: float) -> None:
     signal.signal(signal.SIGUSR1, jump)
 
 
-def audited(script: Callable[[str], str], broken: str) -> Callable[[str], str]:
+def audited(script: Callable[[str], "Script"], broken: str) -> Callable[[str], "Script"]:
     """The scripts, of which `commit` keeps account and lacks what `broken` names. Raises ValueError if it has not."""
 
-    def changed(name: str) -> str:
-        text = script(name)
+    def changed(name: str) -> "Script":
+        original = script(name)
         if name != "commit":
-            return text
+            return original
+        text = original.text
         for old, new in BROKEN[broken]:
             if old not in text:
                 raise ValueError(f"expected {old!r} in the commit script: adapt what chaos breaks of it")
             text = text.replace(old, new)
-        return _AUDITED.format(script=text)
+        return type(original).of(_AUDITED.format(script=text))
 
     return changed
 
 
-async def _tell(service: "Service", path: Path) -> None:
+async def _tell(worker: "Worker", path: Path) -> None:
     # Whole or not at all, and again and again: after a SIGKILL the last one counts.
-    registry = service.metrics.registry
+    registry = worker.metrics.registry
     names = ("fenced_commits", "duplicates", "replayed_words", "target_words")
     while True:
         counters = {name: registry.get_sample_value(f"decalage_{name}_total") for name in names}
-        sessions = [live.session_id for live in service.table if live.is_open]
+        sessions = [handle.session_id for handle in worker.table if handle.is_open]
         draft = path.with_suffix(".new")
         draft.write_text(json.dumps({"pid": os.getpid(), "counters": counters, "sessions": sessions}))
         draft.replace(path)
@@ -106,8 +108,8 @@ def main() -> None:
         vars(store)["CLOSED_TTL_S"] = args.closed_ttl_s
     told: list[asyncio.Task[None]] = []
 
-    def ready(service: "Service", _: str) -> None:
-        told.append(asyncio.get_running_loop().create_task(_tell(service, args.status)))
+    def ready(worker: "Worker", _: str) -> None:
+        told.append(asyncio.get_running_loop().create_task(_tell(worker, args.status)))
 
     settings = Settings(redis=args.redis, model=args.model, lease_ms=args.lease_ms, metrics_port=-1)
     asyncio.run(serve(settings, on_ready=ready))

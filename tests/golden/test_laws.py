@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mlx_lm.models.cache import make_prompt_cache
 
 from worker import DualStreamingCache, StreamingModel
-from worker.engine.visibility import streaming_mask
+from worker.engine.visibility import ContiguousLayout, GroupLayout, streaming_mask
 
 TOLERANCE = 2e-4
 TOKENS = st.lists(st.integers(3, 559), min_size=1, max_size=12)
@@ -65,17 +65,17 @@ def test_one_masked_pass_equals_streaming(
     golden_model: StreamingModel, source: list[int], target: list[int], seen: list[int]
 ) -> None:
     """All source and all target in one pass, masked by what each target token saw, gives the streamed logits."""
-    source_seen = sorted(min(n, len(source)) for n in seen[: len(target)])
+    visible_source = sorted(min(n, len(source)) for n in seen[: len(target)])
     cache = golden_model.make_cache()
     read = 0
     streamed = []
-    for token, stop in zip(target, source_seen, strict=True):
+    for token, stop in zip(target, visible_source, strict=True):
         if stop > read:
             golden_model(mx.array([source[read:stop]]), cache=cache)
             read = stop
         streamed.append(golden_model(mx.array([[token]]), cache=cache, is_reading=False)[0])
     once = golden_model.forward(
-        source, target, golden_model.make_cache(), mask=streaming_mask(len(source), source_seen)
+        source, target, golden_model.make_cache(), mask=streaming_mask(len(source), visible_source)
     )
     assert_close(once[0, len(source) :], mx.concatenate(streamed))
 
@@ -85,13 +85,13 @@ def test_one_masked_pass_equals_streaming(
 def test_a_target_right_behind_its_source_is_a_plain_sequence(
     golden_model: StreamingModel, source: list[int], target: list[int]
 ) -> None:
-    """With φ = len(source), given or found, the dual cache gives what mlx-lm's own cache gives; so does no cache."""
+    """With φ = len(source), or contiguous, the dual cache gives what mlx-lm's own cache gives; so does no cache."""
     plain = make_prompt_cache(golden_model.inner)
     golden_model(mx.array([source]), cache=plain)
     expected = golden_model(mx.array([target]), cache=plain)[0]
     assert plain[0].offset == len(source) + len(target)
-    for offset in (len(source), None):
-        cache = golden_model.make_cache(offset)
+    for layout in (GroupLayout(len(source)), ContiguousLayout()):
+        cache = golden_model.make_cache(layout)
         feed(golden_model, cache, source, is_reading=True)
         assert_close(feed(golden_model, cache, target, is_reading=False), expected)
     assert_close(golden_model(mx.array([source + target]))[0, len(source) :], expected)

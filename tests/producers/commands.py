@@ -1,4 +1,4 @@
-"""`decalage send` and `decalage watch` as processes, without the program around them."""
+"""`decalage send` and `decalage watch` as processes."""
 
 import asyncio
 import sys
@@ -11,12 +11,11 @@ ROOT = Path(__file__).parents[2]
 
 _PROGRAM = """
 import argparse, importlib, sys
-command = importlib.import_module("producers." + sys.argv[1])
+command = importlib.import_module("worker.commands." + sys.argv[1])
+command.redis_url = lambda given: sys.argv[2]
 parser = argparse.ArgumentParser(prog="decalage " + sys.argv[1])
-parser.add_argument("--redis")
 command.add_arguments(parser)
-args = parser.parse_args(sys.argv[3:])
-sys.exit(command.run(args, sys.argv[2]))
+sys.exit(command.run(parser.parse_args(sys.argv[3:])))
 """
 
 

@@ -11,8 +11,7 @@ class Proxy:
     """Stands before the server at `upstream_url`, at `url`; a context manager."""
 
     def __init__(self, upstream_url: str) -> None:
-        parts = urlsplit(upstream_url)
-        self._upstream = (parts.hostname or "127.0.0.1", parts.port or 6379)
+        self.lead_to(upstream_url)
         self._server: asyncio.Server | None = None
         self._port = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -57,6 +56,11 @@ class Proxy:
         """What was held up is on its way."""
         self._held = None
         self._flows.set()
+
+    def lead_to(self, upstream_url: str) -> None:
+        """Lead new connections to another server; those that are open stay where they are."""
+        parts = urlsplit(upstream_url)
+        self._upstream = (parts.hostname or "127.0.0.1", parts.port or 6379)
 
     def cut(self) -> None:
         """All connections are closed; new ones are welcome."""

@@ -34,7 +34,7 @@ def test_addresses_are_urls_without_credentials(url: str, address: str) -> None:
     assert address_of(Redis.from_url(address)) == address
 
 
-@pytest.mark.parametrize("url", ["", "localhost:6379", "http://:secret@host", "redis://:se#secret@host", "redis://h:x"])
+@pytest.mark.parametrize("url", ["", "localhost:6379", "http://:secret@host", "redis://:secret/0", "redis://h:x"])
 def test_an_impossible_url_is_refused_without_quoting_it(url: str) -> None:
     """The message says what a URL looks like; pieces of a password that break the URL stay out of it."""
     for opened in (open_writer, open_follower):

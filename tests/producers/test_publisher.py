@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from producers import BrokerRefused, BrokerUnreachable, Publisher, SessionExists, SessionNotFound
 from protocol import (
+    ClientEvent,
     IllegalEvent,
     InputTextAppend,
     InputTextFinalize,
@@ -51,7 +52,7 @@ async def test_every_call_is_one_numbered_event(any_redis_url: str, any_redis_cl
 
 async def test_events_sent_together_are_events_sent_one_by_one(redis_url: str, redis_client: Redis) -> None:
     """Same events, same numbers, one ring; where one is refused, those before it are in the stream."""
-    events = [InputTextAppend(text="a b"), InputTextFinalize(), InputTextAppend(text="c")]
+    events: list[ClientEvent] = [InputTextAppend(text="a b"), InputTextFinalize(), InputTextAppend(text="c")]
     async with Publisher(redis_url, "one-by-one") as alone, Publisher(redis_url, "together") as together:
         await alone.create()
         await together.create()

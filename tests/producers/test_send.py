@@ -145,7 +145,7 @@ async def test_ctrl_c_closes_the_session(redis_url: str, redis_client: Redis) ->
 async def test_bad_input_is_one_line_and_code_1(redis_url: str, tmp_path: Path) -> None:
     """A bad option value, a missing file, an absent broker: each is named, and nothing is printed as a result."""
     for arguments, reason in (
-        (("x", "--wait-k", "0"), "policy.k"),
+        (("x", "--prompt", "p" * 5000), "session.prompt"),
         (("--file", str(tmp_path / "none")), "No such file"),
         (("x", "--file", "y"), "TEXT or --file"),
         (("x", "--keep-open", "--close"), "--keep-open and --close"),

@@ -1,4 +1,4 @@
-"""The worker's knobs: one frozen Struct, filled from `DECALAGE_*` variables and the command line."""
+"""The worker's settings: one frozen Struct, filled from `DECALAGE_*` variables and the command line."""
 
 import os
 from collections.abc import Mapping
@@ -11,29 +11,29 @@ from worker.core.scheduler import Budget
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that can be set about a worker, with unit, default and reason."""
+    """All settings of a worker, with unit, default and purpose."""
 
     redis: str = ""  # URL; empty: the embedded broker
-    model: str = "starter"  # directory, hub id or shipped model
-    metrics_host: str = "127.0.0.1"  # who may read /metrics
+    model: str = "starter"  # shipped model, directory, GGUF file or hub id
+    metrics_host: str = "127.0.0.1"  # address that serves metrics and health
     metrics_port: int = 9464  # 0: any free port, -1: none
-    max_sessions: int = 2_000  # open sessions before session.create is refused
-    max_kv_bytes: int = 8 * 2**30  # keys and values; beyond it, lanes that wait are given up and fed again later
-    kv_bits: Literal[0, 4, 8] = 0  # of each number of a key or value; 0: as the model computes them
-    max_batch_size: int = 64  # sessions served in one tick
-    max_pass_tokens: int = 2_048  # of all sessions in one tick; longer texts are read in chunks
-    batch_timeout_ms: int = 0  # how long a worker without work waits for more sessions to share its next tick
+    max_sessions: int = 2_000  # open sessions; beyond that, session.create is refused
+    max_kv_bytes: int = 8 * 2**30  # keys and values; beyond that, waiting sessions lose theirs and get them back later
+    kv_bits: Literal[0, 4, 8] = 0  # bits of each number in keys and values; 0: as the model computes them
+    max_batch_size: int = 64  # sessions in one pass
+    max_pass_tokens: int = 2_048  # tokens in one pass; longer texts are read in chunks
+    batch_timeout_ms: int = 0  # how long an idle worker waits for a second session before it starts a pass
     draft_model: str = ""  # a smaller model with the same tokenizer; empty: drafts come from a session's own text
     use_speculative: bool = True  # drafts beyond the token that ends a word
-    max_draft_tokens: int = 16  # of one session in one tick, whatever it asks for
-    num_shards: int = NUM_SHARDS  # parts of the work, fixed when a deployment first starts; producers use the same
-    lease_ms: int = 3_000  # how long a dead worker's shards stay without one
-    sweep_ms: int = 250  # how soon words are found whose producer rings no bell
+    max_draft_tokens: int = 16  # drafts of one session in one pass, whatever it asks for
+    num_shards: int = NUM_SHARDS  # shards of a deployment, fixed at its first start; clients use the same number
+    lease_ms: int = 3_000  # how long the sessions of a dead worker wait for another one
+    sweep_ms: int = 250  # how often to look for words of clients that ring no bell
     stats_ms: int = 5_000  # how often the worker reports statistics
-    drain_ms: int = 500  # how long SIGTERM works on; what is not written by then, the next worker writes
+    drain_ms: int = 500  # how long a worker goes on after SIGTERM; the next worker does the rest
 
     def budget(self, *, has_drafter: bool) -> Budget:
-        """How much a pass may hold; `has_drafter`: the engine makes drafts of its own."""
+        """Return how much a pass may hold; `has_drafter`: the engine makes drafts of its own."""
         return Budget(
             max_rows=self.max_batch_size,
             max_pass_tokens=self.max_pass_tokens,
@@ -43,11 +43,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BadSetting(ValueError):
-    """A variable holds what its knob cannot take."""
+    """A variable whose value its setting cannot take."""
 
 
 def from_environment(environment: Mapping[str, str] = os.environ, **given: object) -> Settings:
-    """Settings from `DECALAGE_<NAME>`, overridden by what is `given` and not None. Raises BadSetting."""
+    """Return the settings from `DECALAGE_<NAME>`, overridden by what is `given` and not None. Raises BadSetting."""
     values: dict[str, object] = {}
     for field in msgspec.structs.fields(Settings):
         variable = f"DECALAGE_{field.name.upper()}"

@@ -2,27 +2,29 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 
 import structlog
-from redis.asyncio import Redis
 
-from worker.app import interpreter
 from worker.app.config import Settings
-from worker.app.engine import Engine
-from worker.app.service import Service
-from worker.io import connection
+from worker.app.engine_thread import Engine
+from worker.app.worker import Worker
+from worker.io import client
 from worker.io.broker import ensure_broker
 from worker.io.health import Probes
 from worker.io.metrics import Metrics
 
+SWITCH_S = 0.0005
 
-async def serve(settings: Settings, *, on_ready: Callable[[Service, str], None] | None = None) -> None:
-    """Serves until SIGTERM or Ctrl-C, then drains; a second signal ends the process at once.
 
-    `on_ready` is told the service and the URL of its Redis once sessions are taken. Raises RedisUnreachable,
+async def serve(settings: Settings, *, on_ready: Callable[[Worker, str], None] | None = None) -> None:
+    """Serve until SIGTERM or Ctrl-C, then drains; a second signal ends the process at once.
+
+    `on_ready` is told the worker and the URL of its Redis once sessions are taken. Raises RedisUnreachable,
     BrokerError, PortTaken, and what loading the model raises, before anything is served.
     """
     log = structlog.get_logger()
@@ -34,33 +36,46 @@ async def serve(settings: Settings, *, on_ready: Callable[[Service, str], None] 
     log.info("loading", model=settings.model, draft_model=settings.draft_model or None)
     engine = await Engine.start(settings.model, settings.draft_model, settings.max_kv_bytes, kv_bits=settings.kv_bits)
     try:
-        service = Service(settings, engine, metrics, url)
-        probes.ask = service.pulse.condition
-        with _signals(service.stop):
+        worker = Worker(settings, engine, metrics, url)
+        probes.ask = worker.health.condition
+        with _signals(worker.stop):
             log.info(
                 "ready",
-                redis=connection.shown(url),
+                redis=client.shown(url),
                 redis_version=version,
-                worker=service.worker,
+                worker=worker.name,
                 model=engine.description,
                 kv_bits=settings.kv_bits or None,
                 metrics=None if port is None else f"http://{settings.metrics_host}:{port}/metrics",
             )
-            with interpreter.serving():
+            with serving():
                 if on_ready is not None:
-                    on_ready(service, url)
-                await service.run()
+                    on_ready(worker, url)
+                await worker.run()
         log.info("drained")
     finally:
         engine.stop()
 
 
 async def _check_redis(url: str) -> str:
-    redis: Redis = connection.client(url)
+    async with client.connect(url) as redis:
+        return await client.check(redis)
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[None]:
+    """Once all that stays is loaded: full collections no longer look through it, and threads take turns quickly.
+
+    The engine's thread builds its graphs in Python, for milliseconds at a time. By default, a loop that Redis has woken
+    would wait 5 ms for it.
+    """
+    before_s = sys.getswitchinterval()
+    gc.freeze()
+    sys.setswitchinterval(SWITCH_S)
     try:
-        return await connection.check(redis, url)
+        yield
     finally:
-        await redis.aclose()
+        sys.setswitchinterval(before_s)
 
 
 @contextlib.contextmanager

@@ -3,8 +3,9 @@
 import asyncio
 import os
 
+from protocol.redis_url import parse_redis_url
 from worker.commands.findings import Finding
-from worker.io import connection
+from worker.io import client
 from worker.io.broker import default_runtime_dir, read_record, wanted_kind
 from worker.io.servers import find_redis_servers
 
@@ -16,28 +17,29 @@ def redis(given: str | None) -> Finding:
     if url := given or os.environ.get("DECALAGE_REDIS"):
         try:
             return _answering(url, asyncio.run(_version(url)), "")
-        except connection.RedisUnreachable as error:
-            return Finding("redis", "failed", str(error), facts={"url": connection.shown(url)})
+        except client.RedisUnreachable as error:
+            return Finding("redis", "failed", str(error), facts={"url": client.shown(url)})
     record = read_record(default_runtime_dir())
     if record is not None:
         try:
             return _answering(record.url, asyncio.run(_version(record.url)), "the embedded broker, ")
-        except connection.RedisUnreachable:
+        except client.RedisUnreachable:
             pass  # it has ended since
     return _startable()
 
 
 def _answering(url: str, version: str, what: str) -> Finding:
-    facts = {"url": connection.shown(url), "version": version, "embedded": bool(what)}
-    return Finding("redis", "ok", f"{what}Redis {version} answers at {connection.shown(url)}", facts=facts)
+    parsed = parse_redis_url(url)
+    facts = {"url": parsed.address, "version": version, "embedded": bool(what)}
+    text = f"{what}Redis {version} answers at {parsed.address}"
+    if parsed.overridden:
+        text += f"; {', '.join(parsed.overridden)} of the URL have no effect, Decalage sets them itself"
+    return Finding("redis", "ok", text, facts=facts)
 
 
 async def _version(url: str) -> str:
-    client = connection.client(url)
-    try:
-        return await connection.check(client, url)
-    finally:
-        await client.aclose()
+    async with client.connect(url) as redis:
+        return await client.check(redis)
 
 
 def _startable() -> Finding:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from worker.commands import arguments, output
 
-HELP: Final = "translate one text at several wait-k, side by side"
+HELP: Final = "translate one text with several wait-k, side by side"
 USAGE: Final = "--prompt P [--wait-k K ...] [options]"
 EXAMPLES: Final = """\
 Examples:
@@ -14,10 +14,15 @@ Examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of `decalage compare`."""
+    """Add the options of `decalage compare`."""
     arguments.add_prompt(parser)
     parser.add_argument(
-        "--wait-k", type=arguments.wait_k, nargs="+", default=[1, 3, 5], metavar="K", help="(default: 1 3 5)"
+        "--wait-k",
+        type=arguments.wait_k,
+        nargs="+",
+        default=[1, 3, 5],
+        metavar="K",
+        help="words behind (default: 1 3 5)",
     )
     arguments.add_to(parser)
     arguments.add_model(parser)
@@ -25,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, once the translations are printed."""
+    """Print the translations; return 0."""
     from protocol import WaitK
     from worker.commands.translation import Translation, load_model, new_task, read_prompt
 

@@ -10,6 +10,7 @@ from typing import Final
 from worker.commands import arguments
 from worker.commands.faults import CommandError
 from worker.commands.output import busy, silence_libraries
+from worker.commands.session_options import policy_of
 from worker.commands.talk import TALK, Words, split_sentences
 
 HELP: Final = "watch a talk being translated while it is spoken; starts everything it needs"
@@ -18,42 +19,33 @@ EXAMPLES: Final = """\
 Examples:
   decalage demo --to de                      the same talk in German
   decalage demo --wait-k 1                   less lag, worse guesses
-  decalage demo --text speech.txt --pace 120
+  decalage demo --policy adaptive-1-5-0.9    write as soon as the model is sure
+  decalage demo --file speech.txt --pace 2
   decalage demo --fast --json > talk.json
 """
 
-_WORDS_PER_MINUTE: Final = 150.0
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of the demo."""
-    parser.add_argument(
-        "--to", type=arguments.language, default="fr", metavar="LANG", help="target language (default: fr)"
-    )
-    parser.add_argument(
-        "--wait-k", type=arguments.wait_k, default=3, metavar="K", help="words to stay behind the speaker (default: 3)"
-    )
-    parser.add_argument("--text", metavar="FILE", help="speak this English text, not our talk; - reads standard input")
+    """Add the options of `decalage demo`."""
+    arguments.add_to(parser, default="fr")
+    arguments.add_policy(parser)
+    arguments.add_file(parser, "speak this English text instead of the built-in talk")
     speed = parser.add_mutually_exclusive_group()
+    arguments.add_pace(speed, default=arguments.SPEECH_WORDS_PER_S)
     speed.add_argument(
-        "--pace",
-        type=arguments.number(0, is_open=True),
-        default=_WORDS_PER_MINUTE,
-        metavar="WPM",
-        help="words spoken a minute (default: 150)",
+        "--fast", dest="pace", action="store_const", const=0.0, help="speak as fast as the worker translates: --pace 0"
     )
-    speed.add_argument("--fast", action="store_true", help="speak as fast as the worker translates")
     arguments.add_model(parser)
     arguments.add_redis(parser)
     arguments.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 after the whole talk, 130 after Ctrl-C, 143 after SIGTERM.
+    """Show the talk; return 0 after all of it, 130 after Ctrl-C, 143 after SIGTERM.
 
     Raises CommandError, and what broker, worker, publisher and subscriber raise.
     """
-    sentences = read_sentences(args.text)
+    sentences = read_sentences(args.file)
     silence_libraries()
     with busy("Loading the engine …"):  # the slow imports
         from worker.app.config import from_environment
@@ -64,15 +56,15 @@ def run(args: argparse.Namespace) -> int:
     plan = Plan(
         sentences=sentences,
         target_language=args.to,
-        k=args.wait_k,
-        pace=None if args.fast else args.pace,
+        policy=policy_of(args),
+        pace_words_per_s=args.pace,
         session_id=f"demo-{secrets.token_hex(2)}",
     )
     return asyncio.run(show(plan, settings, as_json=args.json))
 
 
 def read_sentences(path: str | None) -> tuple[Words, ...]:
-    """The sentences of the file, of standard input (`-`), or of our talk (None). Raises CommandError, OSError."""
+    """Return the sentences of the file, of standard input (`-`) or of our talk (None). Raises CommandError, OSError."""
     if path is None:
         return split_sentences(TALK)
     data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()

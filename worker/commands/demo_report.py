@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from protocol import target_key
+from protocol import Adaptive, Policy, policy_name, target_key
 from worker.commands.demo_view import Sentence, Summary, View, join_words, lag_words
 from worker.core.languages import language_name
 
@@ -16,13 +16,18 @@ class Place(msgspec.Struct, frozen=True):
     address: str  # the broker's URL, without a password
     session_id: str
     target_language: str
-    k: int
+    policy: Policy
     is_embedded: bool  # the broker is the one that commands find by themselves
 
     def title(self, view: View) -> str:
         """Languages, policy and, once the session is there, the model."""
-        title = f"English → {language_name(self.target_language)} · wait-{self.k}"
+        title = f"English → {language_name(self.target_language)} · {policy_name(self.policy)}"
         return f"{title} · {view.created.model}" if view.created else title
+
+    @property
+    def max_lag_words(self) -> int:
+        """The lag that the policy aims at, at most."""
+        return self.policy.max_k if isinstance(self.policy, Adaptive) else self.policy.k
 
     @property
     def redis_line(self) -> str:
@@ -51,14 +56,14 @@ def pair_line(sentence: Sentence) -> str:
     return f"{join_words(sentence.spoken)} → {sentence.translation}{tail}"
 
 
-def figures(summary: Summary, pace: float | None) -> Iterator[tuple[str, str]]:
-    """Names and values of the summary, without what is not known; `pace`: words spoken a minute, None at full speed."""
-    speed = "at full speed" if pace is None else f"the speaker's pace: {pace / 60:.1f}"
-    own_time = "" if pace is None else ", most of it the speaker's own time"
+def figures(summary: Summary, pace_words_per_s: float) -> Iterator[tuple[str, str]]:
+    """Yield names and values of the summary, without what is not known; a pace of 0 is full speed."""
+    speed = f"the speaker's pace: {pace_words_per_s:.1f}" if pace_words_per_s else "at full speed"
+    own_time = ", most of it the speaker's own time" if pace_words_per_s else ""
     rows = (
         ("average lagging", summary.average_lagging_words, ".2f", "words behind the speaker (mean over sentences)"),
         ("first word", summary.first_word_delay_ms, ".0f", f"ms after its sentence began{own_time} (median)"),
-        ("each word", summary.word_delay_ms, ".0f", "ms after its cue, the last word that it waited for (median)"),
+        ("each word", summary.word_delay_ms, ".0f", "ms after the last source word that it waited for (median)"),
         ("speed", summary.words_per_second, ".1f", f"words/s written; {speed}"),
         ("work", summary.forwards_per_word, ".2f", f"forward passes a word, {summary.tokens_per_word} tokens a word"),
     )
@@ -76,7 +81,7 @@ def document(place: Place, view: View, summary: Summary) -> dict[str, object]:
         "model": view.created.model if view.created else None,
         "source_language": "en",
         "target_language": place.target_language,
-        "wait_k": place.k,
+        "policy": policy_name(place.policy),
         "segments": [_segment(index, sentence) for index, sentence in enumerate(view.sentences)],
         "summary": msgspec.structs.asdict(summary),
     }

@@ -52,7 +52,7 @@ class Screen(msgspec.Struct, frozen=True):
 
     def _bottom(self) -> RenderableType:
         sentence = self.view.sentences[self.view.current]
-        pair = source_line(sentence), target_line(sentence, self.place.k)
+        pair = source_line(sentence), target_line(sentence, self.place.max_lag_words)
         return Group(*pair, Text(), status_line(self.view), legend())
 
 
@@ -83,19 +83,19 @@ def source_line(sentence: Sentence) -> Text:
     return line
 
 
-def target_line(sentence: Sentence, k: int) -> Text:
-    """The words written so far, each with its lag behind the speaker as a small number."""
+def target_line(sentence: Sentence, max_lag_words: int) -> Text:
+    """Return the words written so far, each with its lag as a small number; one above `max_lag_words` stands out."""
     line = Text()
     for word in sentence.target:
-        _append(line, word, k)
+        _append(line, word, max_lag_words)
     return line if line.plain else Text(" ")
 
 
-def _append(line: Text, word: OutputTextDelta, k: int) -> None:
+def _append(line: Text, word: OutputTextDelta, max_lag_words: int) -> None:
     lag = lag_words(word)
     stem = word.text.rstrip()
     line.append(stem, style=_TARGET)
-    line.append(str(lag).translate(_SUBSCRIPTS), style=_BIG_LAG if lag > k else _LAG)
+    line.append(str(lag).translate(_SUBSCRIPTS), style=_BIG_LAG if lag > max_lag_words else _LAG)
     line.append(word.text[len(stem) :])
 
 
@@ -104,19 +104,19 @@ def status_line(view: View) -> Text:
     num_words = sum(len(sentence.words) for sentence in view.sentences)
     parts = [f"{view.num_source_words} of {num_words} words spoken", f"{len(view.heard)} written"]
     if view.heard:
-        parts.append(f"the last {view.heard[-1].delay_ms} ms after its cue")
+        parts.append(f"the last {view.heard[-1].delay_ms} ms after the last word it needed")
     return Text(" · ".join(parts), style=_NAME, no_wrap=True, overflow="ellipsis")
 
 
 def legend() -> Text:
     """What the small numbers mean."""
-    meaning = " lag: source words read beyond it when the word was written"
+    meaning = " lag: how many source words ahead the worker had read when it wrote the word"
     return Text.assemble(("₃", _LAG), (meaning, _NAME), no_wrap=True, overflow="ellipsis")
 
 
-def ending(summary: Summary, pace: float | None) -> RenderableType:
-    """The figures of the talk."""
-    return _grid(figures(summary, pace))
+def ending(summary: Summary, pace_words_per_s: float) -> RenderableType:
+    """Return the figures of the talk."""
+    return _grid(figures(summary, pace_words_per_s))
 
 
 def _grid(rows: Iterator[tuple[str, str]]) -> Table:

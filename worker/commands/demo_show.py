@@ -23,7 +23,7 @@ _FRAMES_PER_S = 12
 
 
 async def show(plan: Plan, settings: Settings, *, as_json: bool) -> int:
-    """The exit status, after the talk: 0, or 128 and the number of the signal that ended it.
+    """Show the talk. Return 0, or 128 and the number of the signal that ended it.
 
     Raises CommandError, and what broker, worker, publisher and subscriber raise.
     """
@@ -94,7 +94,7 @@ async def _show_live(console: Console, stage: Stage, place: Place, plan: Plan) -
             await performance.run()
     finally:  # also after Ctrl-C: what was said stays on the terminal
         _print_all(console, place, performance.view)
-    console.print(demo_screen.ending(summarize(performance.view, stage.num_forwards), plan.pace))
+    console.print(demo_screen.ending(summarize(performance.view, stage.num_forwards), plan.pace_words_per_s))
 
 
 def _print_all(console: Console, place: Place, view: View) -> None:
@@ -117,7 +117,7 @@ async def _show_plain(stage: Stage, place: Place, plan: Plan) -> None:
     for name, value in (*header(place, performance.view), ("streams", place.redis_line)):
         print(f"{name}: {value}", flush=True)
     await performance.run()
-    for name, value in figures(summarize(performance.view, stage.num_forwards), plan.pace):
+    for name, value in figures(summarize(performance.view, stage.num_forwards), plan.pace_words_per_s):
         print(f"{name}: {value}")
 
 

@@ -7,24 +7,22 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import msgspec
-from redis.asyncio import Redis
 
 from producers.errors import ProducerError
 from producers.publisher import Publisher
 from producers.subscriber import Subscriber
-from protocol import Error, Session, SessionPhase, WaitK
+from protocol import Error, Policy, Session, SessionPhase
 from worker.app.config import Settings
-from worker.app.engine import Engine
-from worker.app.service import Service
+from worker.app.engine_thread import Engine
+from worker.app.worker import Worker
 from worker.commands import demo_view
 from worker.commands.demo_report import Place
 from worker.commands.demo_view import View
 from worker.commands.faults import CommandError
 from worker.commands.talk import Words
 from worker.core.rows import Vocabulary
-from worker.io import connection
+from worker.io import client
 from worker.io.broker import ensure_broker
-from worker.io.connection import shown
 from worker.io.health import PortTaken, Probes
 from worker.io.metrics import Metrics
 
@@ -39,24 +37,24 @@ _CLOSE_S: Final = 1.0
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What to say and how: `pace` in words a minute, None as fast as the worker goes."""
+    """What to say, and how fast: 0 words a second is as fast as the worker translates."""
 
     sentences: tuple[Words, ...]
     target_language: str
-    k: int
-    pace: float | None
+    policy: Policy
+    pace_words_per_s: float
     session_id: str
 
     @property
     def session(self) -> Session:
         """The options of the session."""
-        return Session(target_language=self.target_language, policy=WaitK(k=self.k))
+        return Session(target_language=self.target_language, policy=self.policy)
 
 
 class Stage(msgspec.Struct, frozen=True):
     """A running worker on the broker at `url`."""
 
-    service: Service
+    worker: Worker
     metrics: Metrics
     url: str
     vocabulary: Vocabulary
@@ -67,7 +65,7 @@ class Stage(msgspec.Struct, frozen=True):
 
     def place(self, plan: Plan, *, is_embedded: bool) -> Place:
         """Where this plan's session can be seen."""
-        return Place(shown(self.url), plan.session_id, plan.target_language, plan.k, is_embedded)
+        return Place(client.shown(self.url), plan.session_id, plan.target_language, plan.policy, is_embedded)
 
     @property
     def num_forwards(self) -> int | None:
@@ -87,14 +85,14 @@ async def open_stage(settings: Settings) -> AsyncIterator[Stage]:
     url, engine = broker.result(), loading.result()
     try:
         metrics = Metrics()
-        service = Service(settings, engine, metrics, url)
-        _serve_metrics(service, settings)
+        worker = Worker(settings, engine, metrics, url)
+        _serve_metrics(worker, settings)
         async with asyncio.TaskGroup() as group:
-            group.create_task(service.run())
+            group.create_task(worker.run())
             try:
-                yield Stage(service, metrics, url, engine.vocabulary)
+                yield Stage(worker, metrics, url, engine.vocabulary)
             finally:
-                service.stop()
+                worker.stop()
     finally:
         engine.stop()
 
@@ -102,18 +100,15 @@ async def open_stage(settings: Settings) -> AsyncIterator[Stage]:
 async def _find_broker(settings: Settings) -> str:
     if not settings.redis:
         return (await asyncio.to_thread(ensure_broker)).url
-    redis: Redis = connection.client(settings.redis)
-    try:
-        await connection.check(redis, settings.redis)
-    finally:
-        await redis.aclose()
+    async with client.connect(settings.redis) as redis:
+        await client.check(redis)
     return settings.redis
 
 
-def _serve_metrics(service: Service, settings: Settings) -> None:
+def _serve_metrics(worker: Worker, settings: Settings) -> None:
     # Another worker may have the port: the demo does well without.
-    probes = Probes(service.metrics.registry)
-    probes.ask = service.pulse.condition
+    probes = Probes(worker.metrics.registry)
+    probes.ask = worker.health.condition
     for port in (settings.metrics_port, 0):
         with contextlib.suppress(PortTaken):
             if port >= 0:
@@ -166,7 +161,7 @@ class Performance:
             self._set(demo_view.hear(self.view, event, _now_ms()))
 
     async def _speak(self, publisher: Publisher) -> None:
-        beat_s = 60 / self._plan.pace if self._plan.pace else 0.0
+        beat_s = 1 / self._plan.pace_words_per_s if self._plan.pace_words_per_s else 0.0
         due_s = time.monotonic()
         for index, words in enumerate(self._plan.sentences):
             for word in words:
@@ -194,7 +189,7 @@ class Performance:
             except TimeoutError:
                 raise CommandError(
                     f"expected a word or an event of session {self._plan.session_id} within {PATIENCE_S:g} s, got "
-                    f"none: is Redis at {shown(self._url)} still there?",
+                    f"none: is Redis at {client.shown(self._url)} still there?",
                     code="no_answer",
                 ) from None
 

@@ -17,7 +17,7 @@ _SIGNS: Final = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of `decalage doctor`."""
+    """Add the options of `decalage doctor`."""
     arguments.add_redis(parser)
     arguments.add_model(parser)
     arguments.add_json(parser)

@@ -5,21 +5,20 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from worker.commands import arguments
 from worker.commands.faults import CommandError
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
+    from worker.io.client import Client
     from worker.io.leases import Leases, Seen
 
-HELP: Final = "let workers finish and end, their sessions handed to the others"
+HELP: Final = "stop workers: they finish, hand their sessions over and exit"
 USAGE: Final = "[WORKER] [options]"
 EXAMPLES: Final = """\
-A worker is named as in its log and in `worker.stats`; without a name, all that run now are asked.
-The exit status is 0 once they have left, 1 if one has not left in time.
+WORKER is the name in its log and in `worker.stats`. The exit status is 0 when all have left, 1 if one has not left in
+time.
 
 Examples:
   decalage drain
@@ -38,14 +37,14 @@ class Left:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of `decalage drain`."""
-    parser.add_argument("worker", nargs="?", metavar="WORKER", help="only this one (default: all)")
+    """Add the options of `decalage drain`."""
+    parser.add_argument("worker", nargs="?", metavar="WORKER", help="stop only this one (default: all)")
     parser.add_argument(
         "--timeout",
         type=arguments.number(0, is_open=True),
         default=30.0,
         metavar="S",
-        help="wait so long (default: 30)",
+        help="how long to wait for them (default: 30)",
     )
     arguments.add_redis(parser)
     arguments.add_json(parser)
@@ -69,12 +68,11 @@ def run(args: argparse.Namespace) -> int:
 
 async def drain(url: str, worker: str | None, timeout_s: float) -> list[Left]:
     """Asks, and waits until all have left or time is up. Raises CommandError for a worker that does not run."""
-    from worker.io import connection
+    from worker.io import client
     from worker.io.leases import Leases, num_shards
 
-    redis = connection.client(url)
-    try:
-        await connection.check(redis, url)
+    async with client.connect(url) as redis:
+        await client.check(redis)
         leases = Leases(redis, "decalage-drain", await num_shards(redis), 1)
         before = await leases.exchange(None)
         if worker is not None and worker not in before.peers:
@@ -82,26 +80,25 @@ async def drain(url: str, worker: str | None, timeout_s: float) -> list[Left]:
             raise CommandError(f"no worker named {worker!r} runs here; running: {running}", code="no_worker")
         asked = [worker] if worker is not None else sorted(before.peers)
         return await _see_off(redis, leases, before, asked=asked, timeout_s=timeout_s)
-    finally:
-        await redis.aclose()
 
 
 async def _see_off(
-    redis: "Redis", leases: "Leases", before: "Seen", *, asked: list[str], timeout_s: float
+    redis: "Client", leases: "Leases", before: "Seen", *, asked: list[str], timeout_s: float
 ) -> list[Left]:
     from protocol import WorkerConfigure, encode
     from protocol.keys import CONFIGURE_KEY, EVENT_FIELD, FREED_KEY
+    from worker.io.replies import entries
 
-    newest: Any = await redis.xrevrange(FREED_KEY, count=1)
-    last: Any = newest[0][0] if newest else "0-0"
+    newest = entries(await redis.ask("XREVRANGE", FREED_KEY, "+", "-", "COUNT", 1))
+    last = newest[0][0] if newest else "0-0"
     start_s = time.monotonic()
     for name in asked:
         event = encode(WorkerConfigure(worker=name, drain=True))
-        await redis.xadd(CONFIGURE_KEY, {EVENT_FIELD: event}, maxlen=1_000)
+        await redis.ask("XADD", CONFIGURE_KEY, "MAXLEN", "~", 1_000, "*", EVENT_FIELD, event)
     gone: dict[str, float] = {}
     while len(gone) < len(asked) and time.monotonic() - start_s < timeout_s:
-        heard: Any = await redis.xread({FREED_KEY: last}, block=500)
-        last = heard[0][1][-1][0] if heard else last
+        for _, news in await redis.ask("XREAD", "BLOCK", 500, "STREAMS", FREED_KEY, last) or ():
+            last = entries(news)[-1][0]
         peers = (await leases.exchange(None)).peers
         gone |= {name: time.monotonic() - start_s for name in asked if name not in peers and name not in gone}
     return [_left(name, before, gone) for name in asked]

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 HELP: Final = "score a model on a test set: quality, latency and speed under several policies"
 USAGE: Final = "--test FILE.tsv[.gz] [--wait-k K ...] [--offline] [options]"
 EXAMPLES: Final = """\
-Each line of the test set is a source, a tab and its reference. Without a policy: offline, and wait-k
-at k = 1 3 5 7. --policy takes wait-K, wait-K~CATCHUP, adaptive-MIN-MAX-THRESHOLD, local-agreement-K-TOKENS and
+Each line of the test set is a source, a tab and its reference. Without a policy, offline and wait-k at k = 1 3 5 7
+are measured. --policy takes wait-K, wait-K~CATCHUP, adaptive-MIN-MAX-THRESHOLD, local-agreement-K-TOKENS and
 align-att-K-WORDS.
 
 Examples:
@@ -30,7 +30,7 @@ Examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of `decalage evaluate`."""
+    """Add the options of `decalage evaluate`."""
     whole = arguments.whole
     arguments.add_model(parser)
     arguments.add_kv_bits(parser)
@@ -39,28 +39,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to",
         type=arguments.language,
         metavar="LANG",
-        help="target language (default: as x.en-fr.tsv names it)",
+        help="target language (default: from a file name such as x.en-fr.tsv)",
     )
     parser.add_argument("--wait-k", type=arguments.wait_k, nargs="+", metavar="K", help="write k words behind")
     parser.add_argument(
-        "--policy", type=arguments.policy, nargs="+", default=[], metavar="P", help="other policies, by their names"
+        "--policy", type=arguments.policy, nargs="+", default=[], metavar="P", help="other policies, by name"
     )
     parser.add_argument("--offline", action="store_true", help="read the whole sentence first")
     parser.add_argument(
-        "--oracle", action="store_true", help="each policy again, earlier words encoded anew after every read"
+        "--oracle", action="store_true", help="run each policy again with earlier words encoded anew after each read"
     )
     parser.add_argument("--limit", type=whole(1), metavar="N", help="only the first N lines")
-    parser.add_argument("--seed", type=whole(0), metavar="S", help="with --limit: N lines drawn at random instead")
+    parser.add_argument("--seed", type=whole(0), metavar="S", help="with --limit: draw the N lines at random")
     arguments.add_json(parser)
     files = parser.add_argument_group("results")
-    files.add_argument(
-        "--output", type=Path, metavar="DIR", help="write POLICY.jsonl, scores.json and the curve.png there"
-    )
+    files.add_argument("--output", type=Path, metavar="DIR", help="write POLICY.jsonl, scores.json and curve.png here")
     files.add_argument(
         "--compare", type=Path, metavar="JSONL", help="paired bootstrap against this POLICY.jsonl of an earlier run"
     )
     files.add_argument(
-        "--beside", type=Path, nargs="+", default=[], metavar="DIR", help="earlier --output folders for the same curve"
+        "--beside",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="draw the results of these earlier --output folders too",
     )
     _add_pace(parser)
 
@@ -72,26 +75,26 @@ def _add_pace(parser: argparse.ArgumentParser) -> None:
         type=arguments.whole(1, 4096),
         default=defaults.ROWS,
         metavar="N",
-        help="sentences translated at once; 1 for the times of a session alone (default: %(default)s)",
+        help="sentences translated together; 1 for the times of a session alone (default: %(default)s)",
     )
     group.add_argument(
         "--word-ms",
         type=arguments.number(0, is_open=True),
         default=defaults.WORD_MS,
         metavar="MS",
-        help="a spoken source word, for the computation-aware latencies (default: %(default)g)",
+        help="length of a spoken source word, for computation-aware latency (default: %(default)g)",
     )
     group.add_argument(
         "--max-new-words",
         type=arguments.whole(1),
         default=defaults.MAX_NEW_WORDS,
         metavar="N",
-        help="words of a translation; a longer one is cut and counted (default: %(default)s)",
+        help="longest translation in words; a longer one is cut and counted (default: %(default)s)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, once the figures are printed and the files, where wanted, are written."""
+    """Print the figures and write the files that are wanted; return 0. Raises CommandError."""
     from worker.evaluation.errors import EvaluationError
 
     _check(args)

@@ -29,7 +29,7 @@ _CODES: Final = {
     "worker.training.errors.CheckpointError": "no_checkpoint",
     "worker.training.errors.LossError": "loss_not_finite",
     "worker.training.errors.TrainingError": "training_error",
-    "worker.io.connection.RedisUnreachable": "redis_unreachable",
+    "worker.io.client.RedisUnreachable": "redis_unreachable",
     "worker.io.leases.WrongShards": "wrong_shards",
     "worker.io.broker.BrokerError": "no_broker",
     "worker.io.health.PortTaken": "port_taken",
@@ -40,9 +40,8 @@ _CODES: Final = {
     "producers.errors.ProducerError": "producer_error",
     "redis.exceptions.RedisError": "redis_failed",
 }
-_EXTRAS: Final = {
+EXTRAS: Final = {
     **dict.fromkeys(("fakeredis", "lupa"), "broker"),
-    **dict.fromkeys(("starlette", "uvicorn"), "gateway"),
     **dict.fromkeys(("matplotlib", "sacrebleu"), "eval"),
     "torch": "torch",
 }
@@ -72,7 +71,7 @@ def fault_of(error: BaseException) -> Fault:
 
 def _missing_package(name: str) -> Fault:
     top_level = name.partition(".")[0]
-    extra = _EXTRAS.get(top_level, "worker")
+    extra = EXTRAS.get(top_level, "worker")
     return Fault(
         "missing_package",
         f"the package {top_level} is not installed, and this command needs it: pip install 'decalage[{extra}]'",

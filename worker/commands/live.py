@@ -1,18 +1,22 @@
-"""`decalage live`: a prompt at a time, its words spoken at a pace, the translation beside it as it is written."""
+"""`decalage live`: one prompt at a time, its words spoken at a pace, the translation printed as it is written."""
 
 import argparse
 import sys
 from collections.abc import Iterator
 from time import monotonic, sleep
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from worker.commands import arguments, output
+from worker.commands.session_options import policy_of
+
+if TYPE_CHECKING:
+    from protocol import Policy
 
 HELP: Final = "type sentences and see each translated while it is 'spoken'"
 EXAMPLES: Final = """\
 Examples:
   decalage live --to fr
-  decalage live --examples --delay 0.2
+  decalage live --examples --pace 5
   echo "Translate to German: Good morning" | decalage live"""
 
 _BUILT_IN: Final = (
@@ -24,32 +28,24 @@ _RULE: Final = "-" * 72
 
 
 class Request(NamedTuple):
-    """A prompt and its k."""
+    """A prompt and its policy."""
 
     prompt: str
-    wait_k: int
+    policy: "Policy"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of `decalage live`."""
+    """Add the options of `decalage live`."""
     arguments.add_model(parser)
     arguments.add_to(parser)
-    parser.add_argument(
-        "--wait-k", type=arguments.wait_k, default=3, metavar="K", help="k where none is typed (default: 3)"
-    )
-    parser.add_argument(
-        "--delay",
-        type=arguments.number(0, 60),
-        default=0.3,
-        metavar="S",
-        help="seconds from one source word to the next, as if it were spoken (default: 0.3)",
-    )
+    arguments.add_policy(parser)
+    arguments.add_pace(parser, default=arguments.SPEECH_WORDS_PER_S)
     parser.add_argument("--examples", action="store_true", help="show three built-in examples instead of asking")
     arguments.add_json(parser, "one line of JSON for each prompt on stdout, nothing else")
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, after an empty prompt or the end of the input."""
+    """Answer prompts until an empty one or the end of the input; return 0."""
     from worker.commands.translation import load_model
 
     model = load_model(args.model)
@@ -65,32 +61,34 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _one(args: argparse.Namespace, model: Any, request: Request) -> None:
-    # What is wrong with one prompt is said, and the next one is asked for.
-    from protocol import ProtocolError, WaitK
+    # An error ends one prompt; the next one is asked for.
+    from protocol import ProtocolError, policy_name
     from worker.commands.faults import CommandError, fault_of
     from worker.commands.translation import Translation, new_task
     from worker.engine.errors import EngineError
 
     try:
-        task = new_task(model, request.prompt, args.to, policy=WaitK(k=request.wait_k))
+        task = new_task(model, request.prompt, args.to, policy=request.policy)
         translation = Translation(model, task)
         if args.json:
             translation.finish()
-            output.print_json_line({"prompt": request.prompt, "wait_k": request.wait_k, **translation.as_json()})
+            facts = {"prompt": request.prompt, "policy": policy_name(request.policy)}
+            output.print_json_line({**facts, **translation.as_json()})
         else:
-            _speak(translation, request.wait_k, args.delay)
+            print(f"\nStreaming output ({policy_name(request.policy)}):\n{_RULE}", flush=True)
+            _speak(translation, args.pace)
     except (CommandError, EngineError, ProtocolError) as error:
         fault = fault_of(error)
         _report(fault.code, fault.message, args)
 
 
-def _speak(translation: Any, wait_k: int, delay_s: float) -> None:
-    """The words appear when a speaker with this pace would have said the source words that they need."""
-    print(f"\nStreaming output (wait-k={wait_k}):\n{_RULE}", flush=True)
+def _speak(translation: Any, pace_words_per_s: float) -> None:
+    """Print each word when a speaker of this pace would have said the source words that it needs."""
     start_s = monotonic()
     for word in translation:
-        due_s = start_s + word.source_words_read * delay_s
-        sleep(max(0.0, due_s - monotonic()))
+        if pace_words_per_s:
+            due_s = start_s + word.source_words_read / pace_words_per_s
+            sleep(max(0.0, due_s - monotonic()))
         print(word.text, end="", flush=True)
     print(f"\n{_RULE}", flush=True)
     print(f"{_figures(translation, monotonic() - start_s)}\n", flush=True)
@@ -107,26 +105,33 @@ def _examples(args: argparse.Namespace) -> Iterator[Request]:
     for prompt in _BUILT_IN:
         if not args.json:
             print(f"Prompt> {prompt}", flush=True)
-        yield Request(prompt, args.wait_k)
+        yield Request(prompt, policy_of(args))
 
 
 def _asked(args: argparse.Namespace, is_asking: bool) -> Iterator[Request | str]:
-    """What is typed: requests, or what is wrong with a k."""
+    """Yield a request for each prompt typed, or what is wrong with its policy."""
+    from protocol import policy_name
+
+    default = policy_of(args)
     while True:
         prompt = _read("Prompt> " if is_asking else "")
         if not prompt:
             return
-        typed = _read(f"Wait-k (default {args.wait_k})> " if is_asking else "")
+        typed = _read(f"Wait-k or policy (default {policy_name(default)})> " if is_asking else "")
         try:
-            wait_k = arguments.wait_k(typed) if typed else args.wait_k
+            yield Request(prompt, _typed_policy(typed) if typed else default)
         except argparse.ArgumentTypeError as error:
-            yield f"wait-k: {error}"
-            continue
-        yield Request(prompt, wait_k)
+            yield f"policy: {error}"
+
+
+def _typed_policy(text: str) -> "Policy":
+    from protocol import WaitK
+
+    return arguments.policy(text) if "-" in text.strip("-") else WaitK(k=arguments.wait_k(text))
 
 
 def _read(question: str) -> str:
-    """A line without its ends; empty at the end of the input."""
+    """Return a line without its ends; empty at the end of the input."""
     try:
         if sys.stdin.isatty() and question:
             import readline  # noqa: F401  # line editing and history, where there is a keyboard

@@ -12,14 +12,14 @@ Example:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of `decalage schema`."""
-    parser.add_argument("--asyncapi", action="store_true", help="only the AsyncAPI document")
-    parser.add_argument("--json-schema", action="store_true", help="only the JSON Schema of all events")
+    """Add the options of `decalage schema`."""
+    parser.add_argument("--asyncapi", action="store_true", help="print only the AsyncAPI document")
+    parser.add_argument("--json-schema", action="store_true", help="print only the JSON Schema of all events")
     parser.add_argument("--json", action="store_true", help="changes nothing: the output is JSON anyway")
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, once the document is printed: one of them as it is, both as `{"asyncapi": …, "json_schema": …}`."""
+    """Print one document as it is, or both as `{"asyncapi": …, "json_schema": …}`; return 0."""
     from protocol import schema
 
     if args.asyncapi == args.json_schema:

@@ -8,7 +8,8 @@ from worker.commands.arguments import add_kv_bits, add_redis, whole
 HELP: Final = "run a worker: it translates every session on its Redis"
 EXAMPLES: Final = """\
 Each option can also be set by a variable: DECALAGE_REDIS, DECALAGE_MODEL, DECALAGE_METRICS_PORT and so on.
-Ctrl-C or SIGTERM lets the words that are being written come out, then ends the worker; a second one ends it at once.
+Ctrl-C or SIGTERM drains the worker: it finishes what it is writing, hands its sessions over and exits. A second one
+ends it at once.
 
 Examples:
   decalage serve
@@ -18,33 +19,42 @@ _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of `decalage serve`; one that is not given is None, so that a variable counts."""
+    """Add the options of `decalage serve`; one that is not given is None, so that its variable counts."""
     add_redis(parser)
-    parser.add_argument("--model", metavar="M", help="directory, hub id or shipped model (default: starter)")
+    parser.add_argument("--model", metavar="M", help="directory, GGUF file, hub id or shipped model (default: starter)")
     parser.add_argument(
-        "--metrics-host", metavar="HOST", help="who may read /metrics (default: 127.0.0.1, this machine)"
+        "--metrics-host", metavar="HOST", help="address that serves metrics and health (default: 127.0.0.1)"
     )
     parser.add_argument(
         "--metrics-port", type=whole(-1, 65_535), metavar="N", help="0: any free port, -1: no metrics (default: 9464)"
     )
-    parser.add_argument("--max-sessions", type=whole(1), metavar="N", help="open at once (default: 2000)")
+    parser.add_argument(
+        "--max-sessions", type=whole(1), metavar="N", help="sessions open at the same time (default: 2000)"
+    )
     _add_passes(parser)
     parser.add_argument(
-        "--lease-ms", type=whole(100), metavar="MS", help="a dead worker's sessions wait so long (default: 3000)"
+        "--lease-ms",
+        type=whole(100),
+        metavar="MS",
+        help="how long the sessions of a dead worker wait for another one (default: 3000)",
     )
     parser.add_argument(
         "--sweep-ms",
         type=whole(1),
         metavar="MS",
-        help="words of a producer that rings no bell wait so long (default: 250)",
+        help="how often to look for words of clients that ring no bell (default: 250)",
     )
-    parser.add_argument("--log-level", choices=_LOG_LEVELS, default="info", help="(default: info)")
-    parser.add_argument("--log-format", choices=("pretty", "json"), help="(default: pretty on a terminal, else json)")
+    parser.add_argument(
+        "--log-level", choices=_LOG_LEVELS, default="info", help="least severe messages to log (default: info)"
+    )
+    parser.add_argument(
+        "--log-format", choices=("pretty", "json"), help="how to log (default: pretty on a terminal, otherwise json)"
+    )
 
 
 def _add_passes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--max-kv-bytes", type=whole(1), metavar="N", help="keys and values of all sessions (default: 8 GiB)"
+        "--max-kv-bytes", type=whole(1), metavar="N", help="bytes of all sessions' keys and values (default: 8 GiB)"
     )
     add_kv_bits(parser)
     parser.add_argument("--max-batch-size", type=whole(1), metavar="N", help="sessions in one pass (default: 64)")
@@ -52,30 +62,29 @@ def _add_passes(parser: argparse.ArgumentParser) -> None:
         "--max-pass-tokens",
         type=whole(8),
         metavar="N",
-        help="tokens in one pass: what is longer comes in chunks, so that no word waits long for others' texts "
-        "(default: 2048)",
+        help="tokens in one pass; longer texts are read in chunks, so that nobody waits for them (default: 2048)",
     )
     parser.add_argument(
         "--batch-timeout-ms",
         type=whole(0, 10_000),
         metavar="MS",
-        help="without work: wait so long for a second open session before a pass (default: 0)",
+        help="how long an idle worker waits for a second session before it starts a pass (default: 0)",
     )
     parser.add_argument(
-        "--draft-model", metavar="M", help="a smaller model with the same tokenizer, to draft for the other"
+        "--draft-model", metavar="M", help="a smaller model with the same tokenizer, which drafts tokens"
     )
     parser.add_argument(
         "--use-speculative",
         action=argparse.BooleanOptionalAction,
-        help="verify drafted tokens many at a time; the same words, in fewer passes (default: yes)",
+        help="verify several drafted tokens in one pass: the same words in fewer passes (default: yes)",
     )
     parser.add_argument(
-        "--max-draft-tokens", type=whole(1, 64), metavar="N", help="of one session in one pass (default: 16)"
+        "--max-draft-tokens", type=whole(1, 64), metavar="N", help="drafts of a session in one pass (default: 16)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, once the worker has drained."""
+    """Serve until a signal; return 0 when the worker has drained."""
     import asyncio
 
     from worker.app.config import from_environment

@@ -14,9 +14,8 @@ HELP: Final = "train a model on parallel text, as it will be served"
 USAGE: Final = "--train FILE ... --valid FILE ... --to LANG --steps N --out DIR [options] | --resume --out DIR"
 EXAMPLES: Final = """\
 A FILE is FILE[@LANG][:WEIGHT]: TSV (source, target), .json or .jsonl, gzipped (.gz) or not; an epoch reads each row
-WEIGHT times. Ctrl-C saves a checkpoint and the model; --resume goes on as if it had never stopped. What --lora writes
-is a whole model too: its adapters end in the weights. OPENBLAS_NUM_THREADS and OMP_NUM_THREADS bound the threads of
-mlx's and of PyTorch's products.
+WEIGHT times. Ctrl-C saves a checkpoint and the model; --resume goes on as if nothing had happened. With --lora the
+result is a whole model too. OPENBLAS_NUM_THREADS limits the threads of mlx, OMP_NUM_THREADS those of PyTorch.
 
 Examples:
   decalage train --train talks.tsv.gz docs.tsv.gz:0.5 --valid dev.tsv --to fr --steps 5000 --out my-model
@@ -40,16 +39,16 @@ _OWN: Final = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of `decalage train`."""
+    """Add the options of `decalage train`."""
     whole, number = arguments.whole, arguments.number
     add = parser.add_argument
     add("--train", nargs="+", default=[], metavar="FILE", help="parallel text to learn from")
     add("--valid", nargs="+", default=[], metavar="FILE", help="parallel text to measure the loss on")
-    add("--to", type=arguments.language, metavar="LANG", help="target language of files that name none")
+    add("--to", type=arguments.language, metavar="LANG", help="target language of files whose name has none")
     add("--out", required=True, type=Path, metavar="DIR", help="where model, checkpoint, log and curve go")
     add("--steps", type=whole(1), metavar="N", help="steps of the optimizer")
     add("--resume", action="store_true", help="go on from the checkpoint in --out")
-    add("--time-limit", type=number(0), metavar="S", help="stop after so many seconds, ready to resume")
+    add("--time-limit", type=number(0), metavar="S", help="stop after S seconds, ready to resume")
     arguments.add_json(parser, "every event as a JSON line on stdout")
     _add_model(parser)
     _add_data(parser)
@@ -58,26 +57,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     whole, number = arguments.whole, arguments.number
-    group = parser.add_argument_group("model", "from --source-language to --max-positions: of a new one, not --from")
+    group = parser.add_argument_group(
+        "model", "--source-language to --max-positions describe a new model, without --from"
+    )
     add, add_one = group.add_argument, group.add_mutually_exclusive_group().add_argument
-    add_one("--from", dest="start", metavar="M", help="fine-tune this model: directory, hub id or shipped one")
-    add_one("--draft-of", metavar="M", help="from scratch, with this model's tokenizer and prompt: to draft for it")
-    add("--lora", type=whole(1), metavar="RANK", help="of --from, train only adapters of this rank, then fuse them")
+    add_one("--from", dest="start", metavar="M", help="fine-tune this: directory, GGUF file, hub id or shipped model")
+    add_one("--draft-of", metavar="M", help="train a draft model for this one, from scratch, with its tokenizer")
+    add("--lora", type=whole(1), metavar="RANK", help="with --from: train only adapters of this rank, then fuse them")
     add("--lora-layers", type=whole(1), metavar="N", help="adapt only the last N layers (default: all)")
-    add("--lora-scale", type=number(0, is_open=True), metavar="S", help="of what adapters add (default: 20)")
-    add("--lora-dropout", type=number(0, 0.99), metavar="P", help="of what adapters take in (default: 0)")
-    add("--source-language", type=arguments.language, metavar="LANG", help="(default: en, or as --draft-of)")
+    add("--lora-scale", type=number(0, is_open=True), metavar="S", help="scale of the adapters' output (default: 20)")
+    add("--lora-dropout", type=number(0, 0.99), metavar="P", help="dropout of the adapters' input (default: 0)")
+    add(
+        "--source-language",
+        type=arguments.language,
+        metavar="LANG",
+        help="source language (default: en, or that of --draft-of)",
+    )
     add("--hidden", type=whole(2), metavar="N", help="width (default: 256)")
-    add("--layers", type=whole(1), metavar="N", help="(default: 6)")
-    add("--heads", type=whole(1), metavar="N", help="of attention (default: 4)")
-    add("--mlp", type=whole(1), metavar="N", help="width between the layers (default: 1024)")
-    add("--vocab", dest="vocabulary", type=whole(1), metavar="N", help="tokens (default: 8000, or as --draft-of)")
+    add("--layers", type=whole(1), metavar="N", help="number of layers (default: 6)")
+    add("--heads", type=whole(1), metavar="N", help="attention heads (default: 4)")
+    add("--mlp", type=whole(1), metavar="N", help="width inside the MLP (default: 1024)")
+    add(
+        "--vocab",
+        dest="vocabulary",
+        type=whole(1),
+        metavar="N",
+        help="size of the vocabulary (default: 8000, or that of --draft-of)",
+    )
     add("--max-positions", type=whole(16), metavar="N", help="longest source or target (default: 512)")
     add(
         "--position-offset",
         type=whole(0),
         metavar="PHI",
-        help="position of the first target token (default: 0, or what --from has)",
+        help="position of the first target token (default: 0, or that of --from)",
     )
 
 
@@ -88,19 +100,31 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "--split",
         choices=("word", "token"),
         default="word",
-        help="what wait-k counts; a word is a character in scripts without spaces, as in serving (default: word)",
+        help="what wait-k counts; in scripts without spaces a character is a word (default: word)",
     )
-    add("--max-words", type=whole(1), default=60, metavar="N", help="leave longer rows out (default: 60)")
-    add("--max-ratio", type=number(1), default=3.0, metavar="R", help="of the sides' words, at most (default: 3)")
+    add("--max-words", type=whole(1), default=60, metavar="N", help="leave out longer rows (default: 60)")
+    add(
+        "--max-ratio",
+        type=number(1),
+        default=3.0,
+        metavar="R",
+        help="leave out rows whose sides differ more in length (default: 3)",
+    )
     add(
         "--json-keys",
         nargs=2,
         default=("source_key", "target_key"),
         metavar=("SOURCE", "TARGET"),
-        help="in JSON files (default: source_key target_key)",
+        help="keys of the two sides in JSON files (default: source_key target_key)",
     )
-    add("--valid-every", type=whole(1), default=500, metavar="N", help="steps, and for checkpoints (default: 500)")
-    add("--valid-pairs", type=whole(1), default=500, metavar="N", help="used of each file (default: 500)")
+    add(
+        "--valid-every",
+        type=whole(1),
+        default=500,
+        metavar="N",
+        help="steps between validations and checkpoints (default: 500)",
+    )
+    add("--valid-pairs", type=whole(1), default=500, metavar="N", help="rows used of each --valid file (default: 500)")
 
 
 def _add_optimizer(parser: argparse.ArgumentParser) -> None:
@@ -112,36 +136,36 @@ def _add_optimizer(parser: argparse.ArgumentParser) -> None:
         type=_wait_k,
         default=[1, 2, 3, 5, 7, None],
         metavar="K",
-        help="each batch draws one; `full` reads all first (default: 1 2 3 5 7 full)",
+        help="k of a batch, drawn from these; full: read everything first (default: 1 2 3 5 7 full)",
     )
-    add("--tokens-per-batch", type=whole(16), default=4096, metavar="N", help="of one pass (default: 4096)")
-    add("--accumulate", type=whole(1), default=1, metavar="N", help="passes for one step (default: 1)")
+    add("--tokens-per-batch", type=whole(16), default=4096, metavar="N", help="tokens in one pass (default: 4096)")
+    add("--accumulate", type=whole(1), default=1, metavar="N", help="passes in one step (default: 1)")
     add("--lr", type=number(0, is_open=True), default=2e-3, metavar="R", help="highest learning rate (default: 2e-3)")
-    add("--warmup", type=whole(0), default=200, metavar="N", help="steps up to it (default: 200)")
+    add("--warmup", type=whole(0), default=200, metavar="N", help="steps up to that rate (default: 200)")
     add(
         "--gradients",
         choices=("mlx", "torch-bf16"),
         default="mlx",
-        help="torch-bf16: by PyTorch, with products in bf16; Qwen2 architectures only (default: mlx, in fp32)",
+        help="torch-bf16: PyTorch with products in bf16, for Qwen2 architectures (default: mlx, in fp32)",
     )
     add(
         "--dropout",
         type=number(0, 0.99),
         default=0.0,
         metavar="P",
-        help="of the embedding and of what layers add; in training only (default: 0)",
+        help="dropout of the embedding and of each layer's output (default: 0)",
     )
-    add("--label-smoothing", type=number(0, 0.9), default=0.1, metavar="E", help="(default: 0.1)")
-    add("--weight-decay", type=number(0), default=0.01, metavar="W", help="(default: 0.01)")
-    add("--clip", type=number(0, is_open=True), default=1.0, metavar="N", help="norm of the gradients (default: 1)")
+    add("--label-smoothing", type=number(0, 0.9), default=0.1, metavar="E", help="label smoothing (default: 0.1)")
+    add("--weight-decay", type=number(0), default=0.01, metavar="W", help="weight decay (default: 0.01)")
+    add("--clip", type=number(0, is_open=True), default=1.0, metavar="N", help="largest gradient norm (default: 1)")
     add(
         "--average",
         type=number(0, 1),
         default=0.1,
         metavar="P",
-        help="the result is the mean over this last part of the steps; 0: the last weights (default: 0.1)",
+        help="average the weights of this last part of the steps; 0: take the last (default: 0.1)",
     )
-    add("--seed", type=whole(0, 2**63 - 1), default=0, metavar="N", help="(default: 0)")
+    add("--seed", type=whole(0, 2**63 - 1), default=0, metavar="N", help="seed of everything random (default: 0)")
 
 
 def _wait_k(text: str) -> int | None:

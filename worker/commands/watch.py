@@ -15,7 +15,7 @@ Examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of `decalage watch`."""
+    """Add the options of `decalage watch`."""
     from producers import watch
 
     watch.add_arguments(parser)
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """The exit status of `producers.watch`."""
+    """Return the exit status of `producers.watch`."""
     from producers import watch
 
     return watch.run(args, redis_url(args.redis))

@@ -75,6 +75,10 @@ class Sessions:
         """Sessions that may want a pass."""
         return len(self._unplanned)
 
+    def may_want_pass(self, name: str) -> bool:
+        """Whether the session has changed since it last wanted no pass."""
+        return name in self._unplanned
+
     def get(self, name: str) -> State | None:
         """The session's state; None where there is no such session."""
         return self._states.get(name)

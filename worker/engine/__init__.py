@@ -13,8 +13,7 @@ BLAS = blas.preload()
 
 
 def end_thread() -> None:
-    """mlx's streams of this thread are gone: due at the end of every thread that has used mlx, or the process may
-    abort.
+    """Free mlx's streams of this thread: due at the end of every thread that has used mlx, or the process may abort.
 
     mlx leaves this to its users (its issue 4327); the main thread's end is seen to here.
     """

@@ -3,38 +3,76 @@
 The weights are those of the query that the token was drawn from, averaged over all heads and layers.
 """
 
+from functools import cached_property
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
 from worker.core.rows import Lane
-from worker.engine.batch import AttentionCapture, ForwardBatch
-from worker.engine.kv.slots import FREE
+from worker.engine.adapters import kernels
+from worker.engine.batch import BatchAttention, BatchRow, SingleGroup
+from worker.engine.visibility import FREE
 
 
-class Alignments:
-    """What the rows of a pass asked for, once it has run; `arrays` are to be evaluated before `values`."""
+class AttentionCapture:
+    """What the drawn tokens of a batch attend to, in those rows that ask; made before the pass, read once it has run.
 
-    def __init__(self, whole: ForwardBatch) -> None:
-        self._gazes = [part.capture for part in whole.parts if part.capture is not None]
-        self.arrays = [_slots(capture) for capture in self._gazes]
+    `arrays` are to be evaluated before `aligned_sources`.
+    """
 
-    def values(self) -> dict[Lane, tuple[int, ...]]:
-        """For each lane that asks, the indices of the source tokens that its drawn tokens attend to."""
-        found: dict[Lane, tuple[int, ...]] = {}
-        for capture, slots in zip(self._gazes, self.arrays, strict=True):
-            picked: Any = slots.tolist()
-            for share, line in zip(capture.shares, picked, strict=True):
-                ranks = share.allocation.slots.ranks[line[len(line) - share.row.num_samples :]]
-                found[share.row.lane] = tuple(ranks.tolist())
-        return found
+    def __init__(self, attention: BatchAttention) -> None:
+        self._groups = [_GroupCapture(group) for group in attention.groups if any(map(_is_asked, group.rows))]
+
+    @cached_property
+    def arrays(self) -> list[mx.array]:
+        """For each group, the slots that the drawn tokens attend to most, (A, T) int."""
+        return [group.attended_slots() for group in self._groups]
+
+    def aligned_sources(self) -> dict[Lane, tuple[int, ...]]:
+        """Return for each lane that asks the indices of the source tokens that its drawn tokens attend to."""
+        aligned: dict[Lane, tuple[int, ...]] = {}
+        for group, array in zip(self._groups, self.arrays, strict=True):
+            slots: Any = array.tolist()
+            for row, line in zip(group.rows, slots, strict=True):
+                ranks = row.allocation.slots.ranks[line[len(line) - row.row.num_samples :]]
+                aligned[row.row.lane] = tuple(ranks.tolist())
+        return aligned
 
 
-def _slots(capture: AttentionCapture) -> mx.array:
-    # Those of the source tokens that count, (A, T).
-    length = capture.weights.shape[-1]
-    ranks = np.stack([share.allocation.slots.ranks[:length] for share in capture.shares])
-    since = np.array([share.row.sampling.aligned_from for share in capture.shares])[:, None]
-    counts = mx.array((ranks >= since) & (ranks != FREE))[:, None]
-    return mx.argmax(mx.where(counts, capture.weights, -1.0), axis=-1)
+class _GroupCapture:
+    # The queries (A, T) that tokens are drawn from, of each asking row the last T, and their weights.
+
+    def __init__(self, group: SingleGroup) -> None:
+        group.observer = self
+        asked = [i for i, row in enumerate(group.rows) if _is_asked(row)]
+        self.rows = [group.rows[i] for i in asked]
+        self._pool = group.pool
+        self._pool_rows = mx.array([row.allocation.pool_row for row in self.rows])
+        num_drawn = max(row.row.num_samples for row in self.rows)
+        columns = [np.maximum(0, len(row.tokens) + np.arange(-num_drawn, 0)) for row in self.rows]
+        places = [group.start_of(i) + column for i, column in zip(asked, columns, strict=True)]
+        self._shape = len(asked), num_drawn
+        self._tokens = mx.array(np.concatenate(places).astype(np.int32))
+        visible = [group.visible_to(i, mx.array(column)) for i, column in zip(asked, columns, strict=True)]
+        self._mask = mx.stack(visible)[:, None]  # (A, 1, T, L)
+        self._weights = mx.array(0.0)  # (A, T, L): averaged over the heads, summed over the layers
+
+    def add_layer(self, layer: int, queries: mx.array, scale: float) -> None:
+        """Add the weights of a layer, by the batch's queries (1, H, N, D)."""
+        drawn = mx.take(queries[0], self._tokens, axis=1)
+        lines = drawn.reshape(drawn.shape[0], *self._shape, drawn.shape[-1]).transpose(1, 0, 2, 3)
+        keys, _ = self._pool.fetch(layer, self._pool_rows, self._mask.shape[-1])
+        self._weights = self._weights + kernels.weights(lines, keys, mask=self._mask, scale=scale)
+
+    def attended_slots(self) -> mx.array:
+        """Return the slots attended to most among those of the source tokens that count, (A, T) int."""
+        length = self._mask.shape[-1]
+        ranks = np.stack([row.allocation.slots.ranks[:length] for row in self.rows])
+        since = np.array([row.row.sampling.aligned_from for row in self.rows])[:, None]
+        counts = mx.array((ranks >= since) & (ranks != FREE))[:, None]
+        return mx.argmax(mx.where(counts, self._weights, -mx.inf), axis=-1)
+
+
+def _is_asked(row: BatchRow) -> bool:
+    return row.row.sampling.aligned_from is not None and row.row.num_samples > 0

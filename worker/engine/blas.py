@@ -12,7 +12,7 @@ REMEDY = "install OpenBLAS (Debian and Ubuntu: apt install libopenblas0; Fedora:
 
 
 def preload() -> str | None:
-    """The name of the BLAS library that mlx will use, loaded; None where there is none, or none is needed.
+    """Load the BLAS library that mlx will use, and return its name; None where there is none, or none is needed.
 
     Set DECALAGE_BLAS to a library of your own, or to `off`.
     """

@@ -2,7 +2,8 @@
 
 EngineError
 ├── ModelNotFound      no such directory, nor a hub model that can be had
-├── UnsupportedModel   the model cannot be driven: no rotary positions, no plain KV cache, no usable prompt
+├── UnsupportedModel   the model cannot be read or driven: broken files, no rotary positions, no plain KV cache, no
+│                      usable tokenizer or prompt
 └── UnsupportedPrompt  the model does not do what a prompt asks for (a ValueError too)
 """
 
@@ -16,7 +17,7 @@ class ModelNotFound(EngineError):
 
 
 class UnsupportedModel(EngineError):
-    """The model was loaded, but its attention cannot be driven by a dual cache."""
+    """The model's files cannot be read, or its attention cannot be driven by a dual cache."""
 
 
 class UnsupportedPrompt(EngineError, ValueError):

@@ -1,4 +1,7 @@
-"""From a path or a hub id to a model and its tokenizer."""
+"""Where a model comes from: a path, a shipped name or a hub id becomes a model and its tokenizer.
+
+A path is a directory that mlx-lm can load, or a GGUF file.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,13 @@ from transformers import PreTrainedTokenizerFast
 
 from worker.engine.adapters.compatibility import check_surface
 from worker.engine.errors import ModelNotFound, UnsupportedModel
+from worker.engine.files import check_directory
+from worker.engine.gguf.reader import SUFFIX
+from worker.engine.gguf.tokenizer import load_gguf_tokenizer
+from worker.engine.gguf.weights import load_gguf_model
 from worker.engine.model import StreamingModel
 from worker.engine.text.card import Card, read_card, read_config
+from worker.engine.text.checks import check_tokenizer
 from worker.engine.text.tokenizer import Vocabulary
 
 DEFAULT_MODEL = "starter"
@@ -22,7 +30,7 @@ _FILES = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.tx
 
 
 def model_path(path_or_repo: str = DEFAULT_MODEL) -> Path:
-    """The directory of a model: a path, the name of a shipped one, or a hub id (from the local cache when offline).
+    """Find the directory or GGUF file of a model: a path, a shipped name, or a hub id (offline from the local cache).
 
     Raises ModelNotFound.
     """
@@ -30,13 +38,12 @@ def model_path(path_or_repo: str = DEFAULT_MODEL) -> Path:
     if path_or_repo in _shipped_names():
         return shipped
     local = Path(path_or_repo).expanduser()
-    if local.is_dir():
+    if local.exists():
         return local
-    if path_or_repo.count("/") != 1 or path_or_repo.startswith((".", "/", "~")):
+    if path_or_repo.count("/") != 1 or path_or_repo.startswith((".", "/", "~")) or path_or_repo.endswith(SUFFIX):
         raise ModelNotFound(
-            f"no model directory {path_or_repo!r}; expected a path, a hub id such as 'owner/name', or one of the "
-            "shipped "
-            f"models: {', '.join(_shipped_names())}"
+            f"no model directory or GGUF file {path_or_repo!r}; expected a path, a hub id such as 'owner/name', or one "
+            f"of the shipped models: {', '.join(_shipped_names())}"
         )
     return _from_hub(path_or_repo)
 
@@ -55,18 +62,18 @@ def _from_hub(repo: str) -> Path:
             reason = str(online).strip().splitlines()[0] if str(online).strip() else type(online).__name__
             raise ModelNotFound(
                 f"the model {repo!r} is not in the local cache and could not be downloaded ({reason}); check its name "
-                "and "
-                "the network, or give the path of a model directory"
+                "and the network, or give the path of a model directory"
             ) from online
 
 
 def load(
     path_or_repo: str = DEFAULT_MODEL, *, position_offset: int | None = None, dtype: mx.Dtype | None = None
 ) -> tuple[StreamingModel, TokenizerWrapper]:
-    """The model, ready to be driven through dual caches, and mlx-lm's wrapper of its tokenizer.
+    """Load a model, ready to be driven through dual caches, and mlx-lm's wrapper of its tokenizer.
 
     `position_offset` replaces the φ of the model's card. On a CPU everything is computed in fp32, because other types
-    never reach its BLAS; elsewhere in the type of the weights, or in `dtype`. Raises ModelNotFound, UnsupportedModel.
+    never reach its BLAS; elsewhere in the type of the weights (bf16 for a GGUF file, whose quantised weights stay
+    quantised on Metal unless `dtype` is given), or in `dtype`. Raises ModelNotFound, UnsupportedModel.
     """
     path = model_path(path_or_repo)
     card = read_card(path)
@@ -76,32 +83,50 @@ def load(
     inner = _weights(path, dtype)
     model = StreamingModel(inner, position_offset=offset, name=path_or_repo)
     check_surface(model)
-    return model, _tokenizer(path, card)
+    tokenizer = _tokenizer(path, card)
+    check_tokenizer(tokenizer, int(model(mx.array([[0]])).shape[-1]), path)
+    return model, tokenizer
 
 
 def load_vocabulary(path_or_repo: str = DEFAULT_MODEL, tokenizer: Any = None) -> Vocabulary:
-    """The words and tokens of a model, without its weights."""
+    """Load the words and tokens of a model, without its weights. Raises UnsupportedModel, also for its prompt."""
     path = model_path(path_or_repo)
     card = read_card(path)
     tokenizer = _tokenizer(path, card) if tokenizer is None else tokenizer
-    return Vocabulary(tokenizer, card, max_positions=int(read_config(path).get("max_position_embeddings", 32_768)))
+    max_positions = int(read_config(path).get("max_position_embeddings") or 32_768)
+    try:
+        return Vocabulary(tokenizer, card, max_positions=max_positions)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{path}: {error}") from error
 
 
 def _weights(path: Path, dtype: mx.Dtype | None) -> nn.Module:
-    try:
-        model, _ = load_model(path)
-    except (ValueError, FileNotFoundError, KeyError, TypeError, RuntimeError) as error:
-        raise UnsupportedModel(f"mlx-lm cannot load {path}: {error}") from error
-    if mx.default_device().type == mx.DeviceType.cpu:
-        model = dequantize_model(model)
+    is_on_cpu = mx.default_device().type == mx.DeviceType.cpu
+    if is_on_cpu:
         dtype = dtype or mx.float32
+    if path.is_file():
+        # On Metal quantised weights stay quantised: mlx has fast kernels for them there, and none for a CPU.
+        return load_gguf_model(path, dtype or mx.bfloat16, is_packed=dtype is None and mx.metal.is_available())
+    model = _from_directory(path)
+    if is_on_cpu:
+        model = dequantize_model(model)
     if dtype is not None:
         model.set_dtype(dtype)
     mx.eval(model.parameters())
     return model
 
 
+def _from_directory(path: Path) -> nn.Module:
+    check_directory(path)
+    try:
+        return load_model(path)[0]
+    except (ValueError, FileNotFoundError, KeyError, TypeError, RuntimeError) as error:
+        raise UnsupportedModel(f"mlx-lm cannot load {path}: {error}") from error
+
+
 def _tokenizer(path: Path, card: Card) -> TokenizerWrapper:
+    if path.is_file():
+        return load_gguf_tokenizer(path)
     try:
         if card.prompt is None:
             # A chat model's turn may end with another token than the tokenizer's: its config tells.

@@ -9,6 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 from mlx_lm.models.qwen2 import Model as Qwen2
 from mlx_lm.models.qwen2 import ModelArgs
@@ -17,6 +18,7 @@ from worker.engine.adapters import attention, kernels
 from worker.engine.adapters.rope import Positions, Table, wrap
 from worker.engine.errors import UnsupportedModel
 from worker.engine.kv.dual_cache import DualStreamingCache
+from worker.engine.visibility import GroupLayout, Layout
 
 # Architectures whose logits are their head applied to the last hidden states, and nothing more: a third of a small
 # model's pass can be spared where only some of them are asked for.
@@ -39,18 +41,17 @@ class StreamingModel:
         self._positions = Positions()
         _check_caches(model, self.name)
         self.num_layers = len(model.layers)
-        kernels.use_in(model)
-        attention.use_in(model)
+        kernels.apply_to(model)
+        attention.apply_to(model)
         if not wrap(list(model.layers), self._positions):
             raise UnsupportedModel(
                 f"{self.name} has no rotary position embedding (RoPE): group positions need one. Use a RoPE model, "
-                "such as "
-                "Qwen2/Qwen3, Llama, Mistral or Gemma"
+                "such as Qwen2/Qwen3, Llama, Mistral or Gemma"
             )
 
     @classmethod
     def from_pretrained(cls, path_or_repo: str) -> "StreamingModel":
-        """The model of a directory or a hub id, as `load` gives it."""
+        """Load the model of a directory or a hub id, as `load` does."""
         from worker.engine.loading import load
 
         return load(path_or_repo)[0]
@@ -78,15 +79,17 @@ class StreamingModel:
 
     @property
     def has_plain_head(self) -> bool:
-        """Its logits are its head applied to the last hidden states, and nothing more."""
+        """Whether its logits are its head applied to the last hidden states, and nothing more."""
         return self.inner.model_type in _PLAIN_HEADS
 
-    def make_cache(self, position_offset: int | None = -1) -> list[DualStreamingCache]:
-        """Fresh dual caches, one a layer, with the model's φ unless another is given (None: right behind the
-        source).
-        """
-        offset = self.position_offset if position_offset == -1 else position_offset
-        return [DualStreamingCache(offset) for _ in range(self.num_layers)]
+    @property
+    def layout(self) -> Layout:
+        """Where target tokens stand, and what they see."""
+        return GroupLayout(self.position_offset)
+
+    def make_cache(self, layout: Layout | None = None) -> list[DualStreamingCache]:
+        """Return fresh dual caches, one a layer, with the model's layout unless another is given."""
+        return [DualStreamingCache(layout or self.layout) for _ in range(self.num_layers)]
 
     def __call__(
         self,
@@ -96,7 +99,7 @@ class StreamingModel:
         position_ids: mx.array | None = None,
         mask: mx.array | None = None,
     ) -> mx.array:
-        """Logits (B, T, V) of `inputs` (B, T) int; the tokens are read into the source or written into the target.
+        """Read tokens into the source or write them into the target; return logits (B, T, V) of `inputs` (B, T) int.
 
         `cache`: from `make_cache`, or mlx-lm's own caches (then one plain sequence), or None (no past). `position_ids`
         (T,) or (B, T) int replaces the positions that the cache gives; `mask` (T, L) bool, true where a query sees a
@@ -113,7 +116,7 @@ class StreamingModel:
             return self._run(inputs, cache, position_ids)
         counts = (num_tokens, 0) if is_reading else (0, num_tokens)
         for layer in cache:
-            layer.begin(*counts, mask=mask)
+            layer.announce(*counts, mask=mask)
         return self._run(inputs, cache, position_ids)
 
     def forward(
@@ -123,15 +126,15 @@ class StreamingModel:
         cache: Sequence[DualStreamingCache],
         mask: mx.array | None = None,
     ) -> mx.array:
-        """Logits (1, S + T, V) of one pass that reads `source`, then writes `target`, which sees that source."""
+        """Read `source`, then write `target`, which sees it, in one pass; return logits (1, S + T, V)."""
         for layer in cache:
-            layer.begin(len(source), len(target), mask=mask)
+            layer.announce(len(source), len(target), mask=mask)
         positions = mx.array(cache[0].positions()) if source and target else None
         return self._run(mx.array([[*source, *target]]), cache, positions)
 
     def rope_tables(self, position_ids: mx.array, last: int) -> list[Table]:
-        """What rotates queries and keys at these positions, of which `last` is the highest, as `batch` takes it: none
-        before the first pass.
+        """Return what rotates queries and keys at these positions, of which `last` is the highest, as `batch` takes it:
+        nothing before the first pass.
         """
         return self._positions.tables(position_ids, last)
 
@@ -139,7 +142,7 @@ class StreamingModel:
         self, tokens: mx.array, cache: Sequence[Any], position_ids: mx.array, queries: mx.array,
         rope_tables: Sequence[Table] = (),
     ) -> mx.array:  # fmt: skip
-        """Logits (Q, V) behind some tokens of one pass over many rows, the head applied to those alone.
+        """Return the logits (Q, V) behind some tokens of one pass over many rows, the head applied to those alone.
 
         `tokens` and `position_ids` (1, N) int32, row after row; `cache` are those of a `ForwardBatch`, which tell rows
         apart; `queries` (Q,) int32, indices into N. Q may be 0. `rope_tables`: of the positions, if they are known.
@@ -185,14 +188,11 @@ def _check_caches(model: nn.Module, name: str) -> None:
     if others:
         raise UnsupportedModel(
             f"{name} keeps its past in {', '.join(others)}; a dual cache can only take the place of mlx-lm's "
-            "plain KVCache "
-            "(no sliding windows, no recurrent states). Use a model with full attention in all layers"
+            "plain KVCache (no sliding windows, no recurrent states). Use a model with full attention in all layers"
         )
 
 
 def _arrays(model: nn.Module) -> list[mx.array]:
-    from mlx.utils import tree_flatten
-
     return [array for _, array in tree_flatten(model.parameters())]
 
 

@@ -14,32 +14,32 @@ import mlx.core as mx
 from worker.core.rows import Row, SampleSpec
 
 # Below it the noise is lost in the rounding of the logits, and dividing by it would overflow.
-_COLD = 1e-6
+_LOWEST_TEMPERATURE = 1e-6
 
 
-class Draws:
-    """What was drawn for the rows of a pass; `arrays` are to be evaluated before `values` are asked for."""
+class SamplerOutput:
+    """The tokens drawn for the rows of a pass; `arrays` are to be evaluated before `values` are asked for."""
 
-    def __init__(self, counts: Sequence[int], tokens: mx.array, sums: mx.array, sure: mx.array | None) -> None:
+    def __init__(self, counts: Sequence[int], tokens: mx.array, sums: mx.array, probabilities: mx.array | None) -> None:
         self._counts = counts
-        self._tokens, self._sums, self._sure = tokens, sums, sure
+        self._tokens, self._sums, self._probabilities = tokens, sums, probabilities
 
     @property
     def arrays(self) -> list[mx.array]:
         """Tokens (Q,), sums of their logits (Q,) and, where a row asks for them, probabilities (Q,)."""
-        return [self._tokens, self._sums, *([] if self._sure is None else [self._sure])]
+        return [self._tokens, self._sums, *([] if self._probabilities is None else [self._probabilities])]
 
     def values(self) -> Iterator[tuple[tuple[int, ...] | None, tuple[float, ...]]]:
-        """For each row its tokens, None where the logits are no numbers, and their probabilities."""
+        """Yield for each row its tokens, None where the logits are no numbers, and their probabilities."""
         tokens: Any = self._tokens.tolist()
         sums: Any = self._sums.tolist()
-        sure: Any = [] if self._sure is None else self._sure.tolist()
+        probabilities: Any = [] if self._probabilities is None else self._probabilities.tolist()
         start = 0
         for count in self._counts:
             span = slice(start, start + count)
             start += count
             is_sound = not any(map(math.isnan, sums[span]))
-            yield tuple(tokens[span]) if is_sound else None, tuple(sure[span])
+            yield tuple(tokens[span]) if is_sound else None, tuple(probabilities[span])
 
 
 class Sampler:
@@ -50,9 +50,9 @@ class Sampler:
         self._text = mx.where(forbidden, low, mx.array(0.0))
         self._word_start = mx.where(word_starts & ~forbidden, mx.array(0.0), low)
 
-    def sample(self, logits: mx.array, rows: Sequence[Row]) -> Draws:
-        """One token after the last confirmed token of each row and one after each of its drafts; `logits` (Q, V) are
-        those of all rows, in their order.
+    def sample(self, logits: mx.array, rows: Sequence[Row]) -> SamplerOutput:
+        """Draw one token after the last confirmed token of each row and one after each of its drafts; `logits` (Q, V)
+        are those of all rows, in their order.
         """
         counts = [row.num_samples for row in rows]
         scores = logits.astype(mx.float32)
@@ -64,26 +64,28 @@ class Sampler:
             tokens = mx.argmax(scores + allowed, axis=-1)
         else:
             ends = zip(rows, counts, accumulate(counts), strict=True)
-            each = [self.choose(scores[end - n : end], row.sampling, row.drafts) for row, n, end in ends]
-            tokens = mx.concatenate(each)
-        asks = any(row.sampling.with_probabilities for row in rows)
-        return Draws(counts, tokens, scores.sum(axis=-1), self.probabilities(scores, tokens) if asks else None)
+            tokens = mx.concatenate(
+                [self.choose(scores[end - n : end], row.sampling, row.drafts) for row, n, end in ends]
+            )
+        is_asked = any(row.sampling.with_probabilities for row in rows)
+        probabilities = self.probabilities(scores, tokens) if is_asked else None
+        return SamplerOutput(counts, tokens, scores.sum(axis=-1), probabilities)
 
     def choose(self, logits: mx.array, sampling: SampleSpec, drafts: Sequence[int] = ()) -> mx.array:
-        """Token ids (T,) int32 for logits (T, V): one after the last confirmed token, one after each draft."""
+        """Return token ids (T,) int32 for logits (T, V): one after the last confirmed token, one after each draft."""
         num_tokens = logits.shape[0]
         masks = [self._word_start if sampling.word_start else self._text] + [self._text] * (num_tokens - 1)
         scores = logits.astype(mx.float32)
         if sampling.repetition_penalty is not None:
             scores = mx.stack([self._penalised(scores[i], sampling, drafts[:i]) for i in range(num_tokens)])
         scores = scores + mx.stack(masks)
-        if sampling.temperature < _COLD:
+        if sampling.temperature < _LOWEST_TEMPERATURE:
             return mx.argmax(scores, axis=-1)
         rows = [_noisy(scores[i], sampling, sampling.position + i) for i in range(num_tokens)]
         return mx.argmax(mx.stack(rows), axis=-1)
 
     def probabilities(self, logits: mx.array, tokens: mx.array) -> mx.array:
-        """What the model gives to each of `tokens` (T,) by its logits (T, V), before any option has its say; (T,)."""
+        """Return the probabilities (T,) of `tokens` (T,) by the logits (T, V), before any option changes these."""
         scores = logits.astype(mx.float32)
         chosen = mx.take_along_axis(scores, tokens[:, None], axis=-1)[:, 0]
         return mx.exp(chosen - mx.logsumexp(scores, axis=-1))
@@ -94,21 +96,21 @@ class Sampler:
         if not recent or sampling.repetition_penalty is None:
             return scores
         index = mx.array(recent)
-        old = scores[index]
-        scores[index] = mx.where(old < 0, old * sampling.repetition_penalty, old / sampling.repetition_penalty)
+        picked = scores[index]
+        scores[index] = mx.where(picked < 0, picked * sampling.repetition_penalty, picked / sampling.repetition_penalty)
         return scores
 
 
 def _is_greedy(sampling: SampleSpec) -> bool:
-    return sampling.temperature < _COLD and sampling.repetition_penalty is None
+    return sampling.temperature < _LOWEST_TEMPERATURE and sampling.repetition_penalty is None
 
 
 def _noisy(scores: mx.array, sampling: SampleSpec, position: int) -> mx.array:
-    warm = scores / sampling.temperature
+    scores = scores / sampling.temperature
     if sampling.top_p < 1:
-        warm = _nucleus(warm, sampling.top_p)
+        scores = _nucleus(scores, sampling.top_p)
     key = mx.random.key((sampling.seed * 1_000_003 + position) % 2**63)
-    return warm + mx.random.gumbel(warm.shape, key=key)
+    return scores + mx.random.gumbel(scores.shape, key=key)
 
 
 def _nucleus(scores: mx.array, top_p: float) -> mx.array:

@@ -1,24 +1,132 @@
-"""Attention masks that let one pass over a whole (source, target) pair see what streaming would have seen."""
+"""Who sees whom, and at which position: the one rule that serving, replay and training share.
+
+A token of a segment has a rank: i for source token i, -1 - j for target token j. A query that may see s source and t
+target tokens sees the keys of ranks -t, …, s - 1, in whatever order these are stored. What differs between models is a
+`Layout`: where the target stands, and how much of the source it sees.
+"""
 
 from collections.abc import Sequence
+from typing import Any, Final, Protocol, TypeAlias
 
 import mlx.core as mx
+import msgspec
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FREE: Final = 2**31 - 1
+"""The rank of a slot that holds no token: no query sees it."""
+
+Bools: TypeAlias = NDArray[np.bool_]
 
 
-def streaming_mask(num_source: int, source_seen: Sequence[int]) -> mx.array:
-    """Who sees whom when all source, then all target tokens are fed in one pass: (S + T, S + T) bool, true = sees.
+class Layout(Protocol):
+    """How the source and the target of a segment stand to each other, as a model was trained to have them."""
 
-    `source_seen[i]` is the number of source tokens that had been read when target token i was fed (its query predicts
-    token i + 1). Gives the logits of streamed reads and writes, and lets gradients through.
+    def target_position(self, num_source: int) -> int:
+        """Return the position of the first target token, fed when `num_source` source tokens have been read."""
+
+    def visible_source(self, num_target: int, num_source: int, recorded: Sequence[int]) -> list[int]:
+        """Return how many source tokens each of `num_target` target tokens sees, fed when `num_source` have been read.
+
+        The first of them may be fed again, to a cache that has lost them: `recorded` is what those saw at first.
+        """
+
+
+class GroupLayout(msgspec.Struct, frozen=True):
+    """Group positions (arXiv 2505.16983): source 0, 1, …; target φ, φ + 1, …. Nothing is ever computed again, so that
+    every target token keeps seeing the source that had been read when it was first fed. φ is `position_offset`.
     """
-    num_target = len(source_seen)
-    total = num_source + num_target
-    order = np.arange(total)
-    mask = order[None, :] <= order[:, None]
-    if num_target:
-        mask[num_source:, :num_source] = order[None, :num_source] < np.asarray(source_seen)[:, None]
-    return mx.array(mask)
+
+    position_offset: int = 0
+
+    def target_position(self, num_source: int) -> int:
+        """Return φ."""
+        return self.position_offset
+
+    def visible_source(self, num_target: int, num_source: int, recorded: Sequence[int]) -> list[int]:
+        """Return what is recorded, and for all later tokens the whole source."""
+        return [*recorded, *[num_source] * (num_target - len(recorded))]
+
+
+class ContiguousLayout(msgspec.Struct, frozen=True):
+    """A plain sequence, as a stock model has it: the target stands right behind its source, and sees all of it."""
+
+    def target_position(self, num_source: int) -> int:
+        """Return the position behind the source."""
+        return num_source
+
+    def visible_source(self, num_target: int, num_source: int, recorded: Sequence[int]) -> list[int]:
+        """Return the whole source for each token, whatever it saw before."""
+        return [num_source] * num_target
+
+
+class TokenMetadata(msgspec.Struct, frozen=True):
+    """For each token fed, source first: its rank, its position, and how many source and target tokens it sees."""
+
+    ranks: list[int]
+    positions: list[int]
+    visible_source: list[int]
+    visible_target: list[int]
+
+    def mask(self) -> Bools:
+        """Return who sees whom among these tokens alone: (T, T) bool, true where a query sees a key."""
+        return attention_mask(self.ranks, self.visible_source, self.visible_target)
+
+
+class CacheState(msgspec.Struct, frozen=True):
+    """How many tokens of a segment have been fed, and where its target begins once some of that has."""
+
+    num_source: int = 0
+    num_target: int = 0
+    target_position: int = 0
+
+    @property
+    def num_tokens(self) -> int:
+        """Source and target tokens."""
+        return self.num_source + self.num_target
+
+    def extend(
+        self, layout: Layout, num_source: int, num_target: int, recorded: Sequence[int] = ()
+    ) -> tuple["CacheState", TokenMetadata]:
+        """Feed source tokens, then target tokens; return the new state and the metadata of these tokens.
+
+        `recorded`: how much source the first of the target tokens saw, where they were fed before.
+        """
+        source = range(self.num_source, self.num_source + num_source)
+        target = range(self.num_target, self.num_target + num_target)
+        begins = num_target > 0 and not self.num_target
+        start = layout.target_position(source.stop) if begins else self.target_position
+        metadata = TokenMetadata(
+            ranks=[*source, *(-1 - j for j in target)],
+            positions=[*source, *(start + j for j in target)],
+            visible_source=[*(i + 1 for i in source), *layout.visible_source(num_target, source.stop, recorded)],
+            visible_target=[0] * num_source + [j + 1 for j in target],
+        )
+        return CacheState(source.stop, target.stop, start), metadata
+
+
+def attention_mask(ranks: ArrayLike, visible_source: ArrayLike, visible_target: ArrayLike) -> Bools:
+    """Return who sees whom: (…, T, L) bool, true where a query sees a key.
+
+    `ranks` (…, L) int are those of the keys; `visible_source` and `visible_target` (…, T) int say how many tokens of
+    either kind the queries see.
+    """
+    keys = np.asarray(ranks)[..., None, :]
+    mask: Any = (keys < np.asarray(visible_source)[..., None]) & (keys >= -np.asarray(visible_target)[..., None])
+    return mask  # type: ignore[no-any-return]
+
+
+def streaming_mask(num_source: int, visible_source: Sequence[int]) -> mx.array:
+    """Return who sees whom when all source, then all target tokens are fed in one pass: (S + T, S + T) bool.
+
+    `visible_source[i]` is the number of source tokens that had been read when target token i was fed (its query
+    predicts token i + 1). Gives the logits of streamed reads and writes, and lets gradients through.
+    """
+    return mx.array(_streaming_mask(num_source, visible_source))
+
+
+def _streaming_mask(num_source: int, visible_source: Sequence[int]) -> Bools:
+    return CacheState().extend(GroupLayout(), num_source, len(visible_source), visible_source)[1].mask()
 
 
 def create_streaming_attention_mask(
@@ -27,7 +135,7 @@ def create_streaming_attention_mask(
     target_seg_len: Sequence[int],
     wait_tokens_list: Sequence[int],
 ) -> mx.array:
-    """The wait-k mask of the documents: (total_len, total_len) bool, true where a query sees a key.
+    """Return the wait-k mask of the documents: (total_len, total_len) bool, true where a query sees a key.
 
     `source_seg_len` and `target_seg_len` hold tokens per word; `wait_tokens_list[t]` is the number of source tokens
     that target word t may see. Source is causal, target sees that much source and the target up to itself; source
@@ -42,8 +150,8 @@ def create_streaming_attention_mask(
             f"wait_tokens_list needs one number for each of the {len(target_seg_len)} target words, got "
             f"{len(wait_tokens_list)}"
         )
-    seen = np.repeat(np.asarray(wait_tokens_list, dtype=np.int64), np.asarray(target_seg_len, dtype=np.int64))
+    per_token = [seen for seen, length in zip(wait_tokens_list, target_seg_len, strict=True) for _ in range(length)]
     mask = np.eye(total_len, dtype=bool)
     used = num_source + num_target
-    mask[:used, :used] = np.array(streaming_mask(num_source, [int(n) for n in seen]))
+    mask[:used, :used] = _streaming_mask(num_source, per_token)
     return mx.array(mask)

@@ -4,11 +4,11 @@ from collections.abc import Collection
 from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
 
 from protocol import lease_key
 from protocol.keys import FREED_KEY, LIVE_KEY, SHARDS_KEY
 from worker.core.leases import Lease, Peer
+from worker.io.client import Client
 from worker.io.scripts import script
 
 _PEER = msgspec.json.Decoder(Peer)
@@ -25,9 +25,9 @@ class Seen(msgspec.Struct, frozen=True):
     leases: tuple[Lease, ...]
 
 
-async def num_shards(redis: Redis) -> int:
-    """How many shards this Redis has been fixed to; 0 before the first worker's start. Raises WrongShards."""
-    answer: Any = await redis.get(SHARDS_KEY)
+async def num_shards(redis: Client) -> int:
+    """The number of shards that this Redis has been fixed to; 0 before the first worker's start. Raises WrongShards."""
+    answer: Any = await redis.ask("GET", SHARDS_KEY)
     found: str = (answer or b"0").decode(errors="replace")
     if not found.isdecimal():
         raise WrongShards(
@@ -40,15 +40,15 @@ async def num_shards(redis: Redis) -> int:
 class Leases:
     """The leases of one worker. Each call is one round trip, and may be repeated when its reply was lost."""
 
-    def __init__(self, redis: Redis, worker: str, num_shards: int, ttl_ms: int) -> None:
+    def __init__(self, redis: Client, worker: str, num_shards: int, ttl_ms: int) -> None:
         self._redis = redis
         self._worker = worker
         self._num_shards = num_shards
         self._ttl_ms = ttl_ms
 
     async def agree(self) -> None:
-        """The number of shards is this worker's, from the first worker's start on. Raises WrongShards."""
-        await self._redis.set(SHARDS_KEY, self._num_shards, nx=True)
+        """Fix the number of shards at the first worker's start. Raises WrongShards where it is another one."""
+        await self._redis.ask("SET", SHARDS_KEY, self._num_shards, "NX")
         found = await num_shards(self._redis)
         if found != self._num_shards:
             raise WrongShards(
@@ -57,16 +57,17 @@ class Leases:
             )
 
     async def exchange(self, about: Peer | None, *, hold: Collection[int] = (), give: Collection[int] = ()) -> Seen:
-        """Prolongs or takes the leases to `hold` where they are free, gives back those to `give`; tells all of them.
+        """Prolong or take the leases to `hold` where they are free, give back those to `give`; look at all of them.
 
         `about` is this worker's life sign for the time of a lease; None: it has left.
         """
         verbs = "".join("h" if i in hold else "g" if i in give else "-" for i in range(self._num_shards))
         keys = [LIVE_KEY, FREED_KEY, *map(lease_key, range(self._num_shards))]
         sign = b"" if about is None else msgspec.json.encode(about)
-        found, leases = await self._redis.eval(
-            script("leases"), len(keys), *keys, self._worker, sign, self._ttl_ms, verbs
-        )
+        [answer] = await self._redis.run(script("leases"), [(keys, [self._worker, sign, self._ttl_ms, verbs])])
+        if isinstance(answer, Exception):
+            raise answer
+        found, leases = answer
         return Seen(
             {name.decode(): _PEER.decode(sign) for name, sign in zip(found[::2], found[1::2], strict=True)},
             tuple(

@@ -17,7 +17,7 @@ from worker.library.ordinary import ordinary_prompt
 
 
 class SpeculativeConfig(msgspec.Struct, kw_only=True):
-    """Which models, by directory, hub id or shipped name, and how far the smaller one may write ahead.
+    """Which models, by directory, GGUF file, hub id or shipped name, and how far the smaller one may write ahead.
 
     `draft_model_path` None: drafts come from the prompt and the answer themselves. `use_speculative` False: none.
     """

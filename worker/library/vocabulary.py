@@ -54,7 +54,7 @@ def _directory(name_or_path: str) -> Path | None:
         path = model_path(name_or_path)
     except ModelNotFound:
         return None
-    return path if (path / "config.json").exists() else None
+    return path if path.is_file() or (path / "config.json").exists() else None
 
 
 def unsupported(refused: Refused) -> UnsupportedPrompt:

@@ -116,7 +116,7 @@ class Encoder:
         self._prompts: dict[str, Prompt] = {}
 
     def prompt(self, language: str) -> Prompt:
-        """The model's prompt for a target language. Raises core.ports.Refused for one that it does not know."""
+        """The model's prompt for a target language. Raises core.rows.Refused for one that it does not know."""
         if language not in self._prompts:
             session = Session(source_language=self._vocabulary.card.source_language, target_language=language)
             self._prompts[language] = self._vocabulary.prompt(session)
@@ -160,7 +160,7 @@ def load_corpus(
 ) -> tuple[Corpus, list[Report]]:
     """The pairs of all files, at most `max_pairs` of each, and what was left out.
 
-    Raises DataError for a file without any usable row, core.ports.Refused for a language that the model does not know.
+    Raises DataError for a file without any usable row, core.rows.Refused for a language that the model does not know.
     """
     corpus, reports = Corpus(), []
     for file in files:

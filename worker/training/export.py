@@ -156,7 +156,7 @@ def _lora_options(lora: Lora | None) -> dict[str, Sequence[object]]:
 
 
 def _name(model: str) -> str:
-    return Path(model).name if Path(model).expanduser().is_dir() else model  # a hub id keeps its owner
+    return Path(model).name if Path(model).expanduser().exists() else model  # a hub id keeps its owner
 
 
 def _file_argument(file: DataFile) -> str:

@@ -1,9 +1,9 @@
 """The objective: what streamed decoding would have predicted, for a whole batch in one pass.
 
-A row is all source tokens, then all target tokens but the last. Source positions count from 0, target positions from
-φ, and every target query sees the source that had been read when its token was fed in serving: the last token of a
-word is fed again once the next word's source has been read, so its query, which predicts the first token of that next
-word, sees what that next word may see (`worker.core.segment`). Nothing else differs from a plain causal pass.
+A row is all source tokens, then all target tokens but the last, with the positions and the mask of the engine's own
+rule (`worker.engine.visibility`). A target query sees the source that had been read when its token was fed in serving:
+the last token of a word is fed again once the next word's source has been read, so its query, which predicts the first
+token of that next word, sees what that next word may see (`worker.core.segment`).
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from worker.core.policies.wait_k import wait_k_needed
 from worker.engine.model import StreamingModel
+from worker.engine.visibility import CacheState, GroupLayout, TokenMetadata
 from worker.training.loss import cross_entropy_sum
 
 Ints = NDArray[np.int32]
@@ -47,8 +48,7 @@ class Batch(msgspec.Struct, frozen=True):
 
     tokens: mx.array  # (B, T) int32
     positions: mx.array  # (B, T) int32
-    num_source: mx.array  # (B,) int32
-    seen: mx.array  # (B, T) int32, source tokens that a query sees at most
+    mask: mx.array  # (B, 1, T, T) bool, true where a query sees a key
     queries: mx.array  # (Q,) int32, indices into B * T
     labels: mx.array  # (Q,) int32
     weights: mx.array  # (Q,) float32, 0 for padding
@@ -65,41 +65,42 @@ class TrainingCache:
         self._mask = mask
 
     def make_mask(self, *_: Any, **__: Any) -> mx.array:
-        """The mask (B, 1, T, T) bool, true where a query sees a key."""
+        """Return the mask (B, 1, T, T) bool, true where a query sees a key."""
         return self._mask
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        """The pass's own keys and values (B, H, T, D): there are no others."""
+        """Return the pass's own keys and values (B, H, T, D): there are no others."""
         return keys, values
 
 
-def source_seen(pair: Pair, wait_k: int | None) -> Ints:
-    """Source tokens that each target query sees, (len(target) - 1,); `wait_k` None reads everything first."""
+def visible_source(pair: Pair, wait_k: int | None) -> Ints:
+    """Return how many source tokens each target query sees, (len(target) - 1,); `wait_k` None reads all first."""
     last = len(pair.bounds) - 1
     if wait_k is None:
         return np.full(len(pair.predicts), pair.bounds[last], np.int32)
     segments = np.minimum(wait_k_needed(wait_k, 0) + pair.predicts, last)
-    seen: Ints = pair.bounds[segments]
-    return seen
+    visible: Ints = pair.bounds[segments]
+    return visible
 
 
 def make_batch(
     pairs: Sequence[Pair], wait_k: int | None, position_offset: int, multiple: int = 1, pad_token: int = 0
 ) -> Batch:
-    """The pairs as one batch; T and Q are rounded up to a `multiple`. Raises ValueError for no pairs."""
+    """Return the pairs as one batch; T and Q are rounded up to a `multiple`. Raises ValueError for no pairs."""
     if not pairs:
         raise ValueError("a batch holds at least one pair, got none")
     length = _rounded(max(pair.num_tokens for pair in pairs), multiple)
     shape = (len(pairs), length)
     tokens, positions = np.full(shape, pad_token, np.int32), np.zeros(shape, np.int32)
-    seen = np.zeros(shape, np.int32)
+    mask = np.zeros((*shape, length), np.bool_)
+    mask[:] = np.eye(length, dtype=np.bool_)  # padding sees itself alone, so that no softmax is over nothing
     queries, labels = [], []
     for row, pair in enumerate(pairs):
         start, stop = len(pair.source), pair.num_tokens
+        metadata = serving_metadata(pair, wait_k, position_offset)
         tokens[row, :start], tokens[row, start:stop] = pair.source, pair.target[:-1]
-        positions[row, :start] = np.arange(start)
-        positions[row, start:stop] = position_offset + np.arange(stop - start)
-        seen[row, start:stop] = source_seen(pair, wait_k)
+        positions[row, :stop] = metadata.positions
+        mask[row, :stop, :stop] = metadata.mask()
         queries.append(row * length + np.arange(start + pair.num_given, stop))
         labels.append(pair.target[1 + pair.num_given :])
     flat_queries, flat_labels = np.concatenate(queries), np.concatenate(labels)
@@ -107,8 +108,7 @@ def make_batch(
     return Batch(
         tokens=mx.array(tokens),
         positions=mx.array(positions),
-        num_source=mx.array(np.array([len(pair.source) for pair in pairs], np.int32)),
-        seen=mx.array(seen),
+        mask=mx.array(mask[:, None]),
         queries=mx.array(np.pad(flat_queries, (0, spare)).astype(np.int32)),
         labels=mx.array(np.pad(flat_labels, (0, spare)).astype(np.int32)),
         weights=mx.array(np.pad(np.ones(len(flat_labels), np.float32), (0, spare))),
@@ -117,17 +117,10 @@ def make_batch(
     )
 
 
-def attention_mask(num_source: mx.array, seen: mx.array) -> mx.array:
-    """Who sees whom, (B, 1, T, T) bool, from the source tokens of each row (B,) and what each query sees (B, T).
-
-    Everybody is causal; a target query sees `seen` source tokens. Padding stands behind all tokens, so none sees it.
-    """
-    order = mx.arange(seen.shape[1])
-    is_source = order[None, :] < num_source[:, None]  # (B, T)
-    causal = order[None, :] <= order[:, None]  # (T, T)
-    limit = mx.where(is_source, seen.shape[1], seen)
-    open_ = (order[None, None, :] < limit[:, :, None]) | ~is_source[:, None, :]
-    return (causal[None] & open_)[:, None]
+def serving_metadata(pair: Pair, wait_k: int | None, position_offset: int) -> TokenMetadata:
+    """Return positions and visibility of all tokens fed for the pair: what a cache gives that is fed them all anew."""
+    recorded = visible_source(pair, wait_k).tolist()
+    return CacheState().extend(GroupLayout(position_offset), len(pair.source), len(recorded), recorded)[1]
 
 
 class Objective:
@@ -137,22 +130,21 @@ class Objective:
         self.model = model
 
     def seed(self, number: int) -> None:
-        """What the next passes drop depends on this number."""
+        """Seed what the next passes drop."""
         mx.random.seed(number)
 
     def logits(self, batch: Batch) -> mx.array:
-        """Logits (Q, V) of the tokens to predict, by the one pass that serving's reads and writes amount to."""
-        mask = attention_mask(batch.num_source, batch.seen)
-        caches = [TrainingCache(mask) for _ in range(self.model.num_layers)]
+        """Return the logits (Q, V) of the tokens to predict, by one pass that is all of serving's reads and writes."""
+        caches = [TrainingCache(batch.mask) for _ in range(self.model.num_layers)]
         return self.model.batch(batch.tokens, caches, batch.positions, batch.queries)
 
     def loss_sum(self, batch: Batch, label_smoothing: float = 0.0) -> mx.array:
-        """The cross entropy in nats, summed over the labels; smoothing shares that mass over the whole vocabulary."""
+        """Return the cross entropy in nats, summed over the labels; smoothing spreads that mass over the vocabulary."""
         logits = self.logits(batch).astype(mx.float32)
         return cross_entropy_sum(logits, batch.labels, batch.weights, label_smoothing)
 
     def loss_and_gradients(self, batch: Batch, label_smoothing: float = 0.0) -> tuple[mx.array, Any]:
-        """`loss_sum` and its gradients by the model's parameters, as a tree."""
+        """Return `loss_sum` and its gradients by the model's parameters, as a tree."""
         pair: tuple[mx.array, Any] = nn.value_and_grad(self.model.inner, self.loss_sum)(batch, label_smoothing)
         return pair
 

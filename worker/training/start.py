@@ -18,6 +18,7 @@ from mlx_lm.models.qwen2 import ModelArgs
 from mlx_lm.utils import dequantize_model
 from msgspec.structs import replace
 
+from worker.engine.gguf.tokenizer import load_gguf_tokenizer
 from worker.engine.loading import load, load_vocabulary, model_path
 from worker.engine.model import StreamingModel
 from worker.engine.text.card import FILE, Card, read_card, read_config
@@ -154,6 +155,9 @@ def _write_card(card: Card, recipe: Recipe, directory: Path, *, position_offset:
 
 
 def _copy_tokenizer(path: Path, directory: Path) -> None:
+    if path.is_file():  # a GGUF file, which has it within
+        load_gguf_tokenizer(path).save_pretrained(directory)
+        return
     for name in _TOKENIZER_FILES:
         if (path / name).exists():
             shutil.copyfile(path / name, directory / name)

@@ -13,7 +13,7 @@ from mlx_lm.models.qwen2 import ModelArgs
 from torch import nn
 from torch.nn import functional
 
-from worker.training.objective import Batch, attention_mask
+from worker.training.objective import Batch
 
 _UNSEEN = -1e9
 
@@ -30,12 +30,11 @@ class Tensors(msgspec.Struct, frozen=True):
 
 
 def tensors(batch: Batch) -> Tensors:
-    """The batch as tensors."""
-    mask = _tensor(attention_mask(batch.num_source, batch.seen))
+    """Return the batch as tensors."""
     return Tensors(
         tokens=_tensor(batch.tokens),
         positions=_tensor(batch.positions),
-        bias=torch.where(mask, 0.0, _UNSEEN),
+        bias=torch.where(_tensor(batch.mask), 0.0, _UNSEEN),
         queries=_tensor(batch.queries),
         labels=_tensor(batch.labels).long(),
         weights=_tensor(batch.weights),

@@ -11,8 +11,8 @@ import pytest
 import redis.asyncio
 
 from worker.app.config import Settings
-from worker.app.engine import Engine
-from worker.app.service import Service
+from worker.app.engine_thread import Engine
+from worker.app.worker import Worker
 from worker.io.metrics import Metrics
 
 DEADLINE_S = 30.0
@@ -60,35 +60,35 @@ def engine() -> Iterator[Engine]:
     started.stop()
 
 
-def new_service(url: str, engine: Engine, **settings: Any) -> Service:
+def new_worker(url: str, engine: Engine, **settings: Any) -> Worker:
     """A worker that has not begun yet. Those of one test share an engine, so each numbers its sessions from afar."""
-    service = Service(Settings(**{"sweep_ms": 20, **settings}), engine, Metrics(), url)
-    service.table._numbers = itertools.count(next(_workers) * 1_000)
-    return service
+    worker = Worker(Settings(**{"sweep_ms": 20, **settings}), engine, Metrics(), url)
+    worker.sessions._numbers = itertools.count(next(_workers) * 1_000)
+    return worker
 
 
-Running = Callable[..., contextlib.AbstractAsyncContextManager[Service]]
+Running = Callable[..., contextlib.AbstractAsyncContextManager[Worker]]
 
 
 @pytest.fixture
 def running(redis_url: str, engine: Engine) -> Running:
-    """`async with running() as service:` a worker on the test's server, or `redis`, with settings as keywords."""
+    """`async with running() as worker:` a worker on the test's server, or `redis`, with settings as keywords."""
 
     @contextlib.asynccontextmanager
-    async def run(**settings: Any) -> AsyncIterator[Service]:
-        service = new_service(settings.pop("redis", redis_url), engine, **settings)
-        task = asyncio.create_task(service.run())
+    async def run(**settings: Any) -> AsyncIterator[Worker]:
+        worker = new_worker(settings.pop("redis", redis_url), engine, **settings)
+        task = asyncio.create_task(worker.run())
         try:
-            yield service
+            yield worker
         finally:
-            service.stop()
+            worker.stop()
             await asyncio.wait_for(task, DEADLINE_S)
 
     return run
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Returns once the condition holds; fails after the deadline. For what a worker tells nobody but its own memory."""
+    """Return once the condition holds; fails after the deadline. For what a worker tells nobody but its own memory."""
     async with asyncio.timeout(DEADLINE_S):
         while not condition():  # noqa: ASYNC110  # nobody sets an event for it
             await asyncio.sleep(0)

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from tests.worker.app.conftest import DEADLINE_S, FINALIZE, Raw, Running, append, create, untimed
-from tests.worker.app.test_service import TEXT, value
+from tests.worker.app.test_worker import TEXT, value
 from worker.app.config import Settings
-from worker.app.engine import Engine, EngineDead
-from worker.app.service import Service
+from worker.app.engine_thread import Engine, EngineDead
+from worker.app.worker import Worker
 from worker.engine.kv.pool import LENGTHS
 from worker.io.doorbell import Rung
 from worker.io.metrics import Metrics
@@ -33,17 +33,17 @@ async def say_all(raw: Raw, prefix: str) -> list[Any]:
 def one_lane(engine: Engine) -> int:
     """Bytes of the shortest lane."""
     runner: Any = engine._runner
-    lane_bytes: int = runner._lanes._slot_bytes * LENGTHS[0]
+    lane_bytes: int = runner._kv_cache.slot_bytes * LENGTHS[0]
     return lane_bytes
 
 
 async def test_little_memory_changes_the_cost_only(raw: Raw, running: Running, engine: Engine, redis_url: str) -> None:
     """A worker with room for two lanes gives six sessions the words that they get where there is room for all."""
-    async with running() as service:
+    async with running() as worker:
         kept = await say_all(raw, "kept")
-        assert value(service, "decalage_lost_lanes_total") == 0
+        assert value(worker, "decalage_lost_lanes_total") == 0
     engine = await Engine.start("starter", max_kv_bytes=2 * one_lane(engine))
-    tight = Service(Settings(sweep_ms=20), engine, Metrics(), redis_url)
+    tight = Worker(Settings(sweep_ms=20), engine, Metrics(), redis_url)
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
         group.create_task(tight.run())
         found = await say_all(raw, "tight")
@@ -56,13 +56,13 @@ async def test_little_memory_changes_the_cost_only(raw: Raw, running: Running, e
 
 async def test_a_worker_whose_memory_is_full_takes_no_session(raw: Raw, running: Running) -> None:
     """While sessions that speak wait for each other's room, session.create is refused with the reason."""
-    async with running() as service:
-        service.reports.is_full = True
+    async with running() as worker:
+        worker.telemetry.is_full = True
         await raw.say("talk", create())
         refused = (await raw.hear("talk", "error"))[-1]
         assert refused["code"] == "worker_full"
         assert "bytes for keys and values" in refused["message"]
-        service.reports.is_full = False
+        worker.telemetry.is_full = False
         await raw.say("talk", create())
         await raw.hear("talk", "session.created")
 
@@ -82,11 +82,11 @@ async def test_a_pass_that_fails_costs_time_and_no_words(
             raise MemoryError("no room")
         return logits
 
-    async with running() as service:
+    async with running() as worker:
         with monkeypatch.context() as patch:
             patch.setattr(runner.model, "batch", batch)
             assert await say_all(raw, "failing") == kept
-        assert value(service, "decalage_failed_passes_total") > 0
+        assert value(worker, "decalage_failed_passes_total") > 0
 
 
 @pytest.mark.leaves_keys
@@ -95,21 +95,21 @@ async def test_a_dead_thread_ends_the_worker(raw: Raw, redis_url: str, monkeypat
     cancellation of a loop is lost, as redis-py loses some.
     """
     engine = await Engine.start("starter")
-    service = Service(Settings(sweep_ms=20), engine, Metrics(), redis_url)
-    hear = service._doorbell.wait
+    worker = Worker(Settings(sweep_ms=20), engine, Metrics(), redis_url)
+    hear = worker._news.doorbell.wait
 
     async def hear_on() -> Rung:
         try:
             return await hear()
         except asyncio.CancelledError:
-            return Rung([], [], is_freed=False)
+            return Rung([], [], is_freed=False, cursors={})
 
-    monkeypatch.setattr(service._doorbell, "wait", hear_on)
-    serving = asyncio.create_task(service.run())
+    monkeypatch.setattr(worker._news.doorbell, "wait", hear_on)
+    serving = asyncio.create_task(worker.run())
     await raw.say("talk", create(), append("Thank you."), FINALIZE)
     await raw.hear("talk")
     engine.stop()
     with pytest.raises(ExceptionGroup) as died:
         await asyncio.wait_for(serving, DEADLINE_S)
     assert died.group_contains(EngineDead)
-    assert value(service, "decalage_engine_up") == 0
+    assert value(worker, "decalage_engine_up") == 0

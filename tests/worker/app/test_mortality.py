@@ -2,19 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
 import pytest
 
-from tests.worker.app.conftest import CLOSE, FINALIZE, Event, Raw, append, create, new_service, until, untimed
-from worker.app.egress import Egress
-from worker.app.engine import Engine
-from worker.app.live import MAX_TRIALS, Live
-from worker.app.service import Service
-from worker.app.trial import Trial
-from worker.io.store import TRIAL_OWNERS, Entry
+from tests.worker.app.conftest import CLOSE, FINALIZE, Event, Raw, append, create, new_worker, until, untimed
+from worker.app.engine_thread import Engine
+from worker.app.publish import Committer
+from worker.app.sessions import SessionHandle
+from worker.app.worker import Worker
+from worker.core.quarantine import MAX_ATTEMPTS, QUARANTINE_OWNERS
+from worker.io.replies import Entry
+from worker.io.store import Claim, Store
 
 POISON = "plutonium"
 LEASE_MS = 300
@@ -31,51 +32,51 @@ class Mortals:
     def __init__(self, url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         self.deaths = 0
         self.letters = 0.0
-        self.is_over: Callable[[Service], bool] = lambda _: False
+        self.is_over: Callable[[Worker], bool] = lambda _: False
         self._url = url
         self._engine = engine
         self._life: asyncio.Task[None] | None = None
-        self.service: Service | None = None
+        self.worker: Worker | None = None
         self.is_trying = False  # a session is being taken alone: whoever dies now has died of it
-        publish, take, try_alone = Egress.publish, Live.take, Trial._try_alone
+        publish, take, open_ = Committer.publish, SessionHandle.take, Store.open
 
-        async def fragile_publish(egress: Egress) -> None:
-            assert self.service is not None
-            if self.is_over(self.service):
+        async def fragile_publish(egress: Committer) -> None:
+            assert self.worker is not None
+            if self.is_over(self.worker):
                 self._kill()
                 await asyncio.Event().wait()
             await publish(egress)
 
-        def allergic_take(live: Live, entry: Entry, *args: object, **kwargs: object) -> None:
+        def allergic_take(handle: SessionHandle, entry: Entry, *args: object, **kwargs: object) -> None:
             if POISON.encode() in entry[1].get(b"event", b""):
                 self._kill()
                 raise asyncio.CancelledError
-            take(live, entry, *args, **kwargs)  # type: ignore[arg-type]
+            take(handle, entry, *args, **kwargs)  # type: ignore[arg-type]
 
-        async def noted_trial(trial: Trial, *args: object) -> None:
-            self.is_trying = True
+        async def noted_open(store: Store, claims: Sequence[Claim]) -> Any:
+            self.is_trying = any(claim.is_alone for claim in claims)
             try:
-                await try_alone(trial, *args)  # type: ignore[arg-type]
+                return await open_(store, claims)
             finally:
                 self.is_trying = False
 
-        monkeypatch.setattr(Egress, "publish", fragile_publish)
-        monkeypatch.setattr(Trial, "_try_alone", noted_trial)
-        monkeypatch.setattr(Live, "take", allergic_take)
+        monkeypatch.setattr(Committer, "publish", fragile_publish)
+        monkeypatch.setattr(Store, "open", noted_open)
+        monkeypatch.setattr(SessionHandle, "take", allergic_take)
 
     def _kill(self) -> None:
         assert self._life is not None
-        assert self.service is not None
+        assert self.worker is not None
         self._life.cancel()
-        self.service._stopping.set()  # for tasks in which redis-py swallows the cancellation
+        self.worker._stopping.set()  # for tasks in which redis-py swallows the cancellation
 
     async def serve(self) -> None:
         """For ever."""
         while True:
-            self.service = new_service(self._url, self._engine, lease_ms=LEASE_MS, num_shards=1)
-            self._life = asyncio.create_task(self.service.run())
+            self.worker = new_worker(self._url, self._engine, lease_ms=LEASE_MS, num_shards=1)
+            self._life = asyncio.create_task(self.worker.run())
             await asyncio.wait([self._life])
-            self.letters += self.service.metrics.registry.get_sample_value("decalage_dead_letters_total") or 0
+            self.letters += self.worker.metrics.registry.get_sample_value("decalage_dead_letters_total") or 0
             assert self._life.cancelled()
             self.deaths += 1
 
@@ -114,10 +115,11 @@ async def test_a_fleet_that_is_killed_at_random_puts_nothing_aside(raw: Raw, mor
         await raw.say(name, *TALK)
     dice, commits_left = Random(seed), [0]
 
-    def is_over(service: Service) -> bool:
-        if mortals.deaths >= 12 or mortals.is_trying or not service.table.commits(lambda name: True):
+    def is_over(worker: Worker) -> bool:
+        if mortals.deaths >= 12 or mortals.is_trying or not worker.table.commits(lambda name: True):
             return False
-        if any(live.is_on_trial and live.saved.failed_trials == MAX_TRIALS - 1 for live in service.table):
+        records = [handle.record for handle in worker.table if handle.record.is_quarantined]
+        if any(record.failed_attempts == MAX_ATTEMPTS - 1 for record in records):
             return False
         commits_left[0] -= 1
         if commits_left[0] >= 0:
@@ -146,7 +148,7 @@ async def test_an_event_that_kills_every_owner_is_put_aside(raw: Raw, mortals: M
     assert next(event["reason"] for event in bad if event["type"] == "session.closed") == "error"
     letters: Any = await raw.client.xrange("decalage:{workers}:dead")
     assert [(letter[b"session"], json.loads(letter[b"event"])["text"]) for _, letter in letters] == [(b"bad", POISON)]
-    assert TRIAL_OWNERS + MAX_TRIALS <= mortals.deaths - deaths <= 2 * (TRIAL_OWNERS + MAX_TRIALS)
+    assert QUARANTINE_OWNERS + MAX_ATTEMPTS <= mortals.deaths - deaths <= 2 * (QUARANTINE_OWNERS + MAX_ATTEMPTS)
 
 
 async def test_owners_that_live_are_not_counted(raw: Raw, mortals: Mortals) -> None:
@@ -154,12 +156,12 @@ async def test_owners_that_live_are_not_counted(raw: Raw, mortals: Mortals) -> N
     await raw.say("talk", create())
     serving = asyncio.create_task(mortals.serve())
     await raw.hear("talk", "session.created")
-    service = mortals.service
-    assert service is not None
+    worker = mortals.worker
+    assert worker is not None
     for _ in range(6):
-        live = service.table.get("talk")
-        service.table.forget("talk")
-        await until(lambda old=live: service.table.get("talk") not in (None, old))  # type: ignore[misc]
+        handle = worker.table.get("talk")
+        worker.table.forget("talk")
+        await until(lambda old=handle: worker.table.get("talk") not in (None, old))  # type: ignore[misc]
         assert await raw.client.hget("decalage:{talk}:state", "owners") == b"1"
     serving.cancel()
     await mortals.stop()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.worker.app.conftest import CLOSE, FINALIZE, Event, Raw, Running, append, create, untimed
-from tests.worker.app.test_service import value
+from tests.worker.app.test_worker import value
 
 TEXT = "Please close the window before you leave the room. It is cold outside and I am ill."
 WORDS = TEXT.split()
@@ -34,13 +34,13 @@ async def test_takeover_at_any_event_changes_nothing(raw: Raw, running: Running,
             await raw.hear(f"s{cut}", "output_text.delta")
     replayed = 0.0
     for part in range(2):  # the second of these takes over from the first in the middle of what it works on
-        async with running(drain_ms=0 if not part else 500) as service:
+        async with running(drain_ms=0 if not part else 500) as worker:
             for cut in cuts:
                 rest = LOG[cut:]
                 await raw.say(f"s{cut}", *(rest[:2] if not part else rest[2:]))
             for cut in cuts:
                 await raw.hear(f"s{cut}", "session.closed" if part else "session.created")
-            replayed += value(service, "decalage_replayed_words_total")
+            replayed += value(worker, "decalage_replayed_words_total")
     for cut in cuts:
         assert untimed(await raw.hear(f"s{cut}", "session.closed")) == whole, cut
     assert replayed > 0
@@ -65,3 +65,37 @@ async def test_what_lies_before_the_last_pause_is_not_needed(raw: Raw, running: 
         await raw.say("talk", *LOG[16:])
         heard = await raw.hear("talk", "session.closed")
     assert untimed(heard) == whole
+
+
+def numbered(*events: Event, first: int = 1) -> list[Event]:
+    """The events with the numbers that their producer gives them."""
+    return [{**event, "seq": seq} for seq, event in enumerate(events, first)]
+
+
+async def test_an_event_that_cannot_be_decoded_uses_its_number_in_a_replay_too(raw: Raw, running: Running) -> None:
+    """A takeover behind such an event goes on as if nothing had moved."""
+    said = numbered(create(), {"type": "nonsense"}, *map(append, WORDS), CLOSE)
+    async with running():
+        await raw.say("whole", *said)
+        whole = untimed(await raw.hear("whole", "session.closed"))
+        await raw.say("talk", *said[:12])
+        await raw.hear("talk", "output_text.delta", count=3)
+    async with running():
+        await raw.say("talk", *said[12:])
+        assert untimed(await raw.hear("talk", "session.closed")) == whole
+
+
+async def test_a_create_that_found_no_room_uses_its_number_in_a_replay_too(raw: Raw, running: Running) -> None:
+    """Refused by a full worker, sent again under the next number, and taken over: no number is missing."""
+    async with running(max_sessions=1):
+        await raw.say("first", create())
+        await raw.hear("first", "session.created")
+        await raw.say("talk", *numbered(create()))
+        assert (await raw.hear("talk", "error"))[-1]["code"] == "worker_full"
+        await raw.say("first", CLOSE)
+        await raw.hear("first", "session.closed")
+        await raw.say("talk", *numbered(create(), append("Thank"), first=2))
+        await raw.hear("talk", "session.created")
+    async with running():
+        await raw.say("talk", *numbered(append("you."), CLOSE, first=4))
+        assert (await raw.hear("talk", "session.closed"))[-2]["text"] == "Merci !"

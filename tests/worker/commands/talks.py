@@ -1,13 +1,13 @@
 """A made-up talk of two sentences, as the events that a wait-2 worker would publish."""
 
-from protocol import OutputTextDelta, SegmentDone, ServerEvent, Session, SessionClosed, SessionCreated
+from protocol import OutputTextDelta, SegmentDone, ServerEvent, Session, SessionClosed, SessionCreated, WaitK
 from worker.commands import demo_view
 from worker.commands.demo_report import Place
 from worker.commands.demo_view import View
 from worker.commands.talk import Words
 
 SENTENCES: tuple[Words, ...] = (("I", "am", "here."), ("You", "come."))
-PLACE = Place("redis://127.0.0.1:6379/0", "demo-1", "fr", 2, is_embedded=True)
+PLACE = Place("redis://127.0.0.1:6379/0", "demo-1", "fr", WaitK(k=2), is_embedded=True)
 CREATED = SessionCreated(seq=1, version=1, session=Session(target_language="fr"), model="a model")
 CLOSED = SessionClosed(seq=9, reason="closed", source_words=5, target_words=4)
 

@@ -1,11 +1,13 @@
 """Values of options."""
 
 import argparse
+import importlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol import AlignAtt, Policy, WaitK
 from worker.commands import arguments
 
 
@@ -60,3 +62,29 @@ def test_the_model_of_the_environment_is_the_default(monkeypatch: pytest.MonkeyP
     arguments.add_model(parser)
     assert parser.parse_args([]).model == "owner/name"
     assert parser.parse_args(["--model", "m"]).model == "m"
+
+
+@pytest.mark.parametrize("command", ["demo", "send", "live", "bench.mixed"])
+@pytest.mark.parametrize(
+    ("given", "name", "value"),
+    [
+        (["--pace", "2.5"], "pace", 2.5),
+        (["--wait-k", "5"], "policy", WaitK(k=5)),
+        (["--policy", "align-att-1-2"], "policy", AlignAtt(k=1, frame_words=2)),
+        (["--to", "German"], "to", "de"),
+    ],
+)
+def test_an_option_means_the_same_in_every_command(
+    command: str, given: list[str], name: str, value: float | str | Policy
+) -> None:
+    """One unit and one set of values, whichever command takes it."""
+    parser = argparse.ArgumentParser()
+    importlib.import_module(f"worker.commands.{command}").add_arguments(parser)
+    assert getattr(parser.parse_args(given), name) == value
+
+
+@pytest.mark.parametrize("text", ["wait-0", "tea", ""])
+def test_what_is_no_policy_is_refused(text: str) -> None:
+    """A name that names none, and numbers that no session may have."""
+    with pytest.raises(argparse.ArgumentTypeError):
+        arguments.policy(text)

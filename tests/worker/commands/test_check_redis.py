@@ -22,6 +22,14 @@ def test_a_server_that_answers(redis_url: str) -> None:
     assert found.facts["version"] in found.text
 
 
+def test_options_without_effect_are_told(redis_url: str) -> None:
+    """Those that other programs have put into the URL."""
+    found = check_redis.redis(f"{redis_url}?protocol=3&socket_timeout=9")
+    assert found.status == "ok"
+    assert "protocol, socket_timeout of the URL have no effect" in found.text
+    assert found.facts["url"] == redis_url
+
+
 def test_a_password_is_never_shown() -> None:
     """Neither in the text nor in the figures."""
     found = check_redis.redis("redis://:s3cret@127.0.0.1:1/0")

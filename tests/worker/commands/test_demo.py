@@ -64,7 +64,7 @@ def talk(tmp_path: Path) -> str:
 @pytest.mark.usefixtures("here")
 def test_json_holds_the_whole_talk(talk: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing but one JSON object: each sentence in order, and no word written before it may be by wait-k."""
-    assert demo.run(parse("--fast", "--json", "--text", talk, "--wait-k", str(K))) == 0
+    assert demo.run(parse("--fast", "--json", "--file", talk, "--wait-k", str(K))) == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert [segment["source"] for segment in found["segments"]] == [
         "I am here.",
@@ -78,13 +78,28 @@ def test_json_holds_the_whole_talk(talk: str, capsys: pytest.CaptureFixture[str]
         assert all(read >= min(K + index, segment["source_words"]) for index, read in enumerate(reads))
     assert found["summary"]["target_words"] == sum(segment["target_words"] for segment in found["segments"])
     assert found["summary"]["forwards_per_word"] >= 1
+    assert found["policy"] == f"wait-{K}"
+
+
+@pytest.mark.usefixtures("here")
+def test_any_policy_may_write(talk: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The session has the policy that the command line names, and the title says so."""
+    assert demo.run(parse("--fast", "--file", talk, "--policy", "adaptive-1-4-0.8")) == 0
+    first_line, *_ = capsys.readouterr().out.splitlines()
+    assert "adaptive-1-4-0.8" in first_line
+
+
+def test_fast_is_no_pace() -> None:
+    """--fast is another word for --pace 0; without either, the speaker takes their time."""
+    assert parse("--fast").pace == parse("--pace", "0").pace == 0
+    assert parse().pace == 2.5
 
 
 @pytest.mark.usefixtures("here")
 def test_a_refused_language_is_an_error(talk: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The reason reaches the user, before anything is shown of a talk that is not held."""
     with pytest.raises(Refused, match=r"into fr \(French\) or de \(German\), got target_language 'es'"):
-        demo.run(parse("--fast", "--text", talk, "--to", "es"))
+        demo.run(parse("--fast", "--file", talk, "--to", "es"))
     assert capsys.readouterr().out == ""
 
 
@@ -95,7 +110,7 @@ def start(runtime_dir: Path, talk: str, *, stdout: int, term: str = "xterm") -> 
         "import sys, argparse; from worker.commands import demo; parser = argparse.ArgumentParser();"
         "demo.add_arguments(parser); sys.exit(demo.run(parser.parse_args()))"
     )
-    command = [sys.executable, "-c", code, "--text", talk, "--pace", "60"]
+    command = [sys.executable, "-c", code, "--file", talk, "--pace", "1"]
     return subprocess.Popen(command, stdout=stdout, stderr=subprocess.DEVNULL, env=environment)
 
 
@@ -145,7 +160,7 @@ def test_a_text_without_words_or_in_another_encoding_is_refused(
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--wait-k", "0"), ("--wait-k", "x"), ("--pace", "0"), ("--pace", "nan"), ("--fast", "--pace", "100")],
+    [("--wait-k", "0"), ("--wait-k", "x"), ("--pace", "-1"), ("--pace", "nan"), ("--fast", "--pace", "1.5")],
 )
 def test_bad_options_are_usage_errors(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     """argparse says which option, and what was expected."""

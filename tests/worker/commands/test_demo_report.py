@@ -2,6 +2,7 @@
 
 import msgspec
 
+from protocol import Adaptive
 from tests.worker.commands.talks import PLACE, SENTENCES, first_sentence, whole_talk
 from worker.commands import demo_view
 from worker.commands.demo_report import document, figures, header, pair_line
@@ -35,17 +36,17 @@ def test_one_line_for_each_sentence() -> None:
 
 def test_figures_without_a_value_are_left_out() -> None:
     """Nothing is shown as zero that was not measured."""
-    names = [name for name, _ in figures(summarize(whole_talk()), pace=150)]
+    names = [name for name, _ in figures(summarize(whole_talk()), 2.5)]
     assert names == ["words", "average lagging", "first word", "each word", "speed"]
-    assert [name for name, _ in figures(summarize(demo_view.begin(SENTENCES)), pace=None)] == ["words"]
+    assert [name for name, _ in figures(summarize(demo_view.begin(SENTENCES)), 0)] == ["words"]
 
 
 def test_the_speakers_pace_stands_beside_the_speed() -> None:
     """At speaking pace the speed is the speaker's, and the figures say so."""
     summary = summarize(whole_talk(), 6)
-    assert dict(figures(summary, pace=150))["speed"] == "3.3 words/s written; the speaker's pace: 2.5"
-    assert dict(figures(summary, pace=None))["speed"] == "3.3 words/s written; at full speed"
-    assert dict(figures(summary, pace=None))["work"] == "1.50 forward passes a word, 2.0 tokens a word"
+    assert dict(figures(summary, 2.5))["speed"] == "3.3 words/s written; the speaker's pace: 2.5"
+    assert dict(figures(summary, 0))["speed"] == "3.3 words/s written; at full speed"
+    assert dict(figures(summary, 0))["work"] == "1.50 forward passes a word, 2.0 tokens a word"
 
 
 def test_the_document_holds_every_word() -> None:
@@ -58,3 +59,9 @@ def test_the_document_holds_every_word() -> None:
     assert [word["lag_words"] for word in segment["words"]] == [2, 2, 1]
     assert {word["delay_ms"] for word in segment["words"]} == {10}
     assert found["summary"]["segments"] == 1
+
+
+def test_the_lag_that_stands_out_is_beyond_what_the_policy_aims_at() -> None:
+    """That is k, or the larger bound of an adaptive policy."""
+    assert PLACE.max_lag_words == 2
+    assert msgspec.structs.replace(PLACE, policy=Adaptive(min_k=1, max_k=5)).max_lag_words == 5

@@ -68,5 +68,5 @@ def test_lags_of_any_size(word: OutputTextDelta, shown: str) -> None:
 def test_the_ending_lists_the_figures() -> None:
     """One figure a line."""
     console = Console(file=(file := io.StringIO()), width=100)
-    console.print(ending(summarize(whole_talk()), 150))
+    console.print(ending(summarize(whole_talk()), 2.5))
     assert "5 in, 4 out, in 1.2 s" in file.getvalue()

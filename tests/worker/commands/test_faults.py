@@ -11,7 +11,7 @@ from worker.commands.faults import CommandError, Fault, fault_of
 from worker.core.rows import Refused
 from worker.engine.errors import EngineError, ModelNotFound, UnsupportedPrompt
 from worker.io.broker import BrokerError
-from worker.io.connection import RedisUnreachable
+from worker.io.client import RedisUnreachable
 from worker.io.health import PortTaken
 
 

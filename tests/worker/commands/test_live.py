@@ -30,8 +30,8 @@ def test_prompts_are_answered_until_an_empty_one(decalage: Decalage, typed: pyte
     ran = decalage("live")
     assert ran.status == 0
     assert ran.out.count("Prompt> ") == 3
-    assert ran.out.count("Wait-k (default 3)> ") == 2
-    assert "(wait-k=2)" in ran.out
+    assert ran.out.count("Wait-k or policy (default wait-3)> ") == 2
+    assert "(wait-2)" in ran.out
     assert "Ich bin hier." in ran.out
     assert "Bonjour" in ran.out
     assert ran.out.count("words/s") == 2
@@ -44,17 +44,17 @@ def test_errors_keep_the_loop_going(decalage: Decalage, typed: pytest.MonkeyPatc
     ran = decalage("live")
     assert ran.status == 0
     assert "begin the prompt with 'Translate to French:'" in ran.err
-    assert "wait-k: expected a whole number, 1 to 1000, got '0'" in ran.err
+    assert "policy: expected a whole number, 1 to 1000, got '0'" in ran.err
     assert "Ich bin hier." in ran.out
 
 
 def test_words_wait_for_the_speaker(decalage: Decalage, typed: pytest.MonkeyPatch) -> None:
-    """A word appears once the source words that it needs could have been said, at --delay seconds each."""
+    """A word appears once the source words that it needs could have been said, at --pace words a second."""
     waits: list[float] = []
     typed.setattr("worker.commands.live.sleep", waits.append)
     typed.setattr("worker.commands.live.monotonic", lambda: 100.0)
     typed.setattr("sys.stdin", io.StringIO("The weather is nice and we are here.\n2\n"))
-    decalage("live", "--to", "fr", "--delay", "0.5")
+    decalage("live", "--to", "fr", "--pace", "2")
     assert waits[:3] == pytest.approx([1.0, 1.5, 2.0])
 
 
@@ -62,13 +62,23 @@ def test_json_lines(decalage: Decalage, typed: pytest.MonkeyPatch) -> None:
     """With --json, one line for each prompt, translation or error, and no questions."""
     typed.setattr("sys.stdin", io.StringIO("Translate to German: I am here.\n3\nHello\n"))
     found = [json.loads(line) for line in decalage("live", "--json").out.splitlines()]
-    assert (found[0]["text"], found[0]["wait_k"]) == ("Ich bin hier.", 3)
+    assert (found[0]["text"], found[0]["policy"]) == ("Ich bin hier.", "wait-3")
     assert found[1]["error"]["code"] == "unsupported_prompt"
+
+
+def test_any_policy_may_be_given_or_typed(decalage: Decalage, typed: pytest.MonkeyPatch) -> None:
+    """--policy is the default; what is typed wins, a number as wait-k or a policy's name; another name is told."""
+    prompt = "Translate to German: I am here.\n"
+    typed.setattr("sys.stdin", io.StringIO(f"{prompt}\n{prompt}2\n{prompt}align-att-1-2\n{prompt}wait-for-it\n"))
+    lines = decalage("live", "--policy", "adaptive-1-4-0.8", "--json").out.splitlines()
+    found = [json.loads(line) for line in lines]
+    assert [fact["policy"] for fact in found[:3]] == ["adaptive-1-4-0.8", "wait-2", "align-att-1-2"]
+    assert "wait-for-it" in found[3]["error"]["message"]
 
 
 def test_three_examples(decalage: Decalage, typed: pytest.MonkeyPatch) -> None:
     """--examples needs nobody at the keyboard."""
-    ran = decalage("live", "--examples", "--delay", "0")
+    ran = decalage("live", "--examples", "--pace", "0")
     assert ran.status == 0
     assert ran.out.count("Prompt> Translate to") == 3
     assert ran.out.count("words/s") == 3
@@ -77,7 +87,7 @@ def test_three_examples(decalage: Decalage, typed: pytest.MonkeyPatch) -> None:
 def test_it_works_in_a_pipe() -> None:
     """The real program, its input piped: the translation comes out, and nothing on stderr."""
     ran = subprocess.run(
-        [sys.executable, "-m", "worker", "live", "--delay", "0"],
+        [sys.executable, "-m", "worker", "live", "--pace", "0"],
         input="Translate to French: Good morning.\n",
         cwd=ROOT,
         capture_output=True,

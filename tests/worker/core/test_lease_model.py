@@ -73,7 +73,7 @@ class Ask(NamedTuple):
 
 
 class Worker:
-    """The shell around the rules, a step at a time, as `worker.app.ownership` runs them."""
+    """The shell around the rules, a step at a time, as `worker.app.shards` runs them."""
 
     def __init__(self, name: str, weight: int) -> None:
         self.name = name

@@ -15,8 +15,7 @@ from tests.worker.engine.test_batching import TICKS, Alone, Anything, rows_of
 from tests.worker.engine.tiny import build
 from worker.core.rows import Failed, Lane, Row, SampleSpec, Tokens
 from worker.engine.adapters import attention, kernels
-from worker.engine.kv import manager as lanes
-from worker.engine.kv.dual_cache import SOURCE
+from worker.engine.kv import manager
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
 
@@ -48,7 +47,7 @@ class Attending(Alone):
             scores = scores if mask is None else np.where(np.array(mask), scores, -np.inf)
             shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
             shares /= shares.sum(axis=-1, keepdims=True)
-            total = total + shares.mean(axis=0)[:, cache._kinds[: cache.num_slots] == SOURCE]
+            total = total + shares.mean(axis=0)[:, cache.ranks >= 0]
         found: Floats = total[-(row.num_drafts + 1) :]
         return found
 
@@ -82,7 +81,7 @@ def test_it_is_what_plain_attention_has(
     runner, alone = Runner(model, Anything()), Attending(model)
     few = [[step for step in tick if step[0] < num_lanes] for tick in ticks]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lanes, "LENGTHS", (8, 16, 128))
+        patch.setattr(manager, "LENGTHS", (8, 16, 128))
         for rows, dropped in asking(rows_of(few), since):
             for lane in dropped:
                 alone.caches.pop(lane, None)

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from tests.worker.engine.tiny import ROTARY, build
 from worker.core.rows import Lane, Row, SampleSpec, Tokens
-from worker.engine.kv import manager as lanes
+from worker.engine.kv import manager
 from worker.engine.kv.dual_cache import DualStreamingCache
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
-from worker.engine.sampling import Draws, Sampler
+from worker.engine.sampling import Sampler, SamplerOutput
 
 V = 64
 
@@ -35,7 +35,7 @@ class Recorder(Sampler):
         super().__init__(Anything().word_starts(V), Anything().forbidden(V))
         self.logits: dict[Lane, mx.array] = {}
 
-    def sample(self, logits: mx.array, rows: Sequence[Row]) -> Draws:
+    def sample(self, logits: mx.array, rows: Sequence[Row]) -> SamplerOutput:
         start = 0
         for row in rows:
             self.logits[row.lane] = logits[start : start + row.num_drafts + 1]
@@ -115,7 +115,7 @@ def test_batched_is_alone(ticks: list[list[tuple[int, list[int], list[int], int,
     """Lanes join, read, write, roll back, move to longer rows and leave at any tick."""
     model = StreamingModel(build("qwen2"), position_offset=3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lanes, "LENGTHS", (8, 16, 128))
+        patch.setattr(manager, "LENGTHS", (8, 16, 128))
         check(model, rows_of(ticks))
 
 
@@ -159,5 +159,5 @@ def test_one_pass_for_rows_of_any_length() -> None:
 
 def test_an_attention_of_its_own_gets_row_after_row() -> None:
     """Where layers attend by a function of their own, every row has a pass; else all share one."""
-    assert Runner(StreamingModel(build("gemma2")), Anything()).max_rows == 1
-    assert Runner(StreamingModel(build("llama")), Anything()).max_rows > 1
+    assert not Runner(StreamingModel(build("gemma2")), Anything()).compatibility.batches_rows
+    assert Runner(StreamingModel(build("llama")), Anything()).compatibility.batches_rows

@@ -14,7 +14,7 @@ from tests.worker.engine.tiny import build, config
 from worker.core.rows import Lane, Row, SampleSpec, Tokens
 from worker.engine.adapters import kernels
 from worker.engine.batch import ForwardBatch
-from worker.engine.compiled import MOST_TOKENS, CompiledPasses
+from worker.engine.compiled import MOST_TOKENS, CompiledForward
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
 
@@ -62,7 +62,7 @@ def runners(request: pytest.FixtureRequest) -> tuple[Runner, Runner]:
     wide = Model(ModelArgs.from_dict({**config("llama"), "head_dim": 32}))  # heads that can be quantised
     model = StreamingModel(wide if bits else build(request.param))
     both = Runner(model, Anything(), kv_bits=bits), Runner(model, Anything(), kv_bits=bits)
-    both[1]._compiled.takes = lambda whole: False  # type: ignore[method-assign]
+    both[1]._compiled.can_run = lambda batch: False  # type: ignore[method-assign]
     return both
 
 
@@ -84,14 +84,14 @@ def test_compiled_gives_what_an_ordinary_pass_gives(
 def test_it_is_what_a_lone_row_goes_through(monkeypatch: pytest.MonkeyPatch) -> None:
     """Words of one session are compiled passes, once there is something to go on from; a long read is none."""
     sizes: list[int] = []
-    logits = CompiledPasses.logits
+    logits = CompiledForward.logits
 
-    def counted(self: CompiledPasses, whole: ForwardBatch, queries: Any) -> mx.array:
-        sizes.append(whole.tokens.size)
-        return logits(self, whole, queries)
+    def counted(self: CompiledForward, batch: ForwardBatch, queries: Any) -> mx.array:
+        sizes.append(batch.tokens.size)
+        return logits(self, batch, queries)
 
     runner = Runner(StreamingModel(build("qwen2")), Anything())
-    monkeypatch.setattr(CompiledPasses, "logits", counted)
+    monkeypatch.setattr(CompiledForward, "logits", counted)
     lane = (0, 0)
     runner.run([Row(lane, (1, 2, 3), (4,), 0, 0, SampleSpec())])
     runner.run([Row(lane, (5, 6), (7,), 1, 0, SampleSpec(), source_start=3)])

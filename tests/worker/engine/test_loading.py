@@ -71,6 +71,33 @@ def test_broken_weights(tmp_path: Path) -> None:
         loading.load(str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_pointer_in_place_of_a_file(tmp_path: Path, name: str) -> None:
+    """A repository cloned without Git LFS: the error says so, not that JSON is broken."""
+    save("llama", tmp_path, vocab_size=258)
+    chat_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1f\nsize 9\n")
+    with pytest.raises(UnsupportedModel, match=rf"{name} is a Git LFS pointer.*git lfs pull"):
+        loading.load(str(tmp_path))
+
+
+def test_weights_cut_short(tmp_path: Path) -> None:
+    """An incomplete download is called that."""
+    weights = save("llama", tmp_path) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UnsupportedModel, match=r"mlx-lm cannot load.*incomplete download"):
+        loading.load(str(tmp_path))
+
+
+def test_a_folder_of_gguf_files(tmp_path: Path) -> None:
+    """The files that could be meant are named; and a GGUF path that does not exist is no hub id."""
+    (tmp_path / "m.Q8_0.gguf").touch()
+    with pytest.raises(UnsupportedModel, match=r"name a GGUF file in it \(m\.Q8_0\.gguf\)"):
+        loading.load(str(tmp_path))
+    with pytest.raises(ModelNotFound, match="no model directory or GGUF file 'models/m\\.gguf'"):
+        loading.load("models/m.gguf")
+
+
 def test_a_model_without_a_tokenizer(tmp_path: Path) -> None:
     """The weights are fine, the tokenizer is missing."""
     with pytest.raises(UnsupportedModel, match="tokenizer"):
@@ -94,7 +121,7 @@ def test_a_broken_card(tmp_path: Path) -> None:
 
 def test_a_stock_chat_model(tmp_path: Path) -> None:
     """A safe φ, all ends that its configs name, and the template's prompt."""
-    save("llama", tmp_path)
+    save("llama", tmp_path, vocab_size=258)
     chat_tokenizer().save_pretrained(tmp_path)
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [257, 0]}))
     model, tokenizer = loading.load(str(tmp_path))
@@ -108,7 +135,7 @@ def test_a_stock_chat_model(tmp_path: Path) -> None:
 
 def test_the_papers_checkpoints_have_group_positions(tmp_path: Path) -> None:
     """`…_stream` in the architecture is the mark of the authors' own models: φ = 0."""
-    save("qwen2", tmp_path)
+    save("qwen2", tmp_path, vocab_size=258)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": ["Qwen2ForCausalLM_stream"]}))
     chat_tokenizer().save_pretrained(tmp_path)

@@ -1,16 +1,13 @@
 """Unmodified mlx-lm models of several families are driven through dual caches; what cannot be driven says why."""
 
-from typing import Any
-
 import mlx.core as mx
 import pytest
-from mlx_lm.models import llama
-from mlx_lm.models.base import create_attention_mask
 
 from tests.worker.engine.tiny import OTHERS, ROTARY, build
 from worker.engine.adapters.compatibility import check_surface
 from worker.engine.errors import UnsupportedModel
 from worker.engine.model import StreamingModel
+from worker.engine.visibility import ContiguousLayout, GroupLayout
 
 SOURCE, TARGET = mx.array([[3, 5, 7, 11]]), mx.array([[17, 19]])
 
@@ -22,7 +19,7 @@ def test_rotary_families_are_driven(family: str) -> None:
     assert check_surface(model) < 1e-4
     outcomes = []
     for offset in (4, 60):
-        cache = model.make_cache(offset)
+        cache = model.make_cache(GroupLayout(offset))
         model(SOURCE, cache=cache)
         outcomes.append(model(TARGET, cache=cache, is_reading=False))
     assert float(mx.abs(outcomes[0] - outcomes[1]).max()) > 1e-3
@@ -44,39 +41,14 @@ def test_others_say_why_not(family: str, reason: str) -> None:
         StreamingModel(build(family), name=family)
 
 
-def test_an_attention_that_makes_its_own_mask_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that does not ask its cache for the mask lets the source see the target: it is refused."""
-
-    def causal(h: mx.array, cache: Any = None, **options: Any) -> Any:
-        return create_attention_mask(h, None, **options)
-
-    monkeypatch.setattr(llama, "create_attention_mask", causal)
-    with pytest.raises(UnsupportedModel, match="its mask from the cache"):
-        check_surface(StreamingModel(build("llama")))
-
-
-def test_an_attention_that_counts_for_itself_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model whose rotary module ignores the offset is refused."""
-    model = StreamingModel(build("llama"))
-    rope = type(model.inner.layers[0].self_attn.rope.inner)
-    turn = rope.__call__
-    monkeypatch.setattr(rope, "__call__", lambda self, x, offset=0: turn(self, x, offset=0))
-    with pytest.raises(UnsupportedModel, match="its positions"):
-        check_surface(model)
-
-
-def test_a_model_that_computes_nonsense_is_found() -> None:
-    """Not a number is not within the tolerance."""
-    model = StreamingModel(build("llama"))
-    model.inner.model.norm.weight = mx.full((32,), float("nan"))
-    with pytest.raises(UnsupportedModel):
-        check_surface(model)
-
-
 def test_a_target_behind_its_source_may_begin_in_the_pass_that_reads_it() -> None:
-    """With φ None: read and written in one pass is read, then written; later source does not move it."""
+    """Contiguous: read and written in one pass is read, then written; later source does not move it."""
     model = StreamingModel(build("qwen2"))
-    once, apart, fixed = model.make_cache(None), model.make_cache(None), model.make_cache(4)
+    once, apart, fixed = (
+        model.make_cache(ContiguousLayout()),
+        model.make_cache(ContiguousLayout()),
+        model.make_cache(GroupLayout(4)),
+    )
     model.forward([3, 5, 7, 11], [17], once)
     for cache in (apart, fixed):
         model(SOURCE, cache=cache)
@@ -85,7 +57,7 @@ def test_a_target_behind_its_source_may_begin_in_the_pass_that_reads_it() -> Non
     for cache in (once, apart, fixed):
         model(mx.array([[13]]), cache=cache)
         outcomes.append(model(TARGET[:, 1:], cache=cache, is_reading=False))
-        assert {layer.position_offset for layer in cache} == {4}
+        assert {layer.target_position for layer in cache} == {4}
     assert float(mx.abs(outcomes[0] - outcomes[1]).max()) < 1e-4
     assert float(mx.abs(outcomes[0] - outcomes[2]).max()) < 1e-4
 
@@ -96,7 +68,7 @@ def test_one_model_can_be_wrapped_twice() -> None:
     first, second = StreamingModel(inner, position_offset=4), StreamingModel(inner, position_offset=9)
     for model in (first, second, first):
         assert check_surface(model) < 1e-4
-    assert [model.make_cache()[0].position_offset for model in (first, second)] == [4, 9]
+    assert [model.make_cache()[0].layout for model in (first, second)] == [GroupLayout(4), GroupLayout(9)]
 
 
 def test_positions_are_forgotten_after_a_fault() -> None:

@@ -34,9 +34,9 @@ def failing(monkeypatch: pytest.MonkeyPatch, *, is_guilty: Any) -> None:
     """Passes fail, late, as out of memory does: after keys and values were stored."""
     logits = Runner._logits
 
-    def fail(self: Runner, whole: ForwardBatch, queries: list[int]) -> mx.array:
-        found = logits(self, whole, queries)
-        held: Any = whole.tokens.tolist()
+    def fail(self: Runner, batch: ForwardBatch, queries: list[int]) -> mx.array:
+        found = logits(self, batch, queries)
+        held: Any = batch.tokens.tolist()
         if is_guilty(held[0]):
             raise MemoryError("no room")
         return found

@@ -16,7 +16,7 @@ from worker.engine.adapters import kernels
 from worker.engine.loading import load, load_vocabulary
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
-from worker.engine.sampling import Draws, Sampler
+from worker.engine.sampling import Sampler, SamplerOutput
 from worker.engine.text.tokenizer import Vocabulary
 
 ROUNDING = 5e-6  # of the largest logit
@@ -31,7 +31,7 @@ class Keeper(Sampler):
         super().__init__(vocabulary.word_starts(size), vocabulary.forbidden(size))
         self.logits: dict[Lane, mx.array] = {}
 
-    def sample(self, logits: mx.array, rows: Sequence[Row]) -> Draws:
+    def sample(self, logits: mx.array, rows: Sequence[Row]) -> SamplerOutput:
         start = 0
         for row in rows:
             self.logits[row.lane] = logits[start : start + row.num_samples]
@@ -71,7 +71,7 @@ class Watched(Runner):
         for i in range(row.num_samples):
             fed = target[: len(target) - row.num_samples + 1 + i]
             written = row.lane, num_source, tuple(token for token, _ in fed)
-            self.found[written] = [sight for _, sight in fed], self._keeper.logits[row.lane][i]
+            self.found[written] = [seen for _, seen in fed], self._keeper.logits[row.lane][i]
 
 
 def play(runner: Runner, vocabulary: Vocabulary, talks: Sequence[Talk], budget: Budget, lost: Collection[int]) -> None:
@@ -128,6 +128,6 @@ def test_company_drafts_and_rebuilt_lanes_change_no_logits(
     common = alone.found.keys() & disturbed.found.keys()
     assert len(common) > len(alone.found) / 2
     for written in common:
-        (visible_source, expected), (other_sights, logits) = alone.found[written], disturbed.found[written]
-        assert visible_source == other_sights
+        (visible_source, expected), (other_visible, logits) = alone.found[written], disturbed.found[written]
+        assert visible_source == other_visible
         assert float(mx.abs(logits - expected).max() / mx.abs(expected).max()) < ROUNDING

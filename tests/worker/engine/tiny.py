@@ -86,16 +86,17 @@ OTHERS: dict[str, dict[str, Any]] = {
         "layer_types": ["sliding_attention", "full_attention"],
     },
     "gemma3_text": {**HEAD, "sliding_window": 16, "sliding_window_pattern": 2},
+    "smollm3": SIZES,
 }
 _MODULES = {"llama-yarn": "llama", "llama3-rope": "llama", "phi3-longrope": "phi3", "llama-sliding": "llama"}
 
 
-def build(name: str) -> nn.Module:
-    """A random model of that family; the same one each time."""
+def build(name: str, **changes: Any) -> nn.Module:
+    """A random model of that family, with these changes to its config; the same one each time."""
     mx.random.seed(7)
     family = _MODULES.get(name, name)
     module = import_module(f"mlx_lm.models.{family}")
-    model: nn.Module = module.Model(module.ModelArgs.from_dict(config(name)))
+    model: nn.Module = module.Model(module.ModelArgs.from_dict({**config(name), **changes}))
     mx.eval(model.parameters())
     return model
 
@@ -105,8 +106,8 @@ def config(name: str) -> dict[str, Any]:
     return {"model_type": _MODULES.get(name, name), **{**ROTARY, **OTHERS}[name]}
 
 
-def save(name: str, path: Path) -> Path:
+def save(name: str, path: Path, **changes: Any) -> Path:
     """A model directory without a tokenizer."""
-    (path / "config.json").write_text(json.dumps(config(name)))
-    mx.save_safetensors(str(path / "model.safetensors"), dict(tree_flatten(build(name).parameters())))
+    (path / "config.json").write_text(json.dumps({**config(name), **changes}))
+    mx.save_safetensors(str(path / "model.safetensors"), dict(tree_flatten(build(name, **changes).parameters())))
     return path

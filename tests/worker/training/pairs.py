@@ -62,7 +62,7 @@ def texts(min_words: int = 1, max_words: int = 6) -> st.SearchStrategy[Words]:
 
 
 class EvenStarts:
-    """`core.ports.Vocabulary`: an even token begins a word, an odd one goes on with it."""
+    """`core.rows.Vocabulary`: an even token begins a word, an odd one goes on with it."""
 
     eos_tokens = frozenset({EOS})
 

@@ -18,7 +18,7 @@ from worker.core.settling import update
 from worker.engine.model import Model
 from worker.engine.visibility import streaming_mask
 from worker.training.loop import number
-from worker.training.objective import Objective, Pair, attention_mask, make_batch, source_seen
+from worker.training.objective import Objective, Pair, make_batch, visible_source
 
 WAITS = [1, 2, 3, None]
 SOURCES: list[Words] = [[[8], [10, 9], [12], [14, 15, 11]], [[20, 21], [8]], [[16]]]
@@ -36,7 +36,7 @@ def streamed(model: Model, pair: Pair, wait_k: int | None) -> mx.array:
     cache = model.make_cache()
     rows: list[mx.array] = []
     read = 0
-    for i, need in enumerate(source_seen(pair, wait_k).tolist()):
+    for i, need in enumerate(visible_source(pair, wait_k).tolist()):
         if need > read:
             if i:  # as serving does: the boundary token is guessed, the source read, and the token fed again
                 model(mx.array([[int(pair.target[i])]]), cache=cache, is_reading=False)
@@ -74,14 +74,14 @@ def served_seen(source: Words, target: Words, wait_k: int) -> list[int]:
 @given(texts(), texts(), st.integers(1, 7))
 def test_queries_see_what_serving_lets_them_see(source: Words, target: Words, wait_k: int) -> None:
     """The source behind each query is what the core had read when it fed that token for the last time."""
-    assert source_seen(pair_of(source, target), wait_k).tolist() == served_seen(source, target, wait_k)
+    assert visible_source(pair_of(source, target), wait_k).tolist() == served_seen(source, target, wait_k)
 
 
 @given(texts(), texts())
 def test_a_full_sentence_is_the_limit_of_wait_k(source: Words, target: Words) -> None:
     """Without a k, everything is read first, as with a k beyond all words."""
     pair = pair_of(source, target)
-    assert source_seen(pair, None).tolist() == source_seen(pair, 100).tolist()
+    assert visible_source(pair, None).tolist() == visible_source(pair, 100).tolist()
 
 
 @pytest.mark.parametrize("wait_k", WAITS)
@@ -129,21 +129,23 @@ def test_a_prompt_of_several_tokens_is_fed_but_not_learned() -> None:
     """Target prompt tokens see what word 0 sees; the first label is the first token of word 0."""
     pair = pair_of([[8], [10]], [[12], [14]], answer=(4, 6, 7))
     batch = make_batch([pair], 1, 0)
-    assert source_seen(pair, 1).tolist() == [3, 3, 3, 4, 5]
+    assert visible_source(pair, 1).tolist() == [3, 3, 3, 4, 5]
     assert batch.labels.tolist() == [12, 14, EOS]
     logits = Objective(model := tiny()).logits(batch)
     assert largest(logits - streamed(model, pair, 1)[2:]) < 1e-4
 
 
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=5))
-def test_the_mask_is_the_engines(seen: list[int]) -> None:
-    """Row by row it is the mask that the engine uses for replay; padding is seen by none of the others."""
-    used = 5 + len(seen)
-    mask = attention_mask(mx.array([5]), mx.array([[0] * 5 + seen + [0, 0]]))
-    assert mask.shape == (1, 1, used + 2, used + 2)
-    mine = np.array(mask[0, 0])
-    assert np.array_equal(mine[:used, :used], np.array(streaming_mask(5, seen)))
-    assert not mine[:used, used:].any()
+@pytest.mark.parametrize("wait_k", WAITS)
+def test_padding_is_seen_by_none_but_itself(wait_k: int | None) -> None:
+    """Row by row the mask is that of one streamed pass; padding behind it stands apart."""
+    batch = make_batch(PAIRS, wait_k, 0, multiple=16)
+    for mask, pair in zip(np.array(batch.mask)[:, 0], PAIRS, strict=True):
+        used = pair.num_tokens
+        assert mask.shape == (batch.tokens.shape[1],) * 2
+        expected = streaming_mask(len(pair.source), visible_source(pair, wait_k).tolist())
+        assert np.array_equal(mask[:used, :used], np.array(expected))
+        assert not mask[:used, used:].any()
+        assert np.array_equal(mask[used:], np.eye(len(mask), dtype=bool)[used:])
 
 
 def test_padding_weighs_nothing() -> None:

@@ -20,7 +20,7 @@ NAMES: Final = ("decode", "stream", "turns", "reprompt", "mixed", "table", "trai
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows all benchmarks and the options of each."""
+    """Add all benchmarks and the options of each."""
     parts = parser.add_subparsers(title="benchmarks", prog=parser.prog, metavar="WHAT", required=True)
     for name in NAMES:
         bench = importlib.import_module(f"worker.commands.bench.{name}")
@@ -38,5 +38,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """What the chosen benchmark ends with."""
+    """Return the exit status of the chosen benchmark."""
     return int(args.run(args))

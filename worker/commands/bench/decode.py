@@ -10,8 +10,8 @@ from worker.commands.bench.page import finish, starting
 HELP: Final = "tokens a second of pure decoding at 1 to 64 sessions, beside mlx-lm's batched decoding"
 ROWS: Final = (1, 2, 4, 8, 16, 32, 64)
 EXAMPLES: Final = """\
-Every session has read its source; each tick writes a token for all of them, without drafts. mlx-lm decodes as many
-prompts of the same length with its own batch cache, in turns with ours.
+Every session has read its source; each pass writes one token for all of them, without drafts. In turns with it, mlx-lm
+decodes the same number of prompts of the same length with its own batch cache.
 
 Examples:
   decalage bench decode
@@ -19,17 +19,21 @@ Examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of `decalage bench decode`."""
+    """Add the options of `decalage bench decode`."""
     whole = arguments.whole
     options.add_model(parser)
-    parser.add_argument("--rows", type=whole(1, 512), nargs="+", default=list(ROWS), metavar="N", help="sessions")
-    parser.add_argument("--source", type=whole(1), default=32, metavar="N", help="source tokens (default: 32)")
-    parser.add_argument("--steps", type=whole(1), default=32, metavar="N", help="tokens measured (default: 32)")
+    parser.add_argument(
+        "--rows", type=whole(1, 512), nargs="+", default=list(ROWS), metavar="N", help="sessions in a pass"
+    )
+    parser.add_argument(
+        "--source", type=whole(1), default=32, metavar="N", help="source tokens of a session (default: 32)"
+    )
+    parser.add_argument("--steps", type=whole(1), default=32, metavar="N", help="tokens to measure (default: 32)")
     options.add_results(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, once the figures are printed."""
+    """Measure and print the figures; return 0."""
     with starting(args):
         from worker.commands.bench import decode_loop as loop
         from worker.commands.bench.models import load

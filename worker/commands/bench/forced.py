@@ -5,7 +5,7 @@ from time import perf_counter
 
 from worker.core.rows import Deferred, Engine, Evicted, Failed, Lane, Output, Row, Tokens
 from worker.engine.runner import Counters
-from worker.engine.speculative.runner import Passes
+from worker.engine.speculative.runner import PassRunner
 
 
 class Forced:
@@ -13,7 +13,7 @@ class Forced:
     are the teacher's, at the engine's cost.
     """
 
-    def __init__(self, engine: Passes, teacher: Engine) -> None:
+    def __init__(self, engine: PassRunner, teacher: Engine) -> None:
         self._engine = engine
         self._teacher = teacher
         self._teacher_s = 0.0

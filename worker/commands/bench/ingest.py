@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=list(WORDS),
         metavar="N",
-        help=f"of all sessions together (default: {' '.join(map(str, WORDS))})",
+        help=f"words of all sessions together (default: {' '.join(map(str, WORDS))})",
     )
     parser.add_argument(
         "--sessions",
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=list(SESSIONS),
         metavar="N",
-        help=f"that take them at the same time (default: {' '.join(map(str, SESSIONS))})",
+        help=f"sessions at the same time (default: {' '.join(map(str, SESSIONS))})",
     )
     options.add_results(parser)
 

@@ -9,9 +9,10 @@ from worker.commands.bench.page import finish, starting
 
 HELP: Final = "how many people may speak at once before their words come late"
 EXAMPLES: Final = """\
-Speakers come by chance, each speaks the talk once at a steady pace, and the next one takes the place; so their number
-stays, and no two are in step. A word's delay is from the moment that the last word it waited for was spoken. Computing
-takes the time it takes, waiting for speakers is skipped. The baseline gives every session a pass of its own.
+Speakers start at random moments. Each speaks the talk once at a steady pace, then another one takes the place, so their
+number stays the same and no two are in step. The delay of a word counts from the moment when the last word it waited
+for was spoken. Time to compute is real, time to wait for speakers is skipped. The baseline gives every session a pass
+of its own.
 
 Examples:
   decalage bench mixed
@@ -21,24 +22,42 @@ Examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of `decalage bench mixed`."""
+    """Add the options of `decalage bench mixed`."""
     whole, number = arguments.whole, arguments.number
     options.add_model(parser)
     options.add_session(parser)
     add = parser.add_argument
-    add("--speakers", type=whole(1), nargs="+", metavar="N", help="these numbers, in place of looking for the largest")
-    add("--seconds", type=number(1), default=20.0, metavar="S", help="of speech, for each number (default: 20)")
-    add("--limit-ms", type=number(0, is_open=True), default=300.0, metavar="MS", help="of p95 (default: 300)")
-    add("--pace", type=number(0, is_open=True), default=2.5, metavar="W", help="words/s of a speaker (default: 2.5)")
+    add(
+        "--speakers",
+        type=whole(1),
+        nargs="+",
+        metavar="N",
+        help="try these numbers instead of searching for the largest",
+    )
+    add("--seconds", type=number(1), default=20.0, metavar="S", help="seconds of speech for each number (default: 20)")
+    add(
+        "--limit-ms",
+        type=number(0, is_open=True),
+        default=300.0,
+        metavar="MS",
+        help="largest p95 delay of a word (default: 300)",
+    )
+    arguments.add_pace(parser, default=arguments.SPEECH_WORDS_PER_S, is_zero_allowed=False)
     add("--max-batch-size", type=whole(1), default=64, metavar="N", help="sessions in a pass (default: 64)")
-    add("--max-draft-tokens", type=whole(0), default=16, metavar="N", help="as for serve; 0: none (default: 16)")
-    add("--batch-timeout-ms", type=whole(0, 10_000), default=0, metavar="MS", help="as for serve; beside none")
-    add("--seed", type=whole(0), default=0, metavar="S", help="of who speaks when (default: 0)")
+    add("--max-draft-tokens", type=whole(0), default=16, metavar="N", help="as for serve; 0: no drafts (default: 16)")
+    add(
+        "--batch-timeout-ms",
+        type=whole(0, 10_000),
+        default=0,
+        metavar="MS",
+        help="as for serve, measured beside 0 (default: 0)",
+    )
+    add("--seed", type=whole(0), default=0, metavar="S", help="seed of who speaks when (default: 0)")
     options.add_results(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, once the figures are printed."""
+    """Measure and print the figures; return 0."""
     sentences = options.read_text(args)
     with starting(args):
         from worker.commands.bench import mixed_loop as loop

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from worker.commands import arguments
+from worker.commands.session_options import policy_of
 
 if TYPE_CHECKING:
     from protocol import Session
@@ -15,37 +16,42 @@ SHAPES: Final = ("qwen2.5-0.5b", "smollm2-135m")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """`--model`, `--shape` and `--kv-bits`."""
+    """Add `--model`, `--shape` and `--kv-bits`."""
     arguments.add_model(parser)
     parser.add_argument("--shape", choices=SHAPES, help="random weights of this shape in place of --model")
     arguments.add_kv_bits(parser)
 
 
-def add_session(parser: argparse.ArgumentParser) -> None:
-    """`--to`, `--wait-k` and `--text`."""
-    parser.add_argument("--to", type=arguments.language, default="fr", metavar="LANG", help="(default: fr)")
-    parser.add_argument("--wait-k", type=arguments.wait_k, default=3, metavar="K", help="(default: 3)")
-    parser.add_argument("--text", metavar="FILE", help="other sentences than those of the demo's talk")
+def add_session(parser: argparse.ArgumentParser, *, any_policy: bool = True) -> None:
+    """Add `--to`, `--file`, `--wait-k` and, with `any_policy`, `--policy`."""
+    arguments.add_to(parser, default="fr")
+    (arguments.add_policy if any_policy else arguments.add_wait_k)(parser)
+    add_file(parser)
+
+
+def add_file(parser: argparse.ArgumentParser) -> None:
+    """Add `--file`."""
+    arguments.add_file(parser, "translate these sentences instead of the demo's talk")
 
 
 def read_text(args: argparse.Namespace) -> "tuple[Words, ...]":
-    """The sentences of `--text`. Raises CommandError, OSError."""
+    """Return the sentences of `--file`. Raises CommandError, OSError."""
     from worker.commands.demo import read_sentences
 
-    return read_sentences(args.text)
+    return read_sentences(args.file)
 
 
 def session(args: argparse.Namespace) -> "Session":
-    """A session with these options."""
-    from protocol import Session, WaitK
+    """Return a session with these options."""
+    from protocol import Session
 
-    return Session(target_language=args.to, policy=WaitK(k=args.wait_k))
+    return Session(target_language=args.to, policy=policy_of(args))
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
-    """`--json` and `--plot`."""
+    """Add `--json` and `--plot`."""
     arguments.add_json(parser)
-    parser.add_argument("--plot", type=_picture, metavar="FILE.png", help="draw the figures into this file, too")
+    parser.add_argument("--plot", type=_picture, metavar="FILE.png", help="also draw the figures into this file")
 
 
 def _picture(text: str) -> Path:

@@ -61,7 +61,7 @@ def starting(args: argparse.Namespace) -> Iterator[None]:
 
 
 def finish(args: argparse.Namespace, report: Report, page: Page) -> int:
-    """0, once the report is on stdout, as JSON or as tables, and the picture, where wanted, in its file."""
+    """Print the report as JSON or as tables and draw the picture where it is wanted; return 0."""
     if page.plot is not None and args.plot is not None:
         from worker.commands.bench.drawing import draw
         from worker.evaluation.records import write_whole

@@ -11,9 +11,9 @@ HELP: Final = "cost of a word, beside prompting again with the whole text for ev
 AT: Final = (10, 30, 100, 300, 500, 1000)
 EXAMPLES: Final = """\
 One segment grows by a word at a time; at some lengths, the next target words are measured. The baseline does what a
-chat model without a dual cache must: mlx-lm fills a fresh cache with prompt, source and target so far, then decodes the
-word. Both write the same: the model's own translation of the sentences, one behind the other, and as many of its drafts
-are kept as were then. So a text may be longer than any segment the model was made for, at its true cost.
+chat model without a dual cache must do: mlx-lm fills a fresh cache with prompt, source and target so far, then decodes
+the word. Both write the same words, the model's own translation of the sentences one after the other, with as many
+accepted drafts as there were then. So a text can be longer than any segment the model was made for, at its true cost.
 
 Examples:
   decalage bench reprompt
@@ -21,18 +21,25 @@ Examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of `decalage bench reprompt`."""
+    """Add the options of `decalage bench reprompt`."""
     whole = arguments.whole
     options.add_model(parser)
-    options.add_session(parser)
+    options.add_session(parser, any_policy=False)
     add = parser.add_argument
-    add("--at", type=whole(2, 10_000), nargs="+", default=list(AT), metavar="N", help="source words read (10 to 1000)")
-    add("--words", type=whole(1), default=8, metavar="N", help="measured at each of them (default: 8)")
+    add(
+        "--at",
+        type=whole(2, 10_000),
+        nargs="+",
+        default=list(AT),
+        metavar="N",
+        help="source words read when to measure (10 to 1000)",
+    )
+    add("--words", type=whole(1), default=8, metavar="N", help="target words to measure at each (default: 8)")
     options.add_results(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, once the figures are printed."""
+    """Measure and print the figures; return 0."""
     sentences = options.read_text(args)
     with starting(args):
         from worker.commands.bench import reprompt_loop as loop

@@ -9,9 +9,9 @@ from worker.commands.bench.page import finish, starting
 
 HELP: Final = "words a second of streaming sessions, alone and together"
 EXAMPLES: Final = """\
-Each session translates the sentences of the demo's talk (or of --text), its words all there from the start, by the
-same sessions, scheduler and engine that serve; Redis is left out. With --shape, the words and the kept drafts are those
-of the shipped model.
+Each session translates the sentences of the demo's talk (or of --file), whose words are all there from the start, with
+the sessions, scheduler and engine that serve; only Redis is left out. With --shape, the words and the accepted drafts
+are those of the shipped model.
 
 Examples:
   decalage bench stream
@@ -20,16 +20,23 @@ Examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of `decalage bench stream`."""
+    """Add the options of `decalage bench stream`."""
     options.add_model(parser)
     options.add_session(parser)
     whole = arguments.whole
-    parser.add_argument("--sessions", type=whole(1), nargs="+", default=[1, 8, 32], metavar="N", help="at once")
+    parser.add_argument(
+        "--sessions",
+        type=whole(1),
+        nargs="+",
+        default=[1, 8, 32],
+        metavar="N",
+        help="sessions at the same time (1 8 32)",
+    )
     options.add_results(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, once the figures are printed."""
+    """Measure and print the figures; return 0."""
     sentences = [" ".join(words) for words in options.read_text(args)]
     with starting(args):
         from worker.commands.bench import stream_loop as loop

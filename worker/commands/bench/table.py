@@ -10,10 +10,10 @@ from worker.commands.faults import CommandError
 
 HELP: Final = "whole prompts: baseline, speculative, batching, both; beside mlx-parallm's own figures"
 EXAMPLES: Final = """\
-Each request is a sentence that is read whole and then written. Drafts come from --draft-model, or from a record of what
-will be written, so spoiled that --acceptance of them come true; those cost nothing, unless --draft-shape makes the
-passes of a draft model with random weights for them. The four take turns. What drafts gain is the surer the more rounds
-there are, and the less it has cost to find out where they pay.
+Each request is a sentence that is read whole and then written. Drafts come from --draft-model. Without one they are
+forced: taken from a record of what will be written, so that a share of --acceptance comes true. Forced drafts cost
+nothing unless --draft-shape runs the passes of a draft model with random weights. The four methods take turns. More
+rounds make the gain of drafts more certain, and the cost of finding out where they pay smaller.
 
 Examples:
   decalage bench table
@@ -23,27 +23,36 @@ Examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of `decalage bench table`."""
+    """Add the options of `decalage bench table`."""
     whole = arguments.whole
     options.add_model(parser)
-    parser.add_argument("--to", type=arguments.language, default="fr", metavar="LANG", help="(default: fr)")
-    parser.add_argument("--text", metavar="FILE", help="other sentences than those of the demo's talk")
-    parser.add_argument("--batch", type=whole(2, 512), default=8, metavar="N", help="requests at once (default: 8)")
-    parser.add_argument("--requests", type=whole(1), default=32, metavar="N", help="in a round (default: 32)")
-    parser.add_argument("--rounds", type=whole(1, 1000), default=4, metavar="N", help="of each way (default: 4)")
+    arguments.add_to(parser, default="fr")
+    options.add_file(parser)
+    parser.add_argument("--batch", type=whole(2, 512), default=8, metavar="N", help="requests in a batch (default: 8)")
+    parser.add_argument("--requests", type=whole(1), default=32, metavar="N", help="requests in a round (default: 32)")
+    parser.add_argument(
+        "--rounds", type=whole(1, 1000), default=4, metavar="N", help="rounds of each method (default: 4)"
+    )
     drafts = parser.add_argument_group("drafts")
     drafts.add_argument("--draft-model", metavar="M", help="a smaller model with the same tokenizer")
-    drafts.add_argument("--draft-shape", choices=options.SHAPES, help="makes the passes for the forced drafts")
     drafts.add_argument(
-        "--acceptance", type=arguments.number(0, 1), metavar="R", help="of the forced drafts (default: 0.8)"
+        "--draft-shape", choices=options.SHAPES, help="charge forced drafts with the passes of this shape"
     )
-    drafts.add_argument("--max-draft-tokens", type=whole(1, 64), default=5, metavar="N", help="(default: 5)")
-    drafts.add_argument("--everywhere", action="store_true", help="in every pass, also where they do not pay")
+    drafts.add_argument(
+        "--acceptance",
+        type=arguments.number(0, 1),
+        metavar="R",
+        help="share of forced drafts that come true (default: 0.8)",
+    )
+    drafts.add_argument(
+        "--max-draft-tokens", type=whole(1, 64), default=5, metavar="N", help="drafts in one pass (default: 5)"
+    )
+    drafts.add_argument("--everywhere", action="store_true", help="draft in every pass, even where it does not pay")
     options.add_results(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, once the figures are printed."""
+    """Measure and print the figures; return 0."""
     if args.draft_model is not None and (args.acceptance is not None or args.draft_shape is not None):
         raise CommandError("--draft-model drafts by itself; give it, or --acceptance and --draft-shape")
     sentences = [" ".join(words) for words in options.read_text(args)]

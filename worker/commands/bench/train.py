@@ -9,9 +9,9 @@ from worker.commands.bench.page import finish, starting
 
 HELP: Final = "tokens a second of full training steps, beside PyTorch where it is installed"
 EXAMPLES: Final = """\
-A step is forward, backward and optimizer, on random pairs of a model of random weights. Where PyTorch is installed, the
-trainer by its gradients in bf16 and an equal loop of its own in fp32 take every batch too, in turns, from the same
-weights; the first losses must agree. OMP_NUM_THREADS bounds PyTorch's threads, OPENBLAS_NUM_THREADS those of mlx.
+A step is forward, backward and optimizer, on random pairs and random weights. Where PyTorch is installed, every batch
+also goes to the trainer with PyTorch's gradients in bf16 and to an equal plain PyTorch loop in fp32, in turns, from the
+same weights; the first losses must agree. OMP_NUM_THREADS limits PyTorch's threads, OPENBLAS_NUM_THREADS those of mlx.
 
 Examples:
   decalage bench train --plot speed.png
@@ -19,22 +19,28 @@ Examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of `decalage bench train`."""
+    """Add the options of `decalage bench train`."""
     whole = arguments.whole
     add = parser.add_argument
     add("--hidden", type=whole(2), default=256, metavar="N", help="width (default: 256, the shipped model's)")
-    add("--layers", type=whole(1), default=6, metavar="N", help="(default: 6)")
-    add("--heads", type=whole(1), default=4, metavar="N", help="of attention (default: 4)")
-    add("--mlp", type=whole(1), default=1024, metavar="N", help="width between the layers (default: 1024)")
-    add("--vocab", type=whole(16), default=8000, metavar="N", help="tokens (default: 8000)")
-    add("--tokens-per-batch", type=whole(64), default=4096, metavar="N", help="padding included (default: 4096)")
-    add("--length", type=whole(8), default=20, metavar="N", help="tokens of a pair, on average (default: 20)")
-    add("--steps", type=whole(1), default=10, metavar="N", help="measured, behind one that is not (default: 10)")
+    add("--layers", type=whole(1), default=6, metavar="N", help="number of layers (default: 6)")
+    add("--heads", type=whole(1), default=4, metavar="N", help="attention heads (default: 4)")
+    add("--mlp", type=whole(1), default=1024, metavar="N", help="width inside the MLP (default: 1024)")
+    add("--vocab", type=whole(16), default=8000, metavar="N", help="size of the vocabulary (default: 8000)")
+    add(
+        "--tokens-per-batch",
+        type=whole(64),
+        default=4096,
+        metavar="N",
+        help="tokens in a batch, padding included (default: 4096)",
+    )
+    add("--length", type=whole(8), default=20, metavar="N", help="average tokens of a pair (default: 20)")
+    add("--steps", type=whole(1), default=10, metavar="N", help="steps to measure, after one that is not (default: 10)")
     options.add_results(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, once the figures are printed, with a baseline or without."""
+    """Measure, beside a baseline where PyTorch is installed, and print the figures; return 0."""
     with starting(args):
         from worker.commands.bench.train_loop import measure
         from worker.commands.bench.train_table import page

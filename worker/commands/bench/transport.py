@@ -9,8 +9,9 @@ from worker.commands.bench.page import finish, starting
 
 HELP: Final = "delay and throughput from append to append, with an engine that answers at once"
 EXAMPLES: Final = """\
-A real redis-server, started for this, and a worker of its own process: the service that serves, with its bells, scripts
-and engine thread; only the model is missing. A load is SESSIONSxWORDS, the words of each session in a second.
+Starts a real redis-server and a worker in a process of its own. The worker is the one that serves, with its bells,
+scripts and engine thread; only the model is missing. A load is SESSIONSxWORDS, with the words of each session in a
+second.
 
 Examples:
   decalage bench transport
@@ -20,19 +21,30 @@ LOADS: Final = ((500, 2.5), (2000, 1.0))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of `decalage bench transport`."""
+    """Add the options of `decalage bench transport`."""
     parser.add_argument(
-        "--load", type=_load, nargs="*", default=list(LOADS), metavar="NxW", help="(default: 500x2.5 2000x1)"
+        "--load",
+        type=_load,
+        nargs="*",
+        default=list(LOADS),
+        metavar="NxW",
+        help="sessions x words a second (default: 500x2.5 2000x1)",
     )
-    parser.add_argument("--seconds", type=arguments.whole(1), default=10, metavar="S", help="of each (default: 10)")
     parser.add_argument(
-        "--commits", type=arguments.whole(0), default=64, metavar="N", help="in a pipeline, 0: none (default: 64)"
+        "--seconds", type=arguments.whole(1), default=10, metavar="S", help="seconds of each load (default: 10)"
+    )
+    parser.add_argument(
+        "--commits",
+        type=arguments.whole(0),
+        default=64,
+        metavar="N",
+        help="commits in a pipeline, 0: do not measure (default: 64)",
     )
     options.add_results(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, once the figures are printed."""
+    """Measure and print the figures; return 0."""
     with starting(args):
         from worker.commands.bench import transport_loop as loop
         from worker.commands.bench.transport_load import Load

@@ -8,10 +8,12 @@ import msgspec
 from redis.asyncio import Redis
 
 from protocol import OutputTextDelta, encode, target_key
-from protocol.keys import EVENT_FIELD
+from protocol.keys import EVENT_FIELD, NUM_SHARDS
 from worker.commands.bench.transport_load import connected
 from worker.core.replay import Progress, Written
 from worker.core.segment import Decode, WrittenWord
+from worker.io.client import connect
+from worker.io.index import SessionIndex
 from worker.io.store import Checkpoint, Claim, Commit, Store
 
 _PER_TURN: Final = 20  # ticks of ours, then as many of the baseline, and so on: noise hits both
@@ -28,8 +30,8 @@ class Commits(msgspec.Struct, frozen=True):
 
 async def commit_speed(url: str, per_tick: int, seconds: float) -> Commits:
     """Measured for so many seconds."""
-    async with connected(url) as redis:
-        store, names = Store(redis, "bench"), [f"commit-{i}" for i in range(per_tick)]
+    async with connected(url) as redis, connect(url) as ours:
+        store, names = Store(ours, "bench", SessionIndex(ours, NUM_SHARDS)), [f"commit-{i}" for i in range(per_tick)]
         opened = await store.open([Claim(name, 1) for name in names])
         epochs = [one[0] for one in opened if not isinstance(one, Exception)]
         ours_s = theirs_s = cpu_s = 0.0

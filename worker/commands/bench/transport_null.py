@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from protocol import Limits, Session, WaitK
-from worker.app.engine import Engine
-from worker.app.thread import EngineThread
+from worker.app.engine_thread import Engine, EngineThread
 from worker.core.rows import Lane, Output, Prompt, Row, Tokens
 from worker.engine.runner import Counters
 

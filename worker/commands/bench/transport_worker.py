@@ -8,9 +8,9 @@ import asyncio
 import sys
 import time
 
-from worker.app import interpreter
 from worker.app.config import Settings
-from worker.app.service import Service
+from worker.app.serve import serving
+from worker.app.worker import Worker
 from worker.commands.bench.transport_null import null_engine
 from worker.io import logs
 from worker.io.metrics import Metrics
@@ -18,17 +18,17 @@ from worker.io.metrics import Metrics
 
 async def _serve(url: str) -> None:
     engine, metrics = null_engine(), Metrics()
-    service = Service(Settings(max_sessions=100_000), engine, metrics, url)
-    serving = asyncio.create_task(service.run())
-    with interpreter.serving():
+    worker = Worker(Settings(max_sessions=100_000), engine, metrics, url)
+    running = asyncio.create_task(worker.run())
+    with serving():
         print("ready", flush=True)
         while await asyncio.to_thread(sys.stdin.readline):
             counts = [
                 metrics.registry.get_sample_value(f"decalage_{side}_words_total") for side in ("source", "target")
             ]
             print(time.process_time(), *(int(count or 0) for count in counts), flush=True)
-        service.stop()
-        await serving
+        worker.stop()
+        await running
     engine.stop()
 
 

@@ -9,9 +9,9 @@ from worker.commands.bench.page import finish, starting
 
 HELP: Final = "word latency over many turns of long sessions, and the memory that sessions take"
 EXAMPLES: Final = """\
-A turn is a sentence of a session. All sessions hear a word at the same moment, and the next one once they have written
-what they can; a word's latency is from the moment that the word it waited for was heard. The baseline of the last turns
-are the first ones of as many new sessions, with the same sentences, turn about with them.
+A turn is a sentence of a session. All sessions hear a word at the same moment, and the next word when they have written
+what they can. The latency of a word counts from the moment when the word it waited for was heard. The baseline of the
+last turns are the first turns of as many new sessions with the same sentences, in alternation with them.
 
 Examples:
   decalage bench turns
@@ -19,17 +19,19 @@ Examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The parser knows the options of `decalage bench turns`."""
+    """Add the options of `decalage bench turns`."""
     options.add_model(parser)
-    options.add_session(parser)
+    options.add_session(parser, any_policy=False)
     whole = arguments.whole
-    parser.add_argument("--turns", type=whole(2), default=150, metavar="N", help="of each session (default: 150)")
-    parser.add_argument("--sessions", type=whole(1), default=8, metavar="N", help="at once (default: 8)")
+    parser.add_argument("--turns", type=whole(2), default=150, metavar="N", help="turns of each session (default: 150)")
+    parser.add_argument(
+        "--sessions", type=whole(1), default=8, metavar="N", help="sessions at the same time (default: 8)"
+    )
     options.add_results(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, once the figures are printed."""
+    """Measure and print the figures; return 0."""
     sentences = options.read_text(args)
     with starting(args):
         from worker.commands.bench import turns_loop as loop

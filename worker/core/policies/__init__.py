@@ -1,7 +1,8 @@
 """When to write: one file for each policy, what they have in common in `policy`, and which one a session asks for."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from protocol import Session
 from protocol import policies as wire
@@ -20,6 +21,8 @@ REGISTRY: dict[type, Callable[[Any], Policy]] = {
 }
 """What carries out the options of each kind that a session may have."""
 
+_OFFLINE: Final = Offline()
+
 
 def policy_of(session: Session) -> Policy:
     """Return the policy that a session's options ask for.
@@ -27,12 +30,17 @@ def policy_of(session: Session) -> Policy:
     Raises ValueError for options that are not in the registry, which no event from outside has.
     """
     if session.mode == "completion":
-        return Offline()
+        return _OFFLINE
     kind = type(session.policy)
     if kind not in REGISTRY:
-        known = ", ".join(sorted(each.__name__ for each in REGISTRY))
+        known = ", ".join(sorted(known.__name__ for known in REGISTRY))
         raise ValueError(f"expected a policy of {known}, got {kind.__name__}; add it to worker.core.policies.REGISTRY")
-    return REGISTRY[kind](session.policy)
+    return _make(REGISTRY[kind], session.policy)
+
+
+@lru_cache(maxsize=256)  # equal options share a policy, so that equal sessions are equal
+def _make(policy: Callable[[Any], Policy], options: wire.Policy) -> Policy:
+    return policy(options)
 
 
 __all__ = ["REGISTRY", "Drawn", "Policy", "policy_of"]

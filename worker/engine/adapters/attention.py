@@ -1,27 +1,22 @@
-"""Attention that tells the rows of a pass apart, in place of the one that mlx-lm's modules call by name."""
+"""Attention that tells the rows of a pass apart, in place of the function that mlx-lm's layers call by name."""
 
-import sys
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.base import scaled_dot_product_attention as plain
 
+from worker.engine.adapters.rebinding import rebind
 from worker.engine.batch import BatchCache
 
-_NAME: Final = "scaled_dot_product_attention"
 
-
-def use_in(model: nn.Module) -> None:
-    """The modules that the model's layers come from attend by `attend`; one with an attention of its own is left."""
-    for name in {type(module).__module__ for module in model.modules()}:
-        module = sys.modules[name]
-        if getattr(module, _NAME, None) is plain:
-            setattr(module, _NAME, attend)  # the same function to all but a pass
+def apply_to(model: nn.Module) -> int:
+    """Make the model's layers attend by `attend`, but for those with an attention of their own; return how many do."""
+    return rebind(model, plain, attend)
 
 
 def attend(queries: mx.array, keys: mx.array, values: mx.array, cache: Any = None, **options: Any) -> mx.array:
-    """What mlx-lm's function of that name gives: (B, H, T, D); in a pass, each query sees its own row."""
+    """Return what mlx-lm's function of that name gives, (B, H, T, D); in a pass, each query sees its own row."""
     if isinstance(cache, BatchCache):
         options.pop("mask")
         return cache.attend(queries, keys, values, **options)

@@ -1,10 +1,17 @@
-"""A model's attention is tried out before it is trusted: whole = dual = one mixed pass, on a few tokens."""
+"""What can be driven, and why not: a model's attention is tried out on a few tokens before it is trusted."""
 
 import mlx.core as mx
+import msgspec
 from mlx_lm.models.cache import make_prompt_cache
 
+from worker.core.rows import Row, SampleSpec
+from worker.engine.batch import BatchRow, make_batch
 from worker.engine.errors import UnsupportedModel
+from worker.engine.kv.pool import LENGTHS, Pool
+from worker.engine.kv.quantization import KVQuantization
+from worker.engine.kv.slots import Slots
 from worker.engine.model import StreamingModel
+from worker.engine.visibility import GroupLayout
 
 _SOURCE = (3, 5, 7, 11, 13)
 _TARGET = (17, 19, 23)
@@ -12,20 +19,50 @@ _TARGET = (17, 19, 23)
 _TOLERANCE = {mx.float32: 1e-2, mx.float16: 0.1, mx.bfloat16: 0.25}
 
 
+class Compatibility(msgspec.Struct, frozen=True):
+    """What a model's layers let the engine do, beyond being driven row by row."""
+
+    batches_rows: bool  # attention tells the rows of a pass apart
+    shows_attention: bool  # what queries attend to can be captured
+
+
+def probe(model: StreamingModel) -> Compatibility:
+    """Run a pass of two rows to find out whether all layers attend by the engine's function, or by their own."""
+    pool = Pool(model.num_layers, LENGTHS[0], KVQuantization())
+    pool.grow(2)
+    lanes = [(0, 0), (1, 0)]
+    rows = [
+        BatchRow(
+            pool.allocate(lane, Slots(pool.length, model.layout)),
+            Row(lane, source=(0,), target=(0,), target_start=0, num_drafts=0, sampling=SampleSpec()),
+        )
+        for lane in lanes
+    ]
+    batch = make_batch([(pool, rows)])
+    caches = batch.attention.caches(model.num_layers)
+    try:
+        mx.eval(model.batch(batch.tokens, caches, batch.positions, mx.array([1, 3])))
+    except Exception:  # an attention of its own may fail in any way where no mask is given: it is run row by row
+        return Compatibility(batches_rows=False, shows_attention=False)
+    attends = batch.attention.num_attended_layers == model.num_layers
+    return Compatibility(batches_rows=attends, shows_attention=attends)
+
+
 def check_surface(model: StreamingModel) -> float:
-    """The largest difference in the logits, relative to their spread, between three ways to compute the same.
+    """Compute the same in three ways; return the largest difference in the logits, relative to their spread.
 
     A plain cache over source and target; a dual cache with φ = len(source), read and written apart; and mixed passes.
     Raises UnsupportedModel where they differ: the model does not take its positions or its mask from the cache.
     """
     size = int(model(mx.array([[1]])).shape[-1])
     source, target = [[t % size for t in tokens] for tokens in (_SOURCE, _TARGET)]
+    layout = GroupLayout(len(source))
     whole = model(mx.array([source + target]), cache=make_prompt_cache(model.inner))[0]
     plain = whole[len(source) :]
-    apart = model.make_cache(len(source))
+    apart = model.make_cache(layout)
     model(mx.array([source]), cache=apart)
     written = model(mx.array([target]), cache=apart, is_reading=False)[0]
-    mixed = model.make_cache(len(source))
+    mixed = model.make_cache(layout)
     model.forward(source[:2], target[:1], mixed)
     read = model.forward(source[2:4], (), mixed)[0]  # behind a target token, which it must not see
     for layer in mixed:

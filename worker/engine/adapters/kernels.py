@@ -1,4 +1,4 @@
-"""Exponentials on a CPU, several times as fast as MLX's own.
+"""Kernels that a CPU computes several times as fast as MLX's own: SwiGLU and attention, by their exponentials.
 
 MLX's takes 12 ns an element there, so that SwiGLU costs as much as the matrix products around it, and the softmax of
 attention more; as products and sums, fused by `mx.compile`, it takes 2 ns. What is no number stays none.
@@ -6,13 +6,14 @@ attention more; as products and sums, fused by `mx.compile`, it takes 2 ns. What
 
 import math
 import shutil
-import sys
 from functools import cache
 from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models import activations
+
+from worker.engine.adapters.rebinding import rebind
 
 _LOWEST = -80.0  # its exponential is about the smallest number that fp32 holds
 _DOUBLINGS = 6
@@ -23,19 +24,17 @@ _MANY = 2**14  # scores: with fewer, the calls cost more than the exponentials
 
 @cache
 def can_fuse() -> bool:
-    """Tell whether they are of use here: on a CPU, with the compiler that mlx fuses with."""
+    """Tell whether the kernels are of use here: on a CPU, with the compiler that mlx fuses with."""
     return mx.default_device() == mx.cpu and shutil.which("g++") is not None
 
 
-def use_in(model: nn.Module) -> None:
-    """SwiGLU of the model's module is `swiglu`, if it has one and that is faster here."""
-    module = sys.modules[type(model).__module__]
-    if can_fuse() and hasattr(module, "swiglu"):
-        module.swiglu = swiglu  # type: ignore[attr-defined]  # the same function, so whoever else uses it may
+def apply_to(model: nn.Module) -> int:
+    """Make the model's layers compute SwiGLU by `swiglu` where that is faster; return how many do."""
+    return rebind(model, activations.swiglu, swiglu) if can_fuse() else 0
 
 
 def exp(x: mx.array) -> mx.array:
-    """e to the `x`, elementwise, for |x| <= 80; fp32, to be called within `mx.compile`.
+    """Return e to the `x`, elementwise, for |x| <= 80; fp32, to be called within `mx.compile`.
 
     Off by at most 1e-6 · max(1, x) · max(1, e^x): little more than by rounding `x`.
     """
@@ -69,7 +68,7 @@ def _swiglu_gradient(gate: mx.array, x: mx.array, by: mx.array) -> tuple[mx.arra
 
 
 def swiglu(gate: mx.array, x: mx.array) -> mx.array:
-    """silu(`gate`) · `x`, elementwise: of one shape, as both come out of their matrix products."""
+    """Return silu(`gate`) · `x`, elementwise, for arrays of one shape and any float dtype."""
     # In half precision the series would be too coarse.
     product: Any = _fused(gate, x) if gate.dtype == mx.float32 else activations.swiglu(gate, x)
     return cast(mx.array, product)
@@ -93,21 +92,21 @@ def _exponentials(scores: mx.array, highest: mx.array) -> mx.array:
 
 
 def weights(queries: mx.array, keys: mx.array, *, mask: mx.array, scale: float) -> mx.array:
-    """How much of what `queries` (R, H, T, D) read is from which of `keys` (R, G, L, D), averaged over the heads:
-    (R, T, L) fp32. `mask` (R, 1, T, L) as in `attention`.
+    """Return the weights that `queries` (R, H, T, D) give to `keys` (R, G, L, D), averaged over the heads: (R, T, L)
+    fp32. `mask` (R, 1, T, L) as in `attention`.
     """
     rows, heads, tokens, size = queries.shape
     groups = keys.shape[1]
     # Products of half precision might overflow where mx.fast's do not.
     lines = (queries.astype(mx.float32) * scale).reshape(rows, groups, -1, size)
     scores = lines @ keys.astype(mx.float32).swapaxes(-1, -2)
-    seen = mx.tile(mask, (1, 1, heads // groups, 1))
-    shares = mx.softmax(mx.where(seen, scores, _UNSEEN), axis=-1)
-    return shares.reshape(rows, heads, tokens, -1).mean(axis=1)
+    visible = mx.tile(mask, (1, 1, heads // groups, 1))
+    by_head = mx.softmax(mx.where(visible, scores, _UNSEEN), axis=-1)
+    return by_head.reshape(rows, heads, tokens, -1).mean(axis=1)
 
 
 def attention(queries: mx.array, keys: mx.array, values: mx.array, *, mask: mx.array, **options: Any) -> mx.array:
-    """What `queries` (R, H, T, D) read of `values` (R, G, L, D), H a multiple of G: (R, H, T, D).
+    """Return what `queries` (R, H, T, D) read of `values` (R, G, L, D), H a multiple of G: (R, H, T, D).
 
     `mask` (R, 1, T, L) or (T, L) bool, true where a query sees a key: at least one for each. `options` are those of
     mx.fast's function.
@@ -120,8 +119,8 @@ def attention(queries: mx.array, keys: mx.array, values: mx.array, *, mask: mx.a
     groups = keys.shape[1]
     # Heads that share keys are more queries to them.
     lines = (queries * options["scale"]).reshape(rows, groups, -1, size)
-    seen = mx.tile(mask, (heads // groups, 1))
-    scores = mx.where(seen, lines @ keys.swapaxes(-1, -2), _UNSEEN)
-    weights = _exponentials(scores, scores.max(axis=-1, keepdims=True))
-    read = (weights @ values) / weights.sum(axis=-1, keepdims=True)
-    return read.reshape(rows, heads, tokens, -1)
+    visible = mx.tile(mask, (heads // groups, 1))
+    scores = mx.where(visible, lines @ keys.swapaxes(-1, -2), _UNSEEN)
+    powers = _exponentials(scores, scores.max(axis=-1, keepdims=True))
+    output = (powers @ values) / powers.sum(axis=-1, keepdims=True)
+    return output.reshape(rows, heads, tokens, -1)

@@ -1,4 +1,4 @@
-"""Explicit positions for the rotary embeddings of unmodified mlx-lm models.
+"""At which positions mlx-lm's rotary embeddings rotate: explicit ones, for unmodified models.
 
 mlx-lm's layers call `self.rope(x, offset=cache.offset)`: one offset for a run of consecutive positions. A row that
 holds source and target tokens has two runs, and `position_ids=` may ask for anything. So every rotary module is
@@ -15,7 +15,7 @@ import mlx.nn as nn
 import numpy as np
 
 _NAMES = ("rope", "rotary_emb", "rotary_embedding", "rotary")
-_FEWEST_KNOWN = 512  # positions
+_FEWEST_LOOKUP = 512  # positions
 _PROBES = (0, 1, 5, 77, 300)  # positions at which modules are compared
 
 
@@ -23,7 +23,7 @@ Table: TypeAlias = tuple[mx.array, mx.array]
 """Cosines and signed sines (B, 1, T, D), a pair for each token."""
 
 
-class Layout(NamedTuple):
+class RopeLayout(NamedTuple):
     """How a module pairs the dimensions that it rotates, and what tells it from modules with other angles."""
 
     is_interleaved: bool  # neighbours are pairs; else one half's with the other half's
@@ -35,16 +35,16 @@ class Positions:
 
     def __init__(self) -> None:
         self.ids: mx.array | None = None
-        self._tables: dict[Layout, Table] = {}
-        self._met: dict[Layout, tuple[nn.Module, int]] = {}  # one module of each, and the size of a head
-        self._known: dict[Layout, Table] = {}  # of the first positions
-        self._num_known = 0
+        self._tables: dict[RopeLayout, Table] = {}
+        self._modules: dict[RopeLayout, tuple[nn.Module, int]] = {}  # one of each, and the size of a head
+        self._lookup: dict[RopeLayout, Table] = {}  # of the first positions
+        self._num_lookup = 0  # of these positions
 
     @contextmanager
     def using(self, ids: mx.array | None, tables: Sequence[Table] = ()) -> Iterator[None]:
-        """Positions hold within the block; `tables` are those that `tables` gave for them, if it was asked."""
+        """Set the positions within the block; `tables` are those that `tables` gave for them, if it was asked."""
         self.ids = ids
-        self._tables.update(zip(self._met, tables, strict=False))
+        self._tables.update(zip(self._modules, tables, strict=False))
         try:
             yield
         finally:
@@ -52,24 +52,24 @@ class Positions:
             self._tables.clear()
 
     def tables(self, ids: mx.array, last: int) -> list[Table]:
-        """What the layers that were met so far will ask for at these positions (B, T) int32, the highest being `last`:
-        looked up, as most were asked for before.
+        """Return what the layers that have run so far will ask for at these positions (B, T) int32, the highest being
+        `last`: looked up, as most were asked for before.
         """
-        if last >= self._num_known:
-            self._known.clear()
-            self._num_known = max(_FEWEST_KNOWN, 1 << last.bit_length())
-        for layout, (rope, size) in self._met.items():
-            if layout not in self._known:
-                self._known[layout] = _table(layout, rope, mx.arange(self._num_known)[None], size)
-                mx.eval(self._known[layout])
-        pairs = (self._known[layout] for layout in self._met)
+        if last >= self._num_lookup:
+            self._lookup.clear()
+            self._num_lookup = max(_FEWEST_LOOKUP, 1 << last.bit_length())
+        for layout, (rope, size) in self._modules.items():
+            if layout not in self._lookup:
+                self._lookup[layout] = _table(layout, rope, mx.arange(self._num_lookup)[None], size)
+                mx.eval(self._lookup[layout])
+        pairs = (self._lookup[layout] for layout in self._modules)
         return [(cosines[0, 0][ids][:, None], sines[0, 0][ids][:, None]) for cosines, sines in pairs]
 
-    def table(self, layout: Layout, rope: nn.Module, shape: tuple[int, ...]) -> Table:
-        """The pass's tokens' table, made by the first layer that asks."""
+    def table(self, layout: RopeLayout, rope: nn.Module, shape: tuple[int, ...]) -> Table:
+        """Return the table of the pass's tokens, made by the first layer that asks."""
         if layout not in self._tables:
             rows, _, tokens, size = shape
-            self._met.setdefault(layout, (rope, size))
+            self._modules.setdefault(layout, (rope, size))
             self._tables[layout] = _table(layout, rope, mx.broadcast_to(self.ids, (rows, tokens)), size)  # type: ignore[arg-type]
         return self._tables[layout]
 
@@ -81,10 +81,10 @@ class PositionedRope(nn.Module):  # type: ignore[misc]  # untyped in mlx
         super().__init__()
         self.inner = rope
         self._positions = positions
-        self._layouts: dict[int, Layout | None] = {}  # by the size of a head
+        self._layouts: dict[int, RopeLayout | None] = {}  # by the size of a head
 
     def __call__(self, x: mx.array, offset: Any = 0, **options: Any) -> mx.array:
-        """`x` rotated; (B, H, T, D), any float dtype, unchanged shape."""
+        """Rotate `x` (B, H, T, D), of any float dtype."""
         ids = self._positions.ids
         if ids is None:
             plain: mx.array = self.inner(x, offset=offset, **options)
@@ -95,41 +95,41 @@ class PositionedRope(nn.Module):  # type: ignore[misc]  # untyped in mlx
         rows, heads, tokens, size = x.shape
         # Every token becomes a row of its own, because an offset per row is what the rotary kernels know.
         single = x.transpose(0, 2, 1, 3).reshape(rows * tokens, heads, 1, size)  # (B*T, H, 1, D)
-        each = mx.broadcast_to(ids, (rows, tokens)).reshape(-1)
-        turned: mx.array = self.inner(single, offset=each, **options)
-        return turned.reshape(rows, tokens, heads, size).transpose(0, 2, 1, 3)  # (B, H, T, D)
+        offsets = mx.broadcast_to(ids, (rows, tokens)).reshape(-1)
+        rotated: mx.array = self.inner(single, offset=offsets, **options)
+        return rotated.reshape(rows, tokens, heads, size).transpose(0, 2, 1, 3)  # (B, H, T, D)
 
-    def _layout(self, size: int) -> Layout | None:
+    def _layout(self, size: int) -> RopeLayout | None:
         if size not in self._layouts:
             self._layouts[size] = _learn(self.inner, size)
         return self._layouts[size]
 
 
-def _table(layout: Layout, rope: nn.Module, ids: mx.array, size: int) -> Table:
+def _table(layout: RopeLayout, rope: nn.Module, ids: mx.array, size: int) -> Table:
     cosines, sines = _angles(rope, ids.reshape(-1), size, is_interleaved=layout.is_interleaved)
     shape = (ids.shape[0], 1, ids.shape[1], size)
     return cosines.reshape(shape), sines.reshape(shape)
 
 
-def _learn(rope: nn.Module, size: int) -> Layout | None:
+def _learn(rope: nn.Module, size: int) -> RopeLayout | None:
     # How a module rotates, found by trying; None for one that does something else, such as leaving dimensions alone.
     probes = mx.array(_PROBES)
     x = mx.random.normal((len(_PROBES), 1, 1, size), key=mx.random.key(0))
     expected = rope(x, offset=probes)
     for is_interleaved in (False, True):
         cosines, sines = _angles(rope, probes, size, is_interleaved=is_interleaved)
-        found = x * cosines + _swapped(x, is_interleaved=is_interleaved) * sines
-        if float(mx.abs(found - expected).max()) < 1e-5:
-            return Layout(is_interleaved, np.array(mx.stack([cosines, sines])).tobytes())
+        rotated = x * cosines + _swapped(x, is_interleaved=is_interleaved) * sines
+        if float(mx.abs(rotated - expected).max()) < 1e-5:
+            return RopeLayout(is_interleaved, np.array(mx.stack([cosines, sines])).tobytes())
     return None
 
 
 def _angles(rope: nn.Module, ids: mx.array, size: int, *, is_interleaved: bool) -> tuple[mx.array, mx.array]:
     # Cosines, and sines with the sign that the swapped partner takes, (N, 1, 1, D): what it makes of pairs (1, 0).
-    first = mx.arange(size) % 2 == 0 if is_interleaved else mx.arange(size) < size // 2
-    turned = rope(mx.broadcast_to(first.astype(mx.float32), (ids.size, 1, 1, size)), offset=ids)
-    partner = _swapped(turned, is_interleaved=is_interleaved)
-    return mx.where(first, turned, partner), mx.where(first, -partner, turned)
+    is_first = mx.arange(size) % 2 == 0 if is_interleaved else mx.arange(size) < size // 2
+    rotated = rope(mx.broadcast_to(is_first.astype(mx.float32), (ids.size, 1, 1, size)), offset=ids)
+    partner = _swapped(rotated, is_interleaved=is_interleaved)
+    return mx.where(is_first, rotated, partner), mx.where(is_first, -partner, rotated)
 
 
 def _swapped(x: mx.array, *, is_interleaved: bool) -> mx.array:
@@ -141,10 +141,10 @@ def _swapped(x: mx.array, *, is_interleaved: bool) -> mx.array:
 
 
 def wrap(layers: list[nn.Module], positions: Positions) -> int:
-    """The number of layers whose rotary module now takes `positions`; the layers are changed in place."""
-    wrapped = 0
+    """Make the rotary modules of the layers take `positions`; return the number of layers that have one."""
+    num_wrapped = 0
     for layer in layers:
-        found = False
+        has_rope = False
         for _, module in layer.named_modules():
             for name in _NAMES:
                 rope = module.get(name) if isinstance(module, nn.Module) else None
@@ -152,6 +152,6 @@ def wrap(layers: list[nn.Module], positions: Positions) -> int:
                     # One that another StreamingModel of these layers has wrapped is wrapped again: it still works for
                     # both.
                     setattr(module, name, PositionedRope(rope, positions))
-                    found = True
-        wrapped += found
-    return wrapped
+                    has_rope = True
+        num_wrapped += has_rope
+    return num_wrapped

@@ -1,18 +1,18 @@
-"""The lanes of a model within a budget of bytes: housed when a row asks for one, given up when others need the room.
+"""Which lanes have keys and values, within a budget of bytes: allocation, eviction, and prefixes that lanes share.
 
-A lane that was given up is not lost: the core feeds again what it held. Those unused for longest go first.
+An evicted lane is not lost: the core feeds again what it held. Those unused for longest go first.
 """
 
-import itertools
 from collections.abc import Iterable, Iterator
 
 import mlx.core as mx
-import msgspec
+from msgspec.structs import replace
 
 from worker.core.rows import Lane, Row
-from worker.engine.kv.pool import LENGTHS, Allocation, Pool
+from worker.engine.kv.pool import LENGTHS, Allocation, CacheKey, Pool, Prefix
 from worker.engine.kv.quantization import KVQuantization
 from worker.engine.kv.slots import Slots
+from worker.engine.visibility import ContiguousLayout, Layout
 
 _SHORTEST_PREFIX = 8  # tokens; fewer are computed as fast as they are copied
 _MAX_PREFIXES = 8
@@ -23,21 +23,22 @@ class NoRoom(Exception):
 
 
 class KVCacheManager:
-    """All lanes, in pools by their length. `max_bytes` bounds their keys and values, as packed; None: nothing does."""
+    """The keys and values of all lanes, in pools by their length.
 
-    def __init__(self, num_layers: int, position_offset: int, quantization: KVQuantization) -> None:
+    `max_bytes` bounds them, as packed; None: nothing does.
+    """
+
+    def __init__(self, num_layers: int, layout: Layout, quantization: KVQuantization) -> None:
         self.max_bytes: int | None = None
+        self.slot_bytes: int | None = None  # keys and values of one token, once measured
         self.num_evicted = 0
+        self.num_shared_tokens = 0
         self._num_layers = num_layers
-        self._position_offset = position_offset
+        self._layout = layout
         self._quantization = quantization
         self._pools: dict[int, Pool] = {}
-        self._allocations: dict[Lane, Allocation] = {}
-        self._slot_bytes = 0  # keys and values of one token; 0: not known yet
+        self._allocations: dict[CacheKey, Allocation] = {}
         self._run = 0
-        self._prefixes: dict[tuple[int, ...], Lane] = {}  # kept to be copied; the one copied last is the last
-        self._numbers = itertools.count()
-        self.num_shared_tokens = 0
 
     def __len__(self) -> int:
         return len(self._allocations)
@@ -45,165 +46,177 @@ class KVCacheManager:
     def __getitem__(self, lane: Lane) -> Allocation:
         return self._allocations[lane]
 
-    def pool(self, length: int) -> Pool:
-        """The lanes of that length."""
+    def get_pool(self, length: int) -> Pool:
+        """Return the pool of that length."""
         return self._pools.setdefault(length, Pool(self._num_layers, length, self._quantization))
 
     def nbytes(self) -> int:
-        """Bytes of all keys and values held."""
+        """Return the bytes of all keys and values held."""
         return sum(pool.nbytes() for pool in self._pools.values())
 
-    def measure(self) -> None:
-        """How many bytes a token takes is known, if a lane holds some."""
+    def measure_slot(self) -> None:
+        """Find how many bytes a token takes, if a lane holds some."""
         for pool in self._pools.values():
             if pool.arrays:
-                self._slot_bytes = pool.nbytes() // (pool.num_rows * pool.length)
+                self.slot_bytes = pool.nbytes() // (pool.num_rows * pool.length)
 
-    def begin(self, rows: Iterable[Row]) -> list[Row]:
-        """The rows in the order in which they are to be admitted to a new run: what is being built first, so that no
-        lane is given up before it has been of use.
+    # Allocation
+
+    def start_run(self, rows: Iterable[Row]) -> list[Row]:
+        """Begin a run; return its rows in the order in which to allocate for them: what is being built first, so that
+        no lane is evicted before it has been of use.
         """
         self._run += 1
         return sorted(
             rows, key=lambda row: row.lane not in self._allocations or self._allocations[row.lane].has_sampled
         )
 
-    def admit(self, row: Row) -> Row | None:
-        """What is left of the row to be fed to its lane, which has room for it and is rolled back to where it starts;
-        None where the lane is gone that the row goes on in.
+    def allocate(self, row: Row) -> Row | None:
+        """Make room for the row in its lane, rolled back to where the row starts, and keep the lane until the next run.
 
-        The lane is kept until the next run. Raises NoRoom where those admitted before it leave none, ValueError
-        where the row does not fit its lane.
+        Returns what is left of the row to be fed; None where the lane is gone that the row goes on in. Raises NoRoom
+        where the lanes of this run leave none, ValueError where the row does not fit its lane.
         """
         allocation, num_tokens = self._allocations.get(row.lane), len(row.source) + len(row.target)
         if allocation is None:
             if row.source_start or row.target_start:
                 return None
-            allocation = self._allocate(row, _length(num_tokens))
-            row = self._share(row, allocation)
+            allocation = self._allocate(row.lane, self._layout_of(row), _pool_length(num_tokens))
+            row = self._copy_shared_prefix(row, allocation)
             num_tokens = len(row.source) + len(row.target)
-        allocation.run = self._run
+        allocation.last_run = self._run
         if row.target:
-            allocation.slots.trim(row.target_start)
-        wanted = _length(allocation.slots.num_used + num_tokens)
-        if wanted > allocation.slots.length:
-            self._make_room(wanted)
-            allocation = self._allocations[row.lane] = self.pool(wanted).take_over(
-                allocation, self.pool(allocation.slots.length)
-            )
+            allocation.slots.trim_target(row.target_start)
+        length = _pool_length(allocation.slots.num_used + num_tokens)
+        if length > allocation.slots.length:
+            self._ensure_free_row(length)
+            old_pool = self.get_pool(allocation.slots.length)
+            allocation = self._allocations[row.lane] = self.get_pool(length).move_from(old_pool, allocation)
         allocation.has_sampled |= row.num_samples > 0
         return row
 
-    def keep_prefixes(self, rows: Iterable[Row]) -> None:
-        """What begins the lanes that these rows began is copied into lanes that begin alike, if there is room."""
-        for row in rows:
-            prefix = row.source[: row.prefix]
-            if len(prefix) < max(_SHORTEST_PREFIX, row.prefix) or self._prefixes.get(prefix) in self._allocations:
-                continue
-            length = _length(len(prefix))
-            if not (pool := self.pool(length)).has_room and not self._affordable(length, 1):
-                continue
-            lane = self._prefixes[prefix] = (-2, next(self._numbers))
-            kept = self._allocate(msgspec.structs.replace(row, lane=lane), length)
-            kept.has_sampled = True
-            self._copy_prefix(self._allocations[row.lane], kept, len(prefix))
-            mx.eval(pool.arrays)
-        for old in list(self._prefixes)[:-_MAX_PREFIXES]:
-            self.drop(self._prefixes.pop(old))
-
-    def _share(self, row: Row, allocation: Allocation) -> Row:
-        # The row without what its new lane has been given of another one.
-        prefix = row.source[: row.prefix]
-        holder = self._allocations.get(self._prefixes.get(prefix, row.lane))
-        if holder is None or holder is allocation:
-            return row
-        self._prefixes[prefix] = self._prefixes.pop(prefix)
-        holder.run = self._run
-        self._copy_prefix(holder, allocation, len(prefix))
-        self.num_shared_tokens += len(prefix)
-        return msgspec.structs.replace(row, source=row.source[len(prefix) :], source_start=len(prefix), prefix=0)
-
-    def _copy_prefix(self, origin: Allocation, allocation: Allocation, num_tokens: int) -> None:
-        # A lane's first source tokens are in its first slots.
-        pool = self.pool(allocation.slots.length)
-        pool.copy(allocation.row, (self.pool(origin.slots.length), origin.row), num_tokens)
-        allocation.slots.place(num_tokens, 0)
-
-    def drop(self, lane: Lane) -> None:
-        """The lane's row is free, if it has one."""
-        allocation = self._allocations.pop(lane, None)
+    def free(self, key: CacheKey) -> None:
+        """Return the row of the lane or prefix to its pool, if it has one."""
+        allocation = self._allocations.pop(key, None)
         if allocation is not None:
-            self.pool(allocation.slots.length).remove(allocation)
+            self.get_pool(allocation.slots.length).free(allocation)
 
-    def wipe(self, lane: Lane) -> None:
-        """The lane's row is free, and nothing of what it held is left: masked or not, what is no number would spoil the
-        sums of the next lane there.
+    def clear(self, lane: Lane) -> None:
+        """Set all that the lane holds to zero, then free it: masked or not, what is no number would spoil the sums of
+        the next lane in its place.
         """
         allocation = self._allocations[lane]
-        self.pool(allocation.slots.length).clear(allocation)
-        self.drop(lane)
+        self.get_pool(allocation.slots.length).clear(allocation)
+        self.free(lane)
 
-    def others_in_use(self, lane: Lane) -> bool:
-        """Tell whether the run has admitted any other."""
-        return any(allocation.run == self._run and allocation.lane != lane for allocation in self._allocations.values())
+    def has_others_in_run(self, lane: Lane) -> bool:
+        """Tell whether the run has allocated for any other lane."""
+        return any(other.last_run == self._run and other.key != lane for other in self._allocations.values())
 
-    def lose(self, lanes: Iterable[Lane]) -> None:
-        """The pools of these lanes are gone, with all that is in them."""
+    def _layout_of(self, row: Row) -> Layout:
+        return ContiguousLayout() if row.plain else self._layout
+
+    def _allocate(self, key: CacheKey, layout: Layout, length: int) -> Allocation:
+        self._ensure_free_row(length)
+        allocation = self._allocations[key] = self.get_pool(length).allocate(key, Slots(length, layout))
+        return allocation
+
+    # Shared prefixes
+
+    def keep_prefixes(self, rows: Iterable[Row]) -> None:
+        """Copy what the lanes of these rows begin with, to be shared with lanes to come, if there is room."""
+        for row in rows:
+            prefix = Prefix(row.source[: row.prefix])
+            num_tokens = len(prefix.tokens)
+            if num_tokens < max(_SHORTEST_PREFIX, row.prefix) or prefix in self._allocations:
+                continue
+            length = _pool_length(num_tokens)
+            if not (pool := self.get_pool(length)).has_free_row and not self._num_affordable_rows(length, 1):
+                continue
+            copied = self._allocate(prefix, self._layout_of(row), length)
+            copied.last_run, copied.has_sampled = self._run - 1, True  # in this run it may still be evicted
+            self._copy_source(self._allocations[row.lane], copied, num_tokens)
+            mx.eval(pool.arrays)
+            self._drop_oldest_prefixes()
+
+    def _drop_oldest_prefixes(self) -> None:
+        prefixes = [allocation for allocation in self._allocations.values() if isinstance(allocation.key, Prefix)]
+        for oldest in sorted(prefixes, key=lambda allocation: allocation.last_run)[:-_MAX_PREFIXES]:
+            self.free(oldest.key)
+
+    def _copy_shared_prefix(self, row: Row, allocation: Allocation) -> Row:
+        # The row without what its new lane has been given of a prefix.
+        prefix = Prefix(row.source[: row.prefix])
+        shared, num_tokens = self._allocations.get(prefix), len(prefix.tokens)
+        if shared is None:
+            return row
+        shared.last_run = self._run
+        self._copy_source(shared, allocation, num_tokens)
+        self.num_shared_tokens += num_tokens
+        return replace(row, source=row.source[num_tokens:], source_start=num_tokens, prefix=0)
+
+    def _copy_source(self, origin: Allocation, copied: Allocation, num_tokens: int) -> None:
+        # An allocation's first source tokens are in its first slots.
+        pool, other = self.get_pool(copied.slots.length), self.get_pool(origin.slots.length)
+        pool.copy_from(other, origin.pool_row, copied.pool_row, num_slots=num_tokens)
+        copied.slots.append(num_tokens, 0)
+
+    # Eviction
+
+    def evict_pools(self, lanes: Iterable[Lane]) -> None:
+        """Evict all lanes of the pools that these lanes are in: what the arrays hold now, nobody knows."""
         for length in {self._allocations[lane].slots.length for lane in lanes}:
             for allocation in self._pools.pop(length).allocations:
-                del self._allocations[allocation.lane]
+                del self._allocations[allocation.key]
                 self.num_evicted += 1
         mx.clear_cache()
 
-    def _allocate(self, row: Row, length: int) -> Allocation:
-        self._make_room(length)
-        slots = Slots(length, None if row.plain else self._position_offset)
-        allocation = self._allocations[row.lane] = self.pool(length).add(row.lane, slots)
-        return allocation
-
-    def _make_room(self, length: int) -> None:
-        # There is a free row in that pool, if need be of lanes that this run has not admitted.
-        pool = self.pool(length)
-        victims = self._idle()
-        while not pool.has_room:
-            if more := self._affordable(length, max(1, pool.num_rows)):
-                pool.grow(more)
+    def _ensure_free_row(self, length: int) -> None:
+        # If need be by evicting lanes for which this run has not allocated.
+        pool = self.get_pool(length)
+        idle = self._idle_allocations()
+        while not pool.has_free_row:
+            if num_rows := self._num_affordable_rows(length, max(1, pool.num_rows)):
+                pool.grow(num_rows)
             elif any(other.compact() for other in self._pools.values()):
                 continue
-            elif (victim := next(victims, None)) is None:
+            elif (oldest := next(idle, None)) is None:
                 raise self._no_room(length)
             else:
-                self.drop(victim.lane)
+                self.free(oldest.key)
                 self.num_evicted += 1
 
-    def _idle(self) -> Iterator[Allocation]:
-        # Looked for only once they are asked for.
-        yield from sorted((one for one in self._allocations.values() if one.run < self._run), key=lambda one: one.run)
+    def _idle_allocations(self) -> Iterator[Allocation]:
+        # Those unused for longest first; looked for only once they are asked for.
+        idle = (allocation for allocation in self._allocations.values() if allocation.last_run < self._run)
+        yield from sorted(idle, key=lambda allocation: allocation.last_run)
 
-    def _affordable(self, length: int, num_rows: int) -> int:
+    def _num_affordable_rows(self, length: int, num_rows: int) -> int:
         # How many of these rows the budget has room for.
-        if self.max_bytes is None or not self._slot_bytes:
+        if self.max_bytes is None or self.slot_bytes is None:
             return num_rows
-        held = sum(pool.num_rows * pool.length for pool in self._pools.values())
-        return max(0, min(num_rows, (self.max_bytes // self._slot_bytes - held) // length))
+        num_slots = sum(pool.num_rows * pool.length for pool in self._pools.values())
+        return max(0, min(num_rows, (self.max_bytes // self.slot_bytes - num_slots) // length))
 
     def _no_room(self, length: int) -> NoRoom:
+        if self.slot_bytes is None:
+            raise AssertionError("rows are affordable as long as no slot was measured")
         return NoRoom(
-            f"a lane of {length} tokens takes {length * self._slot_bytes} bytes of keys and values, which the other "
+            f"a lane of {length} tokens takes {length * self.slot_bytes} bytes of keys and values, which the other "
             f"lanes of this pass leave no room for within {self.max_bytes}; give the worker more with --max-kv-bytes"
         )
 
     def check_invariants(self) -> None:
-        """Raises AssertionError where a lane has no row or two, slots do not add up, or the budget is passed."""
+        """Raise AssertionError where a lane has no row or two, slots do not add up, or the budget is passed."""
         for pool in self._pools.values():
             pool.check_invariants()
-        housed = [allocation.lane for pool in self._pools.values() for allocation in pool.allocations]
-        if sorted(housed) != sorted(self._allocations):
-            raise AssertionError(f"pools hold the lanes {sorted(housed)}, expected {sorted(self._allocations)}")
+        pooled = [allocation.key for pool in self._pools.values() for allocation in pool.allocations]
+        if len(pooled) != len(self._allocations) or set(pooled) != set(self._allocations):
+            raise AssertionError(f"pools hold {pooled}, expected {list(self._allocations)}")
         if self.max_bytes is not None and self.nbytes() > self.max_bytes:
             raise AssertionError(f"pools hold {self.nbytes()} bytes, expected at most {self.max_bytes}")
 
 
-def _length(num_tokens: int) -> int:
-    found: int = next(length for length in LENGTHS if length >= num_tokens)
-    return found
+def _pool_length(num_tokens: int) -> int:
+    length: int = next(length for length in LENGTHS if length >= num_tokens)
+    return length

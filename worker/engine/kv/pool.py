@@ -1,12 +1,11 @@
-"""Keys and values of many lanes in the same buffers, layer by layer, so that one pass serves them all without copying.
+"""The arrays of keys and values, layer by layer, of many lanes at once, so that one pass serves them without copying.
 
-A pool has rows of one length. A lane takes the first free row and keeps it until so many have left that the pool
-halves.
+A pool has rows of one length. A lane gets the first free row and keeps it until so many have left that the pool halves.
 """
 
 import heapq
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import mlx.core as mx
 import msgspec
@@ -18,30 +17,43 @@ from worker.engine.kv.slots import Slots
 LENGTHS: Final = tuple(128 * 4**n for n in range(8))
 """Lengths of rows: a lane moves to the next pool once it is full, so that short ones do not pay for long ones."""
 
+LayerArrays: TypeAlias = tuple[mx.array, ...]
+"""What one layer's keys and values are packed in, (rows, H, L, any) each; empty where nothing was stored yet."""
+
+
+class Prefix(msgspec.Struct, frozen=True):
+    """The source tokens that many lanes begin with, whose keys and values are kept to be copied."""
+
+    tokens: tuple[int, ...]
+
+
+CacheKey: TypeAlias = Lane | Prefix
+"""Whose keys and values an allocation holds."""
+
 
 class Allocation(msgspec.Struct):
-    """A lane in a pool."""
+    """A row of a pool, and what is in it."""
 
-    lane: Lane
+    key: CacheKey
     slots: Slots
-    row: int
-    run: int = 0  # the last one that it took part in
+    pool_row: int
+    last_run: int = 0  # in which it took part
     has_sampled: bool = False  # it has been of use since it was built
 
 
 class Pool:
-    """The lanes of one length, and for each layer the arrays (rows, H, L, any) that keys and values are packed in."""
+    """The allocations of one length, and the arrays that their keys and values are in."""
 
     def __init__(self, num_layers: int, length: int, quantization: KVQuantization) -> None:
         self.length = length
         self._quantization = quantization
         self._allocations: dict[int, Allocation] = {}  # by row
-        self._free: list[int] = []  # rows without a lane, a heap
-        self._layers: list[tuple[mx.array, ...]] = [()] * num_layers  # empty: nothing was stored yet
+        self._free_rows: list[int] = []  # a heap
+        self._layers: list[LayerArrays] = [()] * num_layers
 
     @property
     def allocations(self) -> list[Allocation]:
-        """All lanes."""
+        """All allocations."""
         return list(self._allocations.values())
 
     @property
@@ -50,126 +62,129 @@ class Pool:
         return [array for arrays in self._layers for array in arrays]
 
     @property
-    def is_reserved(self) -> bool:
-        """All layers have their arrays."""
+    def has_arrays(self) -> bool:
+        """Every layer has stored something."""
         return all(self._layers)
 
     @property
     def num_rows(self) -> int:
-        """Rows that there are."""
-        return len(self._allocations) + len(self._free)
-
-    def nbytes(self) -> int:
-        """Bytes of all rows."""
-        return sum(array.nbytes for array in self.arrays)
+        """Rows, free ones included."""
+        return len(self._allocations) + len(self._free_rows)
 
     @property
-    def has_room(self) -> bool:
+    def has_free_row(self) -> bool:
         """A row is free."""
-        return bool(self._free)
+        return bool(self._free_rows)
+
+    def nbytes(self) -> int:
+        """Return the bytes of all rows."""
+        return sum(array.nbytes for array in self.arrays)
+
+    # Rows
 
     def grow(self, num_rows: int) -> None:
-        """There are so many rows more."""
-        self._free += range(self.num_rows, self.num_rows + num_rows)
+        """Add free rows."""
+        self._free_rows += range(self.num_rows, self.num_rows + num_rows)
         self._map(lambda array: mx.concatenate([array, mx.zeros((num_rows, *array.shape[1:]), array.dtype)]))
 
-    def add(self, lane: Lane, slots: Slots) -> Allocation:
-        """The lane has the first free row; there is one."""
-        allocation = Allocation(lane, slots, heapq.heappop(self._free))
-        self._allocations[allocation.row] = allocation
+    def allocate(self, key: CacheKey, slots: Slots) -> Allocation:
+        """Take the first free row; there is one."""
+        allocation = Allocation(key, slots, heapq.heappop(self._free_rows))
+        self._allocations[allocation.pool_row] = allocation
         return allocation
 
-    def clear(self, allocation: Allocation) -> None:
-        """All that the lane's row holds is zero."""
-        for array in self.arrays:
-            array[allocation.row] = mx.zeros(array.shape[1:], array.dtype)
-
-    def remove(self, allocation: Allocation) -> None:
-        """The row is free; memory that few lanes are left in is given back."""
-        del self._allocations[allocation.row]
-        heapq.heappush(self._free, allocation.row)
+    def free(self, allocation: Allocation) -> None:
+        """Return the row, and the memory of a pool that few allocations are left in."""
+        del self._allocations[allocation.pool_row]
+        heapq.heappush(self._free_rows, allocation.pool_row)
         if not self._allocations:
             self._shrink(0)
         elif self.num_rows >= 8 and len(self._allocations) * 4 <= self.num_rows:
             self._shrink(self.num_rows // 2)
 
+    def clear(self, allocation: Allocation) -> None:
+        """Set all that the row holds to zero."""
+        for array in self.arrays:
+            array[allocation.pool_row] = mx.zeros(array.shape[1:], array.dtype)
+
     def compact(self) -> bool:
-        """No row is free; tell whether one was."""
-        had_room = self.has_room
-        if had_room:
+        """Give back the memory of free rows; tell whether there were any."""
+        had_free_row = self.has_free_row
+        if had_free_row:
             self._shrink(len(self._allocations))
-        return had_room
+        return had_free_row
 
     def _shrink(self, num_rows: int) -> None:
         kept = sorted(self._allocations)
-        rows = mx.array(kept + sorted(self._free)[: num_rows - len(kept)], mx.int32)
+        rows = mx.array(kept + sorted(self._free_rows)[: num_rows - len(kept)], mx.int32)
         if num_rows:
             self._map(lambda array: array[rows])
         else:
             self._layers = [()] * len(self._layers)
         self._allocations = {row: self._allocations[old] for row, old in enumerate(kept)}
         for row, allocation in self._allocations.items():
-            allocation.row = row
-        self._free = list(range(len(kept), num_rows))
+            allocation.pool_row = row
+        self._free_rows = list(range(len(kept), num_rows))
 
-    def take_over(self, allocation: Allocation, other: "Pool") -> Allocation:
-        """The lane of another pool, with what it holds, is now in this one."""
+    def move_from(self, other: "Pool", allocation: Allocation) -> Allocation:
+        """Move an allocation of another pool, with what it holds, into a free row of this one; return the new one."""
         allocation.slots.grow(self.length)
-        moved = self.add(allocation.lane, allocation.slots)
-        moved.run, moved.has_sampled = allocation.run, allocation.has_sampled
-        self.copy(moved.row, (other, allocation.row), allocation.slots.top)
-        other.remove(allocation)
+        moved = self.allocate(allocation.key, allocation.slots)
+        moved.last_run, moved.has_sampled = allocation.last_run, allocation.has_sampled
+        self.copy_from(other, allocation.pool_row, moved.pool_row, num_slots=allocation.slots.top)
+        other.free(allocation)
         return moved
 
-    def copy(self, row: int, origin: tuple["Pool", int], num_slots: int) -> None:
-        """The row's first slots hold what those of a row of some pool hold."""
-        other, old = origin
+    def copy_from(self, other: "Pool", other_row: int, row: int, *, num_slots: int) -> None:
+        """Copy the first slots of a row of some pool to those of a row of this one."""
         for layer, theirs in enumerate(other._layers):
-            for array, held in zip(self._reserved(layer, theirs), theirs, strict=True):
-                array[row, :, :num_slots] = held[old, :, :num_slots]
+            for array, origin in zip(self._ensure_arrays(layer, theirs), theirs, strict=True):
+                array[row, :, :num_slots] = origin[other_row, :, :num_slots]
 
-    def store(self, layer: int, at: tuple[mx.array, mx.array], keys: mx.array, values: mx.array) -> None:
-        """The layer holds keys and values (N, H, D) in these rows and slots, (N,) each."""
-        rows, slots = at
-        fresh = self._quantization.pack(keys, values)
-        for array, packed in zip(self._reserved(layer, fresh), fresh, strict=True):
-            array[rows, :, slots] = packed
+    # Keys and values
 
-    def held(self, layer: int, rows: Any, num_slots: int) -> tuple[mx.array, mx.array]:
-        """Keys and values (R, H, num_slots, D) that a layer holds in the first slots of `rows`, an index of R rows."""
+    def store(self, layer: int, slot_mapping: tuple[mx.array, mx.array], keys: mx.array, values: mx.array) -> None:
+        """Store a layer's keys and values (N, H, D) in the rows and slots, (N,) int each, of `slot_mapping`."""
+        rows, slots = slot_mapping
+        packed = self._quantization.pack(keys, values)
+        for array, part in zip(self._ensure_arrays(layer, packed), packed, strict=True):
+            array[rows, :, slots] = part
+
+    def fetch(self, layer: int, rows: Any, num_slots: int) -> tuple[mx.array, mx.array]:
+        """Return keys and values (R, H, num_slots, D) of a layer in the first slots of `rows`, an index of R rows."""
         return self._quantization.unpack([array[rows, :, :num_slots] for array in self._layers[layer]])
 
-    def hand_out(self) -> list[tuple[mx.array, ...]]:
-        """The arrays of each layer, which the pool has no more until it is given others by `take_back`: whoever
-        computes those from them may then write into the same memory.
+    def donate_arrays(self) -> list[LayerArrays]:
+        """Return the arrays of each layer and forget them, so that what is computed from them may take their memory;
+        `set_arrays` follows.
         """
         layers, self._layers = self._layers, [()] * len(self._layers)
         return layers
 
-    def take_back(self, layers: Sequence[tuple[mx.array, ...]]) -> None:
-        """The arrays of each layer are these."""
+    def set_arrays(self, layers: Sequence[LayerArrays]) -> None:
+        """Replace the arrays of each layer."""
         self._layers = list(layers)
 
-    def _reserved(self, layer: int, like: Sequence[mx.array]) -> tuple[mx.array, ...]:
-        # The layer's arrays for all lanes, like those given: (N, H, any) or (rows, H, L, any).
+    def _ensure_arrays(self, layer: int, like: Sequence[mx.array]) -> LayerArrays:
+        # The layer's arrays for all rows, like those given: (N, H, any) or (rows, H, L, any).
         if not self._layers[layer]:
-            self._layers[layer] = tuple(_empty(self.num_rows, self.length, array) for array in like)
+            self._layers[layer] = tuple(_zeros(self.num_rows, self.length, array) for array in like)
         return self._layers[layer]
 
     def _map(self, change: Callable[[mx.array], mx.array]) -> None:
         self._layers = [tuple(map(change, arrays)) for arrays in self._layers]
 
     def check_invariants(self) -> None:
-        """Raises AssertionError where rows or slots do not add up."""
-        held = {row: allocation.row for row, allocation in self._allocations.items()}
-        if sorted([*held.values(), *self._free]) != list(range(self.num_rows)) or any(a != b for a, b in held.items()):
-            raise AssertionError(f"rows {held} have lanes, {self._free} have none; expected each of them once")
+        """Raise AssertionError where rows or slots do not add up."""
+        taken = {row: allocation.pool_row for row, allocation in self._allocations.items()}
+        if sorted([*taken, *self._free_rows]) != list(range(self.num_rows)) or any(a != b for a, b in taken.items()):
+            raise AssertionError(f"rows {taken} are taken, {self._free_rows} are free; expected each of them once")
         if any(array.shape[0] != self.num_rows for array in self.arrays):
             raise AssertionError(f"arrays have {[array.shape[0] for array in self.arrays]} rows, not {self.num_rows}")
         for allocation in self.allocations:
             allocation.slots.check_invariants()
 
 
-def _empty(rows: int, length: int, like: mx.array) -> mx.array:
+def _zeros(num_rows: int, length: int, like: mx.array) -> mx.array:
     heads, size = like.shape[1], like.shape[-1]
-    return mx.zeros((rows, heads, length, size), like.dtype)
+    return mx.zeros((num_rows, heads, length, size), like.dtype)

@@ -1,4 +1,4 @@
-"""How lanes keep keys and values: as the model makes them, or quantised in groups of each head's numbers.
+"""How many bits keys and values are kept in: as the model makes them, or quantised in groups of a head's numbers.
 
 A pass attends to what is kept, of its own tokens too: so a token's key is the same to those who are fed with it and to
 those who come later, and batches, chunks and rebuilt lanes give what they give without quantisation.
@@ -17,20 +17,23 @@ _GROUPS: Final = (64, 32)  # numbers that share a scale; the more, the smaller a
 
 
 class KVQuantization(msgspec.Struct, frozen=True):
-    """`bits` for each number of a key or value, a scale and a bias for each `group_size` of them; 0 bits: as it is."""
+    """How keys and values are kept: `bits` for each number, a scale and a bias for each `group_size` of them.
+
+    0 bits: as the model makes them.
+    """
 
     bits: int = 0
     group_size: int = 0
 
     def pack(self, keys: mx.array, values: mx.array) -> tuple[mx.array, ...]:
-        """Keys and values (…, D) as arrays (…, any): one each, or packed numbers, scales and biases of each."""
+        """Pack keys and values (…, D) into arrays (…, any): one each, or packed numbers, scales and biases of each."""
         if not self.bits:
             return keys, values
-        quantised = (mx.quantize(each, group_size=self.group_size, bits=self.bits) for each in (keys, values))
-        return tuple(array for arrays in quantised for array in arrays)
+        quantised = (mx.quantize(array, group_size=self.group_size, bits=self.bits) for array in (keys, values))
+        return tuple(part for parts in quantised for part in parts)
 
     def unpack(self, arrays: Sequence[mx.array]) -> tuple[mx.array, mx.array]:
-        """The keys and values that were packed, or some slice of all these arrays."""
+        """Return the keys and values (…, D) that were packed; `arrays` are what `pack` gave, or one slice of each."""
         half = len(arrays) // 2
         return self._unpack(arrays[:half]), self._unpack(arrays[half:])
 
@@ -42,7 +45,7 @@ class KVQuantization(msgspec.Struct, frozen=True):
 
 
 def quantization(bits: int, head_sizes: Sequence[int], name: str) -> KVQuantization:
-    """For the model of that name, whose keys and values have these sizes; 0 bits: nothing is quantised.
+    """Choose groups for the model of that name, whose keys and values have these sizes; 0 bits: nothing is quantised.
 
     Raises ValueError for other bits than 0, 4, 8, UnsupportedModel for heads that no group fits into.
     """

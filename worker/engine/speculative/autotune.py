@@ -1,4 +1,4 @@
-"""Whether a drafter pays: passes with its drafts and passes without, by the tokens a second that each made lately.
+"""Where drafts pay: passes with drafts and passes without are compared by the tokens a second that each made lately.
 
 What a draft costs depends on the machine, on both models and on the rows that share a pass. So nothing is assumed: the
 way that was slower is tried again now and then, after pauses that double for as long as it is; and each time only until
@@ -10,14 +10,14 @@ from math import sqrt
 import msgspec
 from msgspec.structs import replace
 
-_FIRST = 8  # passes before the first trial, and before a second look at a verdict that drafts pay
-_FIRST_DRAFTED = 4  # the same where the first passes have drafts
-_WAIT = 64  # passes of another number of rows, where drafts did not pay or it is not known yet
-_TRIAL = 16  # passes at most
-_CLEAR = 2.0  # standard deviations: a difference that ends a trial
-_DEAR = 4.0  # such deviations of one pass: a loss that ends a trial
+_FIRST_PASSES = 8  # passes before the first trial, and before a second look at a verdict that drafts pay
+_FIRST_PASSES_DRAFTED = 4  # the same where the first passes have drafts
+_NEIGHBOUR_PASSES = 64  # passes of another number of rows, where drafts did not pay or it is not known yet
+_TRIAL_PASSES = 16  # passes at most
+_CLEAR_DEVIATIONS = 2.0  # standard deviations: a difference that ends a trial
+_COSTLY_DEVIATIONS = 4.0  # such deviations of one pass: a loss that ends a trial
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 128, 1024  # passes between two trials
-_KEPT = 0.95  # of what is known, with each pass: about 20 of them make a speed
+_DECAY = 0.95  # of what is known, with each pass: about 20 of them make a speed
 
 
 class Speed(msgspec.Struct, frozen=True):
@@ -28,11 +28,11 @@ class Speed(msgspec.Struct, frozen=True):
     seconds: float = 0.0
 
     def after(self, num_tokens: int, pass_s: float) -> "Speed":
-        """With one pass more."""
-        return Speed(_KEPT * self.passes + 1, _KEPT * self.tokens + num_tokens, _KEPT * self.seconds + pass_s)
+        """Return the speed with one pass more."""
+        return Speed(_DECAY * self.passes + 1, _DECAY * self.tokens + num_tokens, _DECAY * self.seconds + pass_s)
 
     def at_least(self, other: "Speed") -> bool:
-        """Whether this is as fast as the other one, or faster. Two that have taken no time are."""
+        """Tell whether this is as fast as the other one, or faster; two that have taken no time are."""
         return self.tokens * other.seconds >= other.tokens * self.seconds
 
 
@@ -41,7 +41,7 @@ class DraftAutotune(msgspec.Struct, frozen=True):
 
     pays: bool = False
     is_trial: bool = False  # of the other way
-    passes_left: int = _FIRST
+    passes_left: int = _FIRST_PASSES
     pause: int = _SHORTEST_PAUSE  # the next one
     is_known: bool = False  # a trial has ended
     with_drafts: Speed = Speed()
@@ -54,66 +54,68 @@ class DraftAutotune(msgspec.Struct, frozen=True):
 
 
 def initial(num_rows: int) -> DraftAutotune:
-    """What to begin with where nothing is known: drafts are taken to pay one row, whose passes have time for them, and
-    no others; both are soon put to the test.
+    """Return what to begin with where nothing is known: drafts are taken to pay one row, whose passes have time for
+    them, and no others; both are soon put to the test.
     """
-    return DraftAutotune(pays=True, passes_left=_FIRST_DRAFTED) if num_rows == 1 else DraftAutotune()
+    return DraftAutotune(pays=True, passes_left=_FIRST_PASSES_DRAFTED) if num_rows == 1 else DraftAutotune()
 
 
 def from_neighbour(other: DraftAutotune, *, is_larger: bool) -> DraftAutotune:
-    """What to begin with where something is known of another number of rows. Drafts that pay more rows pay fewer, and
-    those that do not pay fewer do not pay more; that is put to the test later. Where they do not pay more rows, or
-    nobody knows yet, they may, and are tried before long: not at once, so that a batch that drains does not start anew
-    at each size it passes through.
+    """Return what to begin with where something is known of another number of rows.
+
+    Drafts that pay more rows pay fewer, and those that do not pay fewer do not pay more; that is put to the test later.
+    Where they do not pay more rows, or nobody knows yet, they may, and are tried before long: not at once, so that a
+    batch that drains does not start anew at each size it passes through.
     """
     if not other.is_known or (is_larger and not other.pays):
-        return DraftAutotune(passes_left=_WAIT)
+        return DraftAutotune(passes_left=_NEIGHBOUR_PASSES)
     if other.pays and not is_larger:
         return DraftAutotune()
     return DraftAutotune(pays=other.pays, passes_left=_SHORTEST_PAUSE)
 
 
-def learn(payoff: DraftAutotune, num_tokens: int, pass_s: float) -> DraftAutotune:
-    """What is known after a pass of `pass_s` seconds, drafting included, that went as `payoff.drafts` says.
+def learn(tuning: DraftAutotune, num_tokens: int, pass_s: float) -> DraftAutotune:
+    """Return what is known after a pass of `pass_s` seconds, drafting included, that went as `tuning.drafts` says.
 
-    >>> payoff = DraftAutotune()
+    >>> tuning = DraftAutotune()
     >>> for _ in range(100):  # a draft saves a pass of eight, and makes all of them longer by a fifth
-    ...     payoff = learn(payoff, *((8, 0.012) if payoff.drafts else (7, 0.010)))
-    >>> payoff.drafts
+    ...     tuning = learn(tuning, *((8, 0.012) if tuning.drafts else (7, 0.010)))
+    >>> tuning.drafts
     False
     """
-    if payoff.drafts:
-        payoff = replace(payoff, with_drafts=payoff.with_drafts.after(num_tokens, pass_s))
+    if tuning.drafts:
+        tuning = replace(tuning, with_drafts=tuning.with_drafts.after(num_tokens, pass_s))
     else:
-        payoff = replace(payoff, without=payoff.without.after(num_tokens, pass_s))
-    payoff = replace(payoff, passes_left=payoff.passes_left - 1)
-    return _tried(payoff) if payoff.is_trial else _paused(payoff)
+        tuning = replace(tuning, without=tuning.without.after(num_tokens, pass_s))
+    tuning = replace(tuning, passes_left=tuning.passes_left - 1)
+    return _after_trial_pass(tuning) if tuning.is_trial else _after_usual_pass(tuning)
 
 
-def _paused(payoff: DraftAutotune) -> DraftAutotune:
+def _after_usual_pass(tuning: DraftAutotune) -> DraftAutotune:
     # A trial starts from nothing: what the way was like before, one hiccup of the machine included, is long ago.
-    if payoff.passes_left > 0:
-        return payoff
-    payoff = replace(payoff, is_trial=True, passes_left=_TRIAL)
-    return replace(payoff, without=Speed()) if payoff.pays else replace(payoff, with_drafts=Speed())
+    if tuning.passes_left > 0:
+        return tuning
+    tuning = replace(tuning, is_trial=True, passes_left=_TRIAL_PASSES)
+    return replace(tuning, without=Speed()) if tuning.pays else replace(tuning, with_drafts=Speed())
 
 
-def _tried(payoff: DraftAutotune) -> DraftAutotune:
-    usual, tried = payoff.with_drafts, payoff.without
-    if not payoff.pays:
+def _after_trial_pass(tuning: DraftAutotune) -> DraftAutotune:
+    usual, tried = tuning.with_drafts, tuning.without
+    if not tuning.pays:
         usual, tried = tried, usual
-    if payoff.passes_left > 0 and not _is_over(usual, tried):
-        return payoff
-    pays = payoff.with_drafts.at_least(payoff.without)
-    tried_out = replace(payoff, pays=pays, is_trial=False, is_known=True)
-    if pays and not payoff.pays:  # one hiccup of the passes without may have made them seem slow
-        return replace(tried_out, passes_left=_FIRST, pause=_SHORTEST_PAUSE)
-    pause = payoff.pause if pays == payoff.pays else _SHORTEST_PAUSE
-    return replace(tried_out, passes_left=pause, pause=min(_LONGEST_PAUSE, 2 * pause))
+    if tuning.passes_left > 0 and not _is_over(usual, tried):
+        return tuning
+    pays = tuning.with_drafts.at_least(tuning.without)
+    decided = replace(tuning, pays=pays, is_trial=False, is_known=True)
+    if pays and not tuning.pays:  # one hiccup of the passes without may have made them seem slow
+        return replace(decided, passes_left=_FIRST_PASSES, pause=_SHORTEST_PAUSE)
+    pause = tuning.pause if pays == tuning.pays else _SHORTEST_PAUSE
+    return replace(decided, passes_left=pause, pause=min(_LONGEST_PAUSE, 2 * pause))
 
 
 def _is_over(usual: Speed, tried: Speed) -> bool:
     # How many tokens a number of drafts comes to has about the variance of a Poisson distribution.
     expected = max(0.0, tried.seconds * usual.tokens / usual.seconds) if usual.seconds else tried.tokens
     gained = tried.tokens - expected
-    return gained**2 > _CLEAR**2 * expected or gained < -_DEAR * sqrt(max(0.0, usual.tokens / usual.passes))
+    is_clear = gained**2 > _CLEAR_DEVIATIONS**2 * expected
+    return is_clear or gained < -_COSTLY_DEVIATIONS * sqrt(max(0.0, usual.tokens / usual.passes))

@@ -6,6 +6,7 @@ the longest proposal.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from typing import assert_never
 
 import msgspec
@@ -19,60 +20,59 @@ from worker.engine.text.tokenizer import Vocabulary
 
 
 class _Follower(msgspec.Struct):
-    """How far the draft model has followed a lane."""
+    """How far the draft model has followed a lane of the model."""
 
     source: list[int] = msgspec.field(default_factory=list)
-    num_computed_source: int = 0  # source tokens in the draft model's own lane
+    num_cached_source: int = 0  # source tokens in the draft model's own lane
     target: list[int] = msgspec.field(default_factory=list)
-    fed: list[int] = msgspec.field(default_factory=list)  # target tokens in the draft model's own lane
+    cached_target: list[int] = msgspec.field(default_factory=list)  # target tokens in the draft model's own lane
 
-    def take(self, row: Row) -> None:
-        """The lane is to hold this row too; what the draft model was fed and has turned out otherwise is forgotten."""
+    def follow(self, row: Row) -> None:
+        """Add what the model is fed; forget what the draft model was fed and has turned out otherwise."""
         # Of a row that is asked for again, or feeds a lane of the model's anew, some source is known already.
         self.source += row.source[max(0, len(self.source) - row.source_start) :]
         if not row.target:
             return
         del self.target[row.target_start :]
         self.target += row.target
-        same = min(row.target_start, len(self.fed))
-        if self.num_computed_source == len(
-            self.source
-        ):  # else, what the model is fed again sees more now, and so it should here
-            while same < min(len(self.fed), len(self.target)) and self.fed[same] == self.target[same]:
-                same += 1
-        del self.fed[same:]
+        num_same = min(row.target_start, len(self.cached_target))
+        # Where there is more source, what the model is fed again sees more now, and so it should here.
+        if self.num_cached_source == len(self.source):
+            behind = zip(self.cached_target[num_same:], self.target[num_same:], strict=False)
+            num_same += sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], behind))
+        del self.cached_target[num_same:]
 
     def next_row(self, row: Row, drafts: tuple[int, ...]) -> Row:
-        """What the draft model is to be fed for the token behind these drafts."""
+        """Return what to feed the draft model for the token behind these drafts."""
         written = (*self.target, *drafts)
-        start = min(len(self.fed), len(written) - 1)
+        start = min(len(self.cached_target), len(written) - 1)
         return Row(
             lane=row.lane,
-            source=tuple(self.source[self.num_computed_source :]),
+            source=tuple(self.source[self.num_cached_source :]),
             target=written[start:],
             target_start=start,
             num_drafts=0,
             sampling=replace(row.sampling.after(row.drafts + drafts), with_probabilities=False, aligned_from=None),
             plain=row.plain,
-            source_start=self.num_computed_source,
+            source_start=self.num_cached_source,
         )
 
-    def has_drafted(self, drafts: tuple[int, ...]) -> None:
-        """These were proposed; where the next row of the lane starts tells how many of them the model has kept."""
+    def add_drafts(self, drafts: tuple[int, ...]) -> None:
+        """Take what was proposed as written; where the lane's next row starts tells how much the model has kept."""
         self.target += drafts
 
     def forget_cache(self) -> None:
-        """The draft model's lane is gone: next time it is fed again."""
-        self.num_computed_source, self.fed = 0, []
+        """Feed the draft model anew next time: its lane is gone."""
+        self.num_cached_source, self.cached_target = 0, []
 
-    def has_run(self, row: Row) -> None:
-        """The draft model was fed this row."""
-        self.num_computed_source = len(self.source)
-        self.fed[row.target_start :] = row.target
+    def mark_fed(self, row: Row) -> None:
+        """Note that the draft model was fed this row."""
+        self.num_cached_source = len(self.source)
+        self.cached_target[row.target_start :] = row.target
 
 
 class DraftModel:
-    """A drafter with a model. `ends` are the tokens that end a translation: none is proposed."""
+    """A drafter that asks a model. `ends` are the tokens that end a translation: none is proposed."""
 
     def __init__(self, runner: Runner, ends: frozenset[int]) -> None:
         self.runner = runner
@@ -82,7 +82,7 @@ class DraftModel:
 
     @classmethod
     def load(cls, path_or_repo: str, vocabulary: Vocabulary) -> "DraftModel":
-        """The draft model of that name for a model with this vocabulary.
+        """Load the draft model of that name for a model with this vocabulary.
 
         Raises ModelNotFound, UnsupportedModel for another tokenizer too.
         """
@@ -92,16 +92,16 @@ class DraftModel:
         return cls(Runner(model, other), vocabulary.eos_tokens)
 
     def propose(self, rows: Sequence[Row]) -> dict[Lane, tuple[int, ...]]:
-        """What the draft model would write behind each row that has leave for it."""
+        """Return what the draft model would write behind each row that may have drafts."""
         for row in rows:
-            self._followers.setdefault(row.lane, _Follower()).take(row)
+            self._followers.setdefault(row.lane, _Follower()).follow(row)
         asking = [row for row in rows if row.max_proposed and row.lane not in self._failed]
         drafts: dict[Lane, tuple[int, ...]] = {row.lane: () for row in asking}
         while asking:
             asking = [row for row, token in zip(asking, self._next(asking, drafts), strict=True)
-                      if token is not None and self._goes_on(row, token, drafts)]  # fmt: skip
+                      if token is not None and self._accepts(row, token, drafts)]  # fmt: skip
         for lane, proposed in drafts.items():
-            self._followers[lane].has_drafted(proposed)
+            self._followers[lane].add_drafts(proposed)
         return drafts
 
     def _next(self, rows: Sequence[Row], drafts: dict[Lane, tuple[int, ...]]) -> list[int | None]:
@@ -111,7 +111,7 @@ class DraftModel:
         for step, output in zip(steps, self.runner.run(steps), strict=True):
             match output:
                 case Tokens():
-                    self._followers[step.lane].has_run(step)
+                    self._followers[step.lane].mark_fed(step)
                 case Evicted():
                     self._followers[step.lane].forget_cache()
                 case Failed():
@@ -123,30 +123,30 @@ class DraftModel:
             tokens.append(next(iter(sampled_tokens(output)), None))
         return tokens
 
-    def _goes_on(self, row: Row, token: int, drafts: dict[Lane, tuple[int, ...]]) -> bool:
+    def _accepts(self, row: Row, token: int, drafts: dict[Lane, tuple[int, ...]]) -> bool:
         if token in self._ends:
             return False
         drafts[row.lane] += (token,)
         return len(drafts[row.lane]) < row.max_proposed
 
     def drop(self, lanes: Iterable[Lane]) -> None:
-        """These lanes are free."""
+        """Forget these lanes, and free their keys and values."""
         gone = [lane for lane in lanes if self._followers.pop(lane, None) is not None]
         self._failed.difference_update(gone)
         if gone:
             self.runner.run((), gone)
 
     def kv_bytes(self) -> int:
-        """Bytes of all keys and values held."""
+        """Return the bytes of all keys and values held."""
         return self.runner.kv_bytes()
 
 
 def check_same_tokenizer(vocabulary: Vocabulary, other: Vocabulary, name: str) -> None:
-    """Raises UnsupportedModel where a token of the draft model `name` means something else to the model."""
+    """Raise UnsupportedModel where a token of the draft model `name` means something else to the model."""
     ours, theirs = vocabulary.tokens(), other.tokens()
     if ours == theirs:
         return
-    token = min((n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n)), default=0)
+    token = min(n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n))
     raise UnsupportedModel(
         f"the draft model {name} has another tokenizer than the model: token {token} is {theirs.get(token)!r} to it, "
         f"{ours.get(token)!r} to the model; use a smaller model of the same family"

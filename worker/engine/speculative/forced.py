@@ -25,11 +25,11 @@ class ForcedDrafter:
         self._texts = texts
         self._rate = rate
         self._drafter = drafter
-        self._dice = random.Random(seed)
+        self._random = random.Random(seed)
         self._read: dict[Lane, tuple[int, ...]] = {}
 
     def propose(self, rows: Sequence[Row]) -> dict[Lane, tuple[int, ...]]:
-        """The next tokens of the recorded texts, some of them wrong."""
+        """Return the next tokens of the recorded texts, some of them wrong."""
         if self._drafter is not None:
             self._drafter.propose(rows)
         for row in rows:
@@ -39,10 +39,10 @@ class ForcedDrafter:
     def _coming(self, row: Row) -> tuple[int, ...]:
         start = row.target_start + len(row.target)
         text = self._texts.get(self._read[row.lane], ())[start : start + row.max_proposed]
-        return tuple(token if self._dice.random() < self._rate else token ^ 1 for token in text)
+        return tuple(token if self._random.random() < self._rate else token ^ 1 for token in text)
 
     def drop(self, lanes: Iterable[Lane]) -> None:
-        """Nothing is kept about these lanes."""
+        """Forget these lanes."""
         gone = tuple(lanes)
         for lane in gone:
             self._read.pop(lane, None)
@@ -50,5 +50,5 @@ class ForcedDrafter:
             self._drafter.drop(gone)
 
     def kv_bytes(self) -> int:
-        """Bytes of all keys and values held."""
+        """Return the bytes of all keys and values held."""
         return 0 if self._drafter is None else self._drafter.kv_bytes()

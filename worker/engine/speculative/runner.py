@@ -24,19 +24,19 @@ _MOST_UNUSUAL = 16
 
 
 class Drafter(Protocol):
-    """Proposes what may follow the rows of a tick. It is told of every row, and of every lane that is dropped."""
+    """Proposes what may follow the rows of a pass. It is told of every row, and of every lane that is dropped."""
 
     def propose(self, rows: Sequence[Row]) -> Mapping[Lane, tuple[int, ...]]:
-        """Tokens behind the last one of each row that has leave for them, at most its `max_proposed`."""
+        """Return tokens to follow the last one of each row that may have some, at most its `max_proposed`."""
 
     def drop(self, lanes: Iterable[Lane]) -> None:
-        """Nothing is kept about these lanes."""
+        """Forget these lanes."""
 
     def kv_bytes(self) -> int:
-        """Bytes of all keys and values held."""
+        """Return the bytes of all keys and values held."""
 
 
-class Passes(Protocol):
+class PassRunner(Protocol):
     """What runs passes: a `worker.engine.runner.Runner`."""
 
     @property
@@ -44,10 +44,10 @@ class Passes(Protocol):
         """What has been done so far."""
 
     def kv_bytes(self) -> int:
-        """Bytes of all keys and values held."""
+        """Return the bytes of all keys and values held."""
 
     def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
-        """What was sampled for each row; the dropped lanes are free."""
+        """Free the dropped lanes, then return what was sampled for each row."""
 
 
 class SpeculativeRunner:
@@ -55,69 +55,71 @@ class SpeculativeRunner:
     clock, everywhere.
     """
 
-    def __init__(self, runner: Passes, drafter: Drafter, *, clock_s: Callable[[], float] | None = perf_counter) -> None:
+    def __init__(
+        self, runner: PassRunner, drafter: Drafter, *, clock_s: Callable[[], float] | None = perf_counter
+    ) -> None:
         self.runner = runner
         self.drafter = drafter
         self._clock_s = clock_s
         self._autotunes: dict[int, DraftAutotune] = {}  # by the number of rows, in powers of two
-        self._unusual: Counter[int] = Counter()  # passes with drafts in a row that told nothing, by the same
+        self._num_unusual: Counter[int] = Counter()  # passes with drafts in a row that told nothing, by the same
         self._progress = _Progress()
-        self._passed_over: set[Lane] = set()  # the drafter has not been asked since they were fed
+        self._undrafted: set[Lane] = set()  # the drafter has not been asked since they were fed
 
     @property
     def counters(self) -> Counters:
-        """What the runner has done so far; the passes of a draft model do not count."""
+        """What the runner has done so far, the passes of a draft model not counted."""
         return self.runner.counters
 
     def kv_bytes(self) -> int:
-        """Bytes of all keys and values held, the drafter's included."""
+        """Return the bytes of all keys and values held, the drafter's included."""
         return self.runner.kv_bytes() + self.drafter.kv_bytes()
 
     def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Output, ...]:
-        """What was sampled for each row, and the drafts that were added to it."""
+        """Free the dropped lanes, then return what was sampled for each row, and the drafts that were added to it."""
         gone = tuple(dropped)
         self.drafter.drop(gone)
         self._progress.drop(gone)
-        self._passed_over.difference_update(gone)
+        self._undrafted.difference_update(gone)
         size = len(rows).bit_length()
-        known = self._autotunes.get(size) or self._first(size, len(rows))
-        has_drafts = known.drafts or self._clock_s is None
+        tuning = self._autotunes.get(size) or self._initial_tuning(size, len(rows))
+        has_drafts = tuning.drafts or self._clock_s is None
         start_s = self._clock_s() if self._clock_s else 0.0
         proposed = self.drafter.propose(rows if has_drafts else [replace(row, max_proposed=0) for row in rows])
         drafts = [proposed.get(row.lane, ()) for row in rows]
-        longer = [_behind(row, more) for row, more in zip(rows, drafts, strict=True)]
-        found = self.runner.run(longer, gone)
-        num_tokens = self._progress.after(rows, longer, found)
+        drafted = [_with_drafts(row, more) for row, more in zip(rows, drafts, strict=True)]
+        results = self.runner.run(drafted, gone)
+        num_tokens = self._progress.after(rows, drafted, results)
         is_usual = self._is_usual(rows, has_drafts=has_drafts)
-        if self._clock_s and any(map(sampled_tokens, found)):
-            self._unusual[size] = 0 if is_usual else self._unusual[size] + has_drafts
-            if is_usual or self._unusual[size] > _MOST_UNUSUAL:
-                self._autotunes[size] = autotune.learn(known, num_tokens, self._clock_s() - start_s)
+        if self._clock_s and any(map(sampled_tokens, results)):
+            self._num_unusual[size] = 0 if is_usual else self._num_unusual[size] + has_drafts
+            if is_usual or self._num_unusual[size] > _MOST_UNUSUAL:
+                self._autotunes[size] = autotune.learn(tuning, num_tokens, self._clock_s() - start_s)
         return tuple(
             replace(output, proposed=more) if isinstance(output, Tokens) else output
-            for output, more in zip(found, drafts, strict=True)
+            for output, more in zip(results, drafts, strict=True)
         )
 
-    def _first(self, size: int, num_rows: int) -> DraftAutotune:
+    def _initial_tuning(self, size: int, num_rows: int) -> DraftAutotune:
         if not self._autotunes:
             return autotune.initial(num_rows)
-        other = min(self._autotunes, key=lambda each: (not self._autotunes[each].is_known, abs(each - size)))
-        return autotune.from_neighbour(self._autotunes[other], is_larger=other > size)
+        neighbour = min(self._autotunes, key=lambda other: (not self._autotunes[other].is_known, abs(other - size)))
+        return autotune.from_neighbour(self._autotunes[neighbour], is_larger=neighbour > size)
 
     def _is_usual(self, rows: Sequence[Row], *, has_drafts: bool) -> bool:
         # Whether a pass tells what others of its kind will be like: not where a long text is read or a lane rebuilt,
         # nor where the drafter had to catch up with a lane first.
         asked = {row.lane for row in rows if row.max_proposed and has_drafts}
-        catches_up = not asked.isdisjoint(self._passed_over)
+        catches_up = not asked.isdisjoint(self._undrafted)
         if has_drafts:
-            self._passed_over -= asked
+            self._undrafted -= asked
         else:
-            self._passed_over.update(row.lane for row in rows)
+            self._undrafted.update(row.lane for row in rows)
         is_long = any(len(row.source) > _LONG_TOKENS or row.visible_source for row in rows)
         return not catches_up and not is_long
 
 
-def _behind(row: Row, drafts: tuple[int, ...]) -> Row:
+def _with_drafts(row: Row, drafts: tuple[int, ...]) -> Row:
     return replace(row, target=row.target + drafts, num_drafts=row.num_drafts + len(drafts)) if drafts else row
 
 
@@ -127,10 +129,10 @@ class _Progress:
     def __init__(self) -> None:
         self._ends: dict[Lane, int] = {}  # so long is the text of each lane, as far as is known
 
-    def after(self, rows: Sequence[Row], longer: Sequence[Row], found: Sequence[Output]) -> int:
-        """Tokens that the lanes have now beyond those that they had, the rows' own drafts not taken for new ones."""
+    def after(self, rows: Sequence[Row], drafted: Sequence[Row], results: Sequence[Output]) -> int:
+        """Return the tokens that the lanes have gained by a pass, the rows' own drafts not taken for new ones."""
         num_tokens = 0
-        for row, fed, output in zip(rows, longer, found, strict=True):
+        for row, fed, output in zip(rows, drafted, results, strict=True):
             if sampled := sampled_tokens(output):
                 known = row.target_start + len(row.target)
                 end = known - row.num_drafts + num_true(fed.drafts, sampled) + 1
@@ -139,6 +141,6 @@ class _Progress:
         return num_tokens
 
     def drop(self, lanes: Iterable[Lane]) -> None:
-        """These lanes are free."""
+        """Forget these lanes."""
         for lane in lanes:
             self._ends.pop(lane, None)

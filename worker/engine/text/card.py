@@ -1,4 +1,4 @@
-"""`decalage.json`: what a model trained for Decalage says about itself, beside its weights."""
+"""What a model says about itself, beside its weights: `decalage.json`, as `decalage train` writes it."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 
 from worker.engine.errors import UnsupportedModel
+from worker.engine.gguf.architectures import read_gguf_config
+from worker.engine.gguf.reader import SUFFIX
 
 FILE = "decalage.json"
 # A stock model's target must stay clear of its source: untuned Qwen2.5-0.5B, wait-3, BLEU 0.3 with φ = 0, 10.9 with
@@ -34,13 +36,18 @@ class Card(msgspec.Struct, frozen=True):
     wait_k: tuple[int, ...] = ()  # values it was trained for
 
 
+def card_file(path: Path) -> Path:
+    """Return where the card of a model lies: in its directory, or as `m.decalage.json` beside its file `m.gguf`."""
+    return path.with_suffix(f".{FILE}") if path.is_file() else path / FILE
+
+
 def read_card(path: Path) -> Card:
-    """The card of a model directory; for a stock model one with a safe φ.
+    """Read the card of a model directory or GGUF file; make one with a safe φ for a stock model.
 
     The checkpoints of the paper's authors carry `_stream` in their architecture: trained with group positions, φ = 0.
     Raises UnsupportedModel where the file cannot be read.
     """
-    file = path / FILE
+    file = card_file(path)
     if file.exists():
         try:
             return msgspec.json.decode(file.read_bytes(), type=Card)
@@ -53,13 +60,18 @@ def read_card(path: Path) -> Card:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The model's config.json. Raises UnsupportedModel where it is missing or broken."""
+    """Read the config.json of a model directory, or what a GGUF file says in its place.
+
+    Raises UnsupportedModel where it is missing or broken.
+    """
+    if path.is_file():
+        return read_gguf_config(path)
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UnsupportedModel(
-            f"{path} holds no readable config.json ({error}); expected an mlx-lm model directory"
-        ) from error
+        files = sorted(file.name for file in path.glob(f"*{SUFFIX}"))
+        remedy = f"name a GGUF file in it ({', '.join(files)})" if files else "expected an mlx-lm model directory"
+        raise UnsupportedModel(f"{path} holds no readable config.json ({error}); {remedy}") from error
     if not isinstance(config, dict):
         raise UnsupportedModel(f"{path}/config.json is not an object; expected an mlx-lm model directory")
     return config

@@ -1,7 +1,9 @@
-"""The tokens around a segment's words: tags of a model trained for Decalage, or the chat template of a stock model."""
+"""Which tokens stand around a segment's words: the tags of a model trained for Decalage, or a chat template."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
+
+from jinja2 import TemplateError
 
 from protocol import Session
 from worker.core.languages import language_code, language_name, split_instruction
@@ -25,10 +27,10 @@ class Prompts(Protocol):
     first_lead: str  # what stands before a segment's first word
 
     def prompt(self, session: Session) -> Prompt:
-        """The frame for a session's options. Raises Refused."""
+        """Return the frame for a session's options. Raises Refused."""
 
     def split(self, text: str, target_language: str | None) -> tuple[Session, str]:
-        """A one-off prompt as the documents give it: the options it names, and the words that are its source."""
+        """Split a one-off prompt of the documents into the options it names and the words that are its source."""
 
 
 class TaggedPrompts:
@@ -51,7 +53,7 @@ class TaggedPrompts:
         return " or ".join(f"{code} ({language_name(code)})" for code in self._tags)
 
     def prompt(self, session: Session) -> Prompt:
-        """The language tag, the end token and the start of the target."""
+        """Return the language tag, the end token and the start of the target."""
         asked = session.target_language
         if session.prompt is not None:
             named, rest = split_instruction(session.prompt)
@@ -86,14 +88,13 @@ class TaggedPrompts:
         )
 
     def split(self, text: str, target_language: str | None) -> tuple[Session, str]:
-        """`"Translate to French: Hello"` -> options for French, `"Hello"`. Raises Refused for any other instruction."""
+        """Split `"Translate to French: Hello"` into options for French and `"Hello"`; raise Refused for any other."""
         named, rest = split_instruction(text)
         language = named or target_language
         if language is None:
             raise Refused(
                 f"this model only translates, into {self.languages}: begin the prompt with 'Translate to French:', or "
-                "give "
-                f"a target language; got {text[:60]!r}",
+                f"give a target language; got {text[:60]!r}",
                 param="$.session.prompt",
             )
         session = Session(source_language=self._card.source_language, target_language=language)
@@ -119,9 +120,20 @@ class ChatPrompts:
         self._head, self._end, self._target = special(head), special(tail), special(answer)
         if not self._target:  # a template without a header: the last token before the answer starts it
             self._end, self._target = self._end[:-1], self._end[-1:]
+        self._check_room()
+
+    def _check_room(self) -> None:
+        num_framing = len(self._head) + len(self._end) + len(self._target)
+        needed = max(num_framing, self._card.position_offset) + 1
+        if self._max_positions < needed:
+            raise UnsupportedModel(
+                f"its context of {self._max_positions} positions is too short: the chat template takes {num_framing} "
+                f"tokens, and the answer starts at position {self._card.position_offset}; use a model with a longer "
+                "context"
+            )
 
     def prompt(self, session: Session) -> Prompt:
-        """The template up to the words, with the instruction as plain text; its end; the header of the answer."""
+        """Return the template up to the words, the instruction as plain text; its end; the header of the answer."""
         instruction = session.prompt
         is_translation = session.target_language is not None or split_instruction(instruction or "")[0] is not None
         if instruction is None and session.target_language is not None:
@@ -144,7 +156,7 @@ class ChatPrompts:
         )
 
     def split(self, text: str, target_language: str | None) -> tuple[Session, str]:
-        """The prompt as given is the user's turn; every word of it is source."""
+        """Take the prompt as given for the user's turn: every word of it is source."""
         return Session(target_language=target_language), text
 
 
@@ -154,24 +166,27 @@ class UnknownPrompts:
     first_lead = ""
 
     def prompt(self, session: Session) -> Prompt:
-        """Raises Refused."""
+        """Raise Refused."""
         raise Refused(
             "this model has neither a chat template nor a decalage.json that tells its prompt; use an "
-            "instruction-tuned "
-            "model, or one that `decalage train` has written"
+            "instruction-tuned model, or one that `decalage train` has written"
         )
 
     def split(self, text: str, target_language: str | None) -> tuple[Session, str]:
-        """Raises Refused."""
+        """Raise Refused."""
         raise AssertionError(self.prompt(Session()))
 
 
 def _render(tokenizer: Any, *, add_generation_prompt: bool) -> str:
-    return str(
-        tokenizer.apply_chat_template(
+    try:
+        text = tokenizer.apply_chat_template(
             [{"role": "user", "content": _SLOT}],
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
             enable_thinking=False,
         )
-    )
+    except (TemplateError, TypeError, ValueError, KeyError) as error:  # what templates raise, and what Jinja does
+        raise UnsupportedModel(
+            f"its chat template does not take a user's message alone ({error}); use another instruction-tuned model"
+        ) from error
+    return str(text)

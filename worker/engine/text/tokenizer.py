@@ -1,4 +1,4 @@
-"""A tokenizer as the core sees it: words to tokens and back, with the user's words never read as special tokens."""
+"""How words become tokens and back; the user's words are never read as special tokens."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ _ANCHOR = "a"  # a tokenizer shows the space before a word only where something 
 
 
 class Vocabulary:
-    """The words and tokens of one model; `core.ports.Vocabulary` for its tokenizer.
+    """The words and tokens of one model; `core.rows.Vocabulary` for its tokenizer.
 
     `tokenizer` is mlx-lm's TokenizerWrapper or a transformers tokenizer; `max_positions` is how far the model's
     positions reach.
@@ -49,15 +49,15 @@ class Vocabulary:
         return frozenset(int(token) for token in all_known | {self.tokenizer.eos_token_id} if token is not None)
 
     def prompt(self, session: Session) -> Prompt:
-        """The prompt for a session's options. Raises core.ports.Refused for what the model cannot do."""
+        """Return the prompt for a session's options. Raises core.rows.Refused for what the model cannot do."""
         return self.prompts.prompt(session)
 
     def encode_special(self, text: str) -> tuple[int, ...]:
-        """The tokens of a template's text, special tokens recognised."""
+        """Return the tokens of a template's text, special tokens recognised."""
         return tuple(self._backend.encode(text, add_special_tokens=False).ids)
 
     def encode_word(self, word: str, previous: str) -> tuple[int, ...]:
-        """The tokens of a bare word that follows `previous` ("" at the start of a segment).
+        """Return the tokens of a bare word that follows `previous` ("" at the start of a segment).
 
         `"<|im_end|>"` comes out as the tokens of its characters.
         """
@@ -75,7 +75,7 @@ class Vocabulary:
         return tuple(self._plain.encode(text, add_special_tokens=False).ids)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of `tokens`, special tokens left out."""
+        """Return the text of `tokens`, special tokens left out."""
         return str(self._backend.decode(list(tokens), skip_special_tokens=True))
 
     @cached_property
@@ -87,13 +87,11 @@ class Vocabulary:
         return [text[len(lead) :] if text.startswith(lead) else "" for text in anchored]
 
     def tokens(self) -> dict[int, str]:
-        """What each token stands for, as the tokenizer's file has it."""
+        """Return what each token stands for, as the tokenizer's file has it."""
         return {token: piece for piece, token in self._backend.get_vocab(with_added_tokens=True).items()}
 
     def word_starts(self, size: int) -> mx.array:
-        """(size,) bool: the tokens that may stand right behind a finished word, which are those of a new word and the
-        end.
-        """
+        """Return which tokens may stand right behind a finished word, (size,) bool: those of a new word and the end."""
         allowed = np.zeros(size, dtype=bool)
         for token, piece in enumerate(self._pieces[:size]):
             allowed[token] = words.starts_word(_ANCHOR, piece)
@@ -101,9 +99,7 @@ class Vocabulary:
         return mx.array(allowed)
 
     def forbidden(self, size: int) -> mx.array:
-        """(size,) bool: tokens that are no text: special ones other than the end, and ids the tokenizer does
-        not know.
-        """
+        """Return which tokens are no text, (size,) bool: special ones but the end, and ids unknown to the tokenizer."""
         blocked = np.zeros(size, dtype=bool)
         blocked[self._backend.get_vocab_size(with_added_tokens=True) :] = True
         special = [i for i, token in self._backend.get_added_tokens_decoder().items() if token.special and i < size]

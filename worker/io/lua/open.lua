@@ -1,42 +1,50 @@
 -- A worker takes a session: the epoch is raised, so that an earlier owner can publish no more, and the checkpoint comes back.
 -- One script, because between reading a checkpoint and raising the epoch the earlier owner could still commit.
--- KEYS[1] state hash    ARGV[1] TTL in seconds  [2] epoch of the lease under which the session is taken
---     [3] the worker that takes it  [4] so many owners in a row may fail before it is taken only alone
---     [5] '1' if it may be taken alone  [6] '1' if the caller has failed at it itself, and knows that it was this session
---     [7] the worker that held the shard before and has died, or ''
--- Returns {epoch, failed owners, failed trials, status, cursor, source_seq, written, base, seq, segment, source_words,
--- target_words, refused, created_ms}, false for fields never set; 'STALE' where the session has been taken under a later
--- lease; 'SUSPECT' where it may be taken only alone. The epoch is no lower than the lease's, so that two owners never share
--- one, even if Redis has forgotten the last ones. `owners` counts those who took the session since it last got further,
--- `trials` those who took it alone; a commit sets them back. An owner that lives, or gave the session back, has not failed,
--- and is taken out of both here: so a reply that was lost, or a lease that was, is held against nobody.
-local lease = tonumber(ARGV[2])
-local saved = redis.call('HMGET', KEYS[1], 'epoch', 'lease', 'status', 'owner', 'owners', 'trials', 'is_trial')
-if tonumber(saved[2] or '0') > lease then
+-- KEYS: the state hash
+-- ARGV: ttl_s       of the state hash
+--       lease       the epoch of the lease under which the session is taken
+--       worker      that takes it
+--       max_failed  so many owners in a row may fail before it is taken only alone
+--       may_alone   '1' if it may be taken alone
+--       failure     names the caller's own failure at this session since it took it last, '' for none; each counts once
+--       dead        the worker that held the shard before and has died, or ''
+-- Returns {epoch, failed owners, failed attempts, checkpoint, seq}, false for what was never set; 'STALE' where the session
+-- has been taken under a later lease; 'SUSPECT' where it may be taken only alone. It may be repeated. The epoch is no lower
+-- than the lease's, so that two owners never share one, even if Redis has forgotten the last ones. `owners` counts those who
+-- took the session since it last got further, `attempts` those who took it alone; a commit sets them back. An owner that
+-- lives, or gave the session back, has not failed, and is taken out of both here: so a reply that was lost, or a lease that
+-- was, is held against nobody.
+local state = KEYS[1]
+local ttl_s, lease, worker, max_failed, may_alone, failure, dead = unpack(ARGV)
+
+local names = {'epoch', 'lease', 'status', 'owner', 'owners', 'attempts', 'is_attempt', 'failure', 'checkpoint', 'seq'}
+local values, saved = redis.call('HMGET', state, unpack(names)), {}
+for i, name in ipairs(names) do
+  saved[name] = values[i]
+end
+if tonumber(saved.lease or '0') > tonumber(lease) then
   return 'STALE'
 end
-local owner, failed, trials = saved[4] or '', tonumber(saved[5] or '0'), tonumber(saved[6] or '0')
-if saved[3] == 'closed' then
-  failed, trials = 0, 0
-elseif owner ~= '' and owner ~= ARGV[7] then
-  failed, trials = failed - 1, saved[7] == '1' and trials - 1 or trials
+
+local owner, failed, attempts = saved.owner or '', tonumber(saved.owners or '0'), tonumber(saved.attempts or '0')
+if saved.status == 'closed' then
+  failed, attempts = 0, 0
+elseif owner ~= '' and owner ~= dead then
+  failed, attempts = failed - 1, saved.is_attempt == '1' and attempts - 1 or attempts
 end
-if ARGV[6] == '1' then
-  failed, trials = failed + 1, trials + 1
+if failure ~= '' and failure ~= saved.failure then
+  failed, attempts = failed + 1, attempts + 1
 end
-local is_alone = failed >= tonumber(ARGV[4])
-if is_alone and ARGV[5] ~= '1' then
-  redis.call('HSET', KEYS[1], 'owner', '', 'owners', string.format('%d', failed), 'trials', string.format('%d', trials))
+
+local is_attempt = failed >= tonumber(max_failed)
+if is_attempt and may_alone ~= '1' then
+  redis.call('HSET', state, 'owner', '', 'owners', string.format('%d', failed), 'attempts', string.format('%d', attempts),
+    'failure', failure)
   return 'SUSPECT'
 end
-local epoch = math.max(tonumber(saved[1] or '0') + 1, lease)
-redis.call('HSET', KEYS[1], 'epoch', string.format('%d', epoch), 'lease', ARGV[2], 'owner', ARGV[3],
-  'owners', string.format('%d', failed + 1), 'trials', string.format('%d', is_alone and trials + 1 or trials),
-  'is_trial', is_alone and '1' or '0')
-redis.call('EXPIRE', KEYS[1], ARGV[1])
-saved = redis.call('HMGET', KEYS[1], 'status', 'cursor', 'source_seq', 'written', 'base', 'seq', 'segment',
-  'source_words', 'target_words', 'refused', 'created_ms')
-table.insert(saved, 1, trials)
-table.insert(saved, 1, failed)
-table.insert(saved, 1, epoch)
-return saved
+local epoch = math.max(tonumber(saved.epoch or '0') + 1, tonumber(lease))
+redis.call('HSET', state, 'epoch', string.format('%d', epoch), 'lease', lease, 'owner', worker,
+  'owners', string.format('%d', failed + 1), 'attempts', string.format('%d', is_attempt and attempts + 1 or attempts),
+  'is_attempt', is_attempt and '1' or '0', 'failure', failure)
+redis.call('EXPIRE', state, ttl_s)
+return {epoch, failed, attempts, saved.checkpoint, saved.seq}

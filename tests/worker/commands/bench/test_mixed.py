@@ -18,7 +18,7 @@ def test_delays_by_number_of_speakers(decalage: Decalage, text: str, tmp_path: P
     """All in one pass, and each in a pass of its own; what is measured is the same."""
     picture = tmp_path / "mixed.png"
     limit = ("--limit-ms", "1e6")
-    report = decalage(*OPTIONS, *limit, "--text", text, "--speakers", "3", "1", "--plot", str(picture), "--json").json
+    report = decalage(*OPTIONS, *limit, "--file", text, "--speakers", "3", "1", "--plot", str(picture), "--json").json
     together, alone = report["together"], report["alone"]
     assert [point["speakers"] for point in together["points"]] == [1, 3]
     assert together["most_speakers"] == alone["most_speakers"] == 3
@@ -34,7 +34,7 @@ def test_delays_by_number_of_speakers(decalage: Decalage, text: str, tmp_path: P
 @pytest.mark.usefixtures("with_model")
 def test_a_wait_for_company(decalage: Decalage, text: str) -> None:
     """As many words; three speakers of 15 words/s, heard for 60 ms, share passes, and who speaks alone shares none."""
-    options = ("--text", text, "--speakers", "1", "3", "--batch-timeout-ms", "60", "--limit-ms", "1e6")
+    options = ("--file", text, "--speakers", "1", "3", "--batch-timeout-ms", "60", "--limit-ms", "1e6")
     report = decalage(*OPTIONS, *options, "--json").json
     together, waiting = report["together"]["points"], report["waiting"]["points"]
     assert [point["words"] for point in waiting] == [point["words"] for point in together]
@@ -46,7 +46,7 @@ def test_a_wait_for_company(decalage: Decalage, text: str) -> None:
 @pytest.mark.usefixtures("with_model")
 def test_looking_for_the_largest_number(decalage: Decalage, text: str, tiny_shape: str) -> None:
     """Where nobody can be served in time, one speaker is enough to know."""
-    out = decalage(*OPTIONS, "--limit-ms", "1e-3", "--text", text, "--shape", tiny_shape).out
+    out = decalage(*OPTIONS, "--limit-ms", "1e-3", "--file", text, "--shape", tiny_shape).out
     assert "up to 0 speakers" in out
     assert "Baseline: each session a pass" in out
 

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.usefixtures("with_model")
 
 def test_streaming_by_number_of_sessions(decalage: Decalage, text: str) -> None:
     """Forwards a word stay the same however many share a pass, passes a word fall; words a second have a baseline."""
-    options = ("bench", "stream", "--sessions", "1", "4", "--text", text)
+    options = ("bench", "stream", "--sessions", "1", "4", "--file", text)
     one, four = decalage(*options, "--json").json["points"]
     assert (one["sessions"], four["sessions"], one["speedup"]) == (1, 4, 1.0)
     assert one["forwards_per_word"] == one["passes_per_word"] == four["forwards_per_word"]
@@ -22,7 +22,7 @@ def test_streaming_by_number_of_sessions(decalage: Decalage, text: str) -> None:
 
 def test_random_weights_write_what_the_shipped_model_writes(decalage: Decalage, text: str, tiny_shape: str) -> None:
     """So they take its passes and keep its drafts."""
-    options = ("bench", "stream", "--sessions", "2", "--text", text, "--json")
+    options = ("bench", "stream", "--sessions", "2", "--file", text, "--json")
     (trained,), (random,) = (decalage(*options, *shape).json["points"] for shape in ((), ("--shape", tiny_shape)))
     same = ("forwards_per_word", "passes_per_word", "tokens_per_word", "padding", "accepted_drafts")
     assert {name: random[name] for name in same} == {name: trained[name] for name in same}

@@ -23,7 +23,7 @@ OPTIONS = ("bench", "table", "--requests", "4", "--batch", "2")
 def test_four_ways(decalage: Decalage, text: str, tmp_path: Path) -> None:
     """Drafts and batches save passes; the ratio is that to the baseline; the document's figures stand beside."""
     picture = tmp_path / "table.png"
-    report = decalage(*OPTIONS, "--acceptance", "1", "--text", text, "--plot", str(picture), "--json").json
+    report = decalage(*OPTIONS, "--acceptance", "1", "--file", text, "--plot", str(picture), "--json").json
     baseline, speculative, batching, both = report["methods"]
     assert list(report["theirs"]) == [method["name"] for method in report["methods"]]
     assert baseline["ratio"] == 1
@@ -40,13 +40,13 @@ def test_four_ways(decalage: Decalage, text: str, tmp_path: Path) -> None:
 def test_a_shape_keeps_the_drafts_that_come_true(decalage: Decalage, text: str, tiny_shape: str) -> None:
     """Also where a draft model of random weights makes its passes for them."""
     shapes = ("--shape", tiny_shape, "--draft-shape", tiny_shape, "--acceptance", "1")
-    methods = decalage(*OPTIONS, *shapes, "--text", text, "--json").json["methods"]
+    methods = decalage(*OPTIONS, *shapes, "--file", text, "--json").json["methods"]
     assert methods[1]["accepted_drafts"] == 1
 
 
 def test_a_draft_model_of_its_own(decalage: Decalage, text: str) -> None:
     """The model itself is one that is always right."""
-    ran = decalage(*OPTIONS, "--draft-model", "starter", "--text", text)
+    ran = decalage(*OPTIONS, "--draft-model", "starter", "--file", text)
     assert "100%" in ran.out
     assert "Drafts by starter, up to 5 at a time." in ran.out
     assert "What bounds ours" in ran.out
@@ -54,7 +54,7 @@ def test_a_draft_model_of_its_own(decalage: Decalage, text: str) -> None:
 
 def test_what_drafts_gain(decalage: Decalage, text: str) -> None:
     """Only ways with drafts gain anything; of few rounds, no spread is told."""
-    methods = decalage(*OPTIONS, "--rounds", "1", "--acceptance", "1", "--text", text, "--json").json["methods"]
+    methods = decalage(*OPTIONS, "--rounds", "1", "--acceptance", "1", "--file", text, "--json").json["methods"]
     assert methods[0]["gain"] is methods[2]["gain"] is None
     for baseline, method in (methods[:2], methods[2:]):
         ratio = method["tokens_per_s"] / baseline["tokens_per_s"]
@@ -76,7 +76,7 @@ def test_a_gain_is_time_saved() -> None:
 def test_drafts_everywhere(decalage: Decalage, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody asks the clock whether they pay, and the page says so."""
     monkeypatch.setattr("worker.engine.speculative.autotune.learn", None)
-    ran = decalage(*OPTIONS, "--everywhere", "--text", text)
+    ran = decalage(*OPTIONS, "--everywhere", "--file", text)
     assert (
         "Drafts forced to come true at a rate of 80%, they cost nothing, in every pass, up to 5 at a time." in ran.out
     )
@@ -100,7 +100,7 @@ def test_the_names_of_the_document_take_the_same_passes(
     `generate` and `generate_batch` do, pass for pass. Here drafts are made at all times: else, the clock would tell.
     """
     monkeypatch.setattr("worker.engine.speculative.autotune.DraftAutotune.drafts", True)
-    methods = decalage(*OPTIONS, "--draft-model", "starter", "--everywhere", "--text", text, "--json").json["methods"]
+    methods = decalage(*OPTIONS, "--draft-model", "starter", "--everywhere", "--file", text, "--json").json["methods"]
     lines = Path(text).read_text().splitlines()
     prompts = [f"Translate to French: {line}" for line in lines] * 2
     counted = []

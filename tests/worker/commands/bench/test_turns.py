@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("with_model")
 def test_turn_by_turn(decalage: Decalage, text: str, tmp_path: Path) -> None:
     """The last turns and their baseline have the same words; only within a turn, a session holds keys and values."""
     picture = tmp_path / "turns.png"
-    options = ("bench", "turns", "--turns", "20", "--sessions", "2", "--text", text)
+    options = ("bench", "turns", "--turns", "20", "--sessions", "2", "--file", text)
     report = decalage(*options, "--plot", str(picture), "--json").json
     first, last, new, whole = report["spans"]
     assert (first["name"], last["name"]) == ("first 2", "last 2")
@@ -28,6 +28,6 @@ def test_turn_by_turn(decalage: Decalage, text: str, tmp_path: Path) -> None:
 
 def test_the_tables(decalage: Decalage, text: str, tiny_shape: str) -> None:
     """Latencies, memory, the ratio, the machine."""
-    out = decalage("bench", "turns", "--turns", "2", "--sessions", "1", "--text", text, "--shape", tiny_shape).out
+    out = decalage("bench", "turns", "--turns", "2", "--sessions", "1", "--file", text, "--shape", tiny_shape).out
     for part in ("first 1", "1,000 source words of one segment", "Last to newcomers", "mlx-lm"):
         assert part in out

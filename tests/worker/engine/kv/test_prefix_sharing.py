@@ -39,7 +39,7 @@ def check(model: StreamingModel, ticks: list[list[Step]], *, max_lanes: int | No
     """Every row's logits are those of a runner that shares nothing."""
     shared, apart = Runner(model, Anything()), Runner(model, Anything())
     if max_lanes is not None:
-        shared._lanes.max_bytes = max_lanes * 128 * shared._lanes._slot_bytes
+        shared._kv_cache.max_bytes = max_lanes * 128 * (shared._kv_cache.slot_bytes or 0)
     logs = Recorder(), Recorder()
     shared._sampler, apart._sampler = logs
     held: dict[int, tuple[int, int]] = {}

@@ -14,7 +14,7 @@ from tests.worker.engine.test_runner import FRENCH, TEXTS, Checked, drive
 from tests.worker.engine.tiny import build, config
 from worker.core.rows import Row, SampleSpec, Tokens
 from worker.engine.errors import UnsupportedModel
-from worker.engine.kv import manager as lanes
+from worker.engine.kv import manager
 from worker.engine.kv.pool import LENGTHS
 from worker.engine.kv.quantization import KV_BITS, KVQuantization, quantization
 from worker.engine.model import StreamingModel
@@ -60,7 +60,7 @@ def test_batched_is_alone_and_near_what_is_not_quantised(
     together._sampler, apart._sampler = recorders
     exact = Alone(model)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lanes, "LENGTHS", (8, 16, 128))
+        patch.setattr(manager, "LENGTHS", (8, 16, 128))
         for rows, dropped in rows_of(ticks):
             for lane in dropped:
                 exact.caches.pop(lane, None)
@@ -128,4 +128,4 @@ def test_what_cannot_be_packed_is_refused(model: StreamingModel) -> None:
     with pytest.raises(UnsupportedModel, match=r"heads have 8 numbers, .* 64 or 32 do not divide; leave out --kv-bits"):
         Runner(small, Anything(), kv_bits=8)
     assert quantization(0, (8, 8), "m") == KVQuantization()
-    assert Runner(small, Anything()).max_rows > 1
+    assert Runner(small, Anything()).compatibility.batches_rows

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.worker.engine.test_batching import Anything, Recorder
 from tests.worker.engine.tiny import ROTARY, build
 from worker.core.rows import Lane, Row, SampleSpec, Tokens, sampled_tokens
-from worker.engine.kv import manager as lanes
+from worker.engine.kv import manager
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
 
@@ -73,7 +73,7 @@ def test_rebuilt_is_kept(steps: list[Step], chunk: int) -> None:
     """Whatever was read, written and rolled back, and however the rebuild is cut."""
     model = StreamingModel(build("qwen2"), position_offset=3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lanes, "LENGTHS", (8, 16, 128))
+        patch.setattr(manager, "LENGTHS", (8, 16, 128))
         check(model, steps, chunk)
 
 

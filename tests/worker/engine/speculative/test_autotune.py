@@ -12,13 +12,13 @@ Pass = tuple[int, float]  # tokens, seconds
 
 
 def drive(
-    costs: Callable[[int, bool], Pass], num_passes: int, payoff: DraftAutotune | None = None
+    costs: Callable[[int, bool], Pass], num_passes: int, tuning: DraftAutotune | None = None
 ) -> list[tuple[bool, Pass]]:
     """For each pass whether it had drafts, and what came of it; `costs` tells what number n makes either way."""
-    payoff, done = payoff or initial(1), []
+    tuning, done = tuning or initial(1), []
     for n in range(num_passes):
-        done.append((payoff.drafts, costs(n, payoff.drafts)))
-        payoff = learn(payoff, *done[-1][1])
+        done.append((tuning.drafts, costs(n, tuning.drafts)))
+        tuning = learn(tuning, *done[-1][1])
     return done
 
 

@@ -101,11 +101,27 @@ def test_without_a_header_the_last_token_starts_the_answer() -> None:
     assert vocabulary.decode(prompt.target) == ">"
 
 
-@pytest.mark.parametrize("template", ["nothing of the user", "{% for m in messages %}{{ m.content }}{% endfor %}"])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "nothing of the user",
+        "{% for m in messages %}{{ m.content }}{% endfor %}",
+        "{{ raise_exception('a system turn comes first') }}",
+        "{{ messages[1].content }} and more",
+        "{% if %}",
+    ],
+)
 def test_a_template_that_frames_nothing_is_refused(template: str) -> None:
     """Such a model would never be asked for a word: that is said when it is loaded."""
     with pytest.raises(UnsupportedModel, match="chat template"):
         Vocabulary(chat_tokenizer(template), Card())
+
+
+@pytest.mark.parametrize(("max_positions", "card"), [(64, Card()), (256, Card()), (16, Card(position_offset=0))])
+def test_a_context_shorter_than_the_prompt_is_refused(max_positions: int, card: Card) -> None:
+    """No room for a word of the source, or for one of the target: the error tells both lengths."""
+    with pytest.raises(UnsupportedModel, match=f"context of {max_positions} positions is too short"):
+        Vocabulary(chat_tokenizer(), card, max_positions=max_positions)
 
 
 def test_a_model_without_a_prompt_is_refused() -> None:

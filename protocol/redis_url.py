@@ -1,0 +1,211 @@
+"""The URL of a Redis: parsed, checked, and shown without its password.
+
+    redis://[[USER]:PASSWORD@]HOST[:PORT][/DB][?OPTIONS]      rediss://…  by TLS
+    redis+cluster://…, rediss+cluster://…                     a cluster, named by any of its nodes
+    unix://[[USER]:PASSWORD@]/PATH[?OPTIONS]                  a socket on this machine
+
+A password may hold any character as it is, `/ @ ? # [` included; `%XX` stands for one character, so a `%` that is
+followed by two hexadecimal digits is written `%25`.
+"""
+
+import re
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, unquote
+
+import msgspec
+
+RECONNECT_CODES: Final = frozenset(
+    {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN", "UNBLOCKED"}
+)
+"""First words of errors by which a server says that it cannot serve now, or is a master no more: the connection that
+got one is dropped, since a new one may lead to another server."""
+
+OVERRIDDEN_OPTIONS: Final = frozenset(
+    {
+        *("decode_responses", "encoding", "encoding_errors", "health_check_interval", "legacy_responses"),
+        *("max_connections", "protocol", "retry_on_timeout", "socket_connect_timeout", "socket_keepalive"),
+        *("socket_read_size", "socket_timeout", "timeout"),
+    }
+)
+"""Options that other programs may have put into a shared URL; Decalage sets them itself."""
+
+_FORMS: Final = (
+    "expected redis://HOST:PORT/DB, rediss://HOST:PORT/DB, redis+cluster://HOST:PORT or unix:///PATH, with "
+    "USER:PASSWORD@ before the host where Redis asks for them"
+)
+_REMEDY: Final = "Write special characters of the password as %XX"
+_SCHEMES: Final = ("redis", "rediss", "redis+cluster", "rediss+cluster", "unix")
+_HOST: Final = r"(?:(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])(?::(?P<port>\d{1,5}))?)?(?:/(?P<db>\d*))?"
+_PATH: Final = r"(?P<path>/[^?]+)"
+_QUERY: Final = r"(?:\?(?P<query>(?:[A-Za-z_]+=[^&]*(?:&|$))*))?"
+
+
+class InvalidRedisUrl(ValueError):
+    """The URL cannot name a Redis. The message quotes no value of it, as each may be a piece of a password."""
+
+
+class RedisUrl(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a Redis is and how to log in."""
+
+    host: str = "localhost"
+    port: int = 6379
+    path: str = ""
+    """Of the Unix socket; empty: TCP."""
+    db: int = 0
+    username: str = ""
+    password: str = ""
+    client_name: str = ""
+    is_tls: bool = False
+    is_cluster: bool = False
+    tls: dict[str, Any] = {}
+    """redis-py's `ssl_…` options."""
+    overridden: tuple[str, ...] = ()
+    """Options of the URL that have no effect."""
+
+    @property
+    def address(self) -> str:
+        """The URL without user, password and options.
+
+        >>> parse_redis_url("redis://:s3/cret@localhost:6379/0").address
+        'redis://localhost:6379/0'
+        """
+        if self.path:
+            return f"unix://{quote(self.path)}?db={self.db}"
+        scheme = ("rediss" if self.is_tls else "redis") + ("+cluster" if self.is_cluster else "")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}:{self.port}/{self.db}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of redis-py's `Redis` or, for a cluster, `RedisCluster` that lead there."""
+        place: dict[str, Any] = {"unix_socket_path": self.path} if self.path else {"host": self.host, "port": self.port}
+        login = {name: getattr(self, name) or None for name in ("username", "password", "client_name")}
+        return {**place, **login, "db": self.db, **({"ssl": True, **self.tls} if self.is_tls else {})}
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """What the connection is encrypted with; None: it is not. Raises OSError for files that cannot be read."""
+        if not self.is_tls:
+            return None
+        context = ssl.create_default_context(cafile=self.tls.get("ssl_ca_certs"))
+        context.check_hostname = self.tls.get("ssl_check_hostname", True)
+        context.verify_mode = _CERTIFICATES[self.tls.get("ssl_cert_reqs", "required")]
+        if "ssl_certfile" in self.tls:
+            context.load_cert_chain(self.tls["ssl_certfile"], self.tls.get("ssl_keyfile"))
+        return context
+
+    def __repr__(self) -> str:
+        return f"RedisUrl({self.address!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("address", self.address)]
+
+
+def parse_redis_url(url: str) -> RedisUrl:
+    """The parts of `url`. Raises InvalidRedisUrl.
+
+    >>> parse_redis_url("rediss://worker:p@ss@[::1]/2?ssl_cert_reqs=none").settings["password"]
+    'p@ss'
+    """
+    scheme, separator, rest = url.partition("://")
+    scheme = scheme.lower()
+    if not separator or scheme not in _SCHEMES:
+        raise InvalidRedisUrl(f"{_FORMS}; this is none")
+    login, place = _split(rest, is_socket=scheme == "unix")
+    options = _options(place.pop("query") or "")
+    username, _, password = (unquote(part) for part in login.partition(":"))
+    base = scheme.removesuffix("+cluster")
+    parsed = {
+        **{"username": username, "password": password} | {k: v for k, v in options.items() if k in _LOGIN},
+        **{"is_tls": base == "rediss", "is_cluster": base != scheme},
+        **{name: value for name, value in _place(place, options).items() if value is not None},
+        "tls": _tls(options, is_tls=base == "rediss"),
+        "overridden": tuple(sorted(OVERRIDDEN_OPTIONS & options.keys())),
+    }
+    if parsed["is_cluster"] and parsed.get("db"):
+        raise InvalidRedisUrl("expected database 0 of a cluster, which has no other; leave /DB out")
+    return RedisUrl(**parsed)
+
+
+def _split(rest: str, *, is_socket: bool) -> tuple[str, dict[str, Any]]:
+    # User and password, and where the server is. An `@` may belong to either: the first one that leaves a place on its
+    # right ends the password; no `@` may be needed at all.
+    pattern = re.compile((_PATH if is_socket else _HOST) + _QUERY, re.ASCII)
+    for end in (-1, *(found.start() for found in re.finditer("@", rest))):
+        found = pattern.fullmatch(rest, end + 1)
+        if found is not None:
+            _check_options(found["query"] or "")
+            return rest[: max(end, 0)], found.groupdict()
+    raise InvalidRedisUrl(f"{_FORMS}; this is none. {_REMEDY}")
+
+
+def _check_options(query: str) -> None:
+    unknown = [name for name, _ in parse_qsl(query, keep_blank_values=True) if name not in _OPTIONS]
+    if unknown and "@" in query:  # a password may have been cut in two, so nothing is quoted
+        raise InvalidRedisUrl(f"{_FORMS}; in this, it is not clear what the password is. {_REMEDY}")
+    if unknown:
+        raise InvalidRedisUrl(
+            f"expected options of a Redis URL out of {', '.join(sorted(_OPTIONS))}; got {', '.join(unknown)}: leave "
+            "it out"
+        )
+
+
+def _options(query: str) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        read = _OPTIONS[name]
+        try:
+            options[name] = read(text)
+        except (KeyError, ValueError):
+            raise InvalidRedisUrl(
+                f"expected {_VALUES.get(read, 'a value')} as the option {name} of the Redis URL"
+            ) from None
+    return options
+
+
+def _place(place: Mapping[str, str | None], options: Mapping[str, Any]) -> dict[str, Any]:
+    port = int(place.get("port") or 6379)
+    if port > 65_535:
+        raise InvalidRedisUrl(f"expected a port up to 65535 in the Redis URL, got {port}")
+    return {
+        "host": (place.get("host") or "localhost").strip("[]"),
+        "port": port,
+        "path": unquote(place.get("path") or ""),
+        "db": options.get("db", int(place.get("db") or 0)),
+    }
+
+
+def _tls(options: Mapping[str, Any], *, is_tls: bool) -> dict[str, Any]:
+    found = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    if found and not is_tls:
+        raise InvalidRedisUrl(f"expected rediss:// (TLS) with {', '.join(sorted(found))}; use it, or leave them out")
+    if found.get("ssl_cert_reqs") == "none" and found.setdefault("ssl_check_hostname", False):
+        raise InvalidRedisUrl("expected ssl_check_hostname=false with ssl_cert_reqs=none: no name is in question")
+    return found
+
+
+def _yes_or_no(text: str) -> bool:
+    return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+
+
+def _certificates(text: str) -> str:
+    _CERTIFICATES[text]
+    return text
+
+
+_CERTIFICATES: Final = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+_LOGIN: Final = frozenset({"username", "password", "client_name"})
+_OPTIONS: Final[dict[str, Callable[[str], Any]]] = {
+    **dict.fromkeys(_LOGIN, str),
+    **dict.fromkeys(OVERRIDDEN_OPTIONS, str),
+    **dict.fromkeys(("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"), str),
+    "db": int,
+    "ssl_cert_reqs": _certificates,
+    "ssl_check_hostname": _yes_or_no,
+}
+_VALUES: Final[dict[Callable[[str], Any], str]] = {
+    int: "a number",
+    _certificates: "none, optional or required",
+    _yes_or_no: "true or false",
+}

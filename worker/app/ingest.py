@@ -1,0 +1,205 @@
+"""Brings what producers have written into the table: sessions taken, logs replayed, new entries applied.
+
+Whatever is wrong with one session's keys stays with that session: it is set aside for a while, the others go on.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterable, Iterator
+
+import structlog
+from redis.exceptions import ClusterError, RedisClusterException
+from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import TimeoutError as Unanswered
+
+from protocol import ClientEvent
+from worker.app.config import Settings
+from worker.app.quarantine import Quarantine
+from worker.app.sessions import SessionHandle, SessionTable
+from worker.app.shards import Shards
+from worker.app.telemetry import Telemetry
+from worker.core.entries import WorkerFull, opens, order
+from worker.core.state import State
+from worker.io.replies import Denied, Entry
+from worker.io.store import PAGE_ENTRIES, Claim, Fenced, Store, Suspect
+
+# A lost connection is nobody's fault: it goes up to the loop that waits for Redis.
+INTERRUPTED = (Disconnected, Unanswered, ClusterError, RedisClusterException, OSError)
+_STARTED_NS = time.time_ns() - time.monotonic_ns()
+_ENTRIES_AT_ONCE = 16  # applied before other tasks get their turn
+
+
+class Ingest:
+    """Applies entries to the sessions of a table. Admits sessions up to the worker's limits.
+
+    It reads in rounds, each a page of every session whose turn it is: a producer that writes faster than it is read
+    takes its turn with the others.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        table: SessionTable,
+        *,
+        shards: Shards,
+        telemetry: Telemetry,
+        quarantine: Quarantine,
+    ) -> None:
+        self.max_sessions = settings.max_sessions
+        self._settings = settings
+        self._store = store
+        self._table = table
+        self._telemetry = telemetry
+        self._shards = shards
+        self._quarantine = quarantine
+        self._reading = asyncio.Lock()  # one round at a time: each entry counts once
+        self._unread: dict[str, None] = {}  # sessions with news that no round has read to the end
+        self._is_due = asyncio.Event()  # some of these may be read now
+        self._log = structlog.get_logger()
+
+    async def read(self, names: Iterable[str]) -> bool:
+        """Read a page of these sessions, those of them that are ours. Return whether there was news, which is applied.
+
+        What is left, or was interrupted, is read by `read_rest`.
+        """
+        async with self._reading:
+            batch = dict.fromkeys(names)
+            self._unread |= batch
+            try:
+                return await self._round(list(batch))
+            finally:
+                if self._readable(self._unread):
+                    self._is_due.set()
+
+    async def read_rest(self) -> bool:
+        """Wait for sessions that no round has read to the end, and read a page of each."""
+        await self._is_due.wait()
+        self._is_due.clear()
+        return await self.read(self._unread)
+
+    def _readable(self, names: Iterable[str]) -> list[str]:
+        # While a session is exclusive, the others wait.
+        exclusive = self._quarantine.exclusive
+        return [name for name in names if not exclusive or name == exclusive]
+
+    async def _round(self, names: list[str]) -> bool:
+        is_news = await self._take_new([name for name in self._readable(names) if name not in self._table])
+        if exclusive := self._quarantine.exclusive:
+            names.append(exclusive)
+        names = self._readable(names)
+        handles = {name: handle for name in names if (handle := self._table.get(name)) and handle.is_readable}
+        cursors = {name: handle.next_cursor for name, handle in handles.items()}
+        pages = await self._store.read(cursors)
+        unread = []
+        for name, handle in handles.items():
+            page, was_replay = pages.get(name, []), handle.needs_replay
+            if handle.is_held:
+                is_news |= await self._take(handle, page)
+            if was_replay or (isinstance(page, list) and len(page) == PAGE_ENTRIES):
+                unread.append(name)
+        self._unread = {name: None for name in self._unread if name not in names} | dict.fromkeys(unread)
+        return is_news
+
+    @contextlib.contextmanager
+    def isolated(self, name: str) -> Iterator[None]:
+        """Take what goes wrong within the block for the fault of this one session, which is set aside."""
+        try:
+            yield
+        except INTERRUPTED:
+            raise
+        except Exception as error:  # the session's border: nothing that its keys hold may reach another session
+            self.lose(name, error)
+
+    def lose(self, name: str, error: Exception) -> None:
+        """Forget the session; it is taken again after a while at the earliest."""
+        cause = str(error) or type(error).__name__
+        self._log.error("session_lost", session=name, error=type(error).__name__, reason=cause)
+        self._table.forget(name)
+        # What Redis's access rules deny is no fault of the session's.
+        self._quarantine.failed(name, cause, now_ms(), is_counted=not isinstance(error, Denied))
+
+    async def _take_new(self, names: list[str]) -> bool:
+        # All or none: a session that is in the table goes on from its checkpoint.
+        claims = [
+            Claim(name, lease, self._shards.dead_before(name))
+            for name in names
+            if (lease := self._shards.epoch_of(name)) is not None and self._quarantine.can_take(name, now_ms())
+        ]
+        if not claims:
+            return False
+        handles: list[SessionHandle] = []
+        for claim, opened in zip(claims, await self._quarantine.open(claims), strict=True):
+            name = claim.session_id
+            if isinstance(opened, Suspect):
+                continue
+            if isinstance(opened, Fenced):
+                self._telemetry.fenced(name)
+                self._shards.doubt(self._shards.shard_of(name))
+            elif isinstance(opened, Exception):
+                self.lose(name, opened)
+            else:
+                handles.append(self._table.add(name, opened))
+        try:
+            poisoned = [handle for handle in handles if await self._quarantine.end_poison(handle)]
+            for handle in handles:
+                if num_refused := handle.needs_replay and handle.saved.progress.refused:
+                    with self.isolated(handle.session_id):
+                        handle.refused = await self._store.refused(handle.session_id, num_refused)
+        except BaseException:
+            for handle in handles:
+                self._table.forget(handle.session_id)
+            raise
+        return bool(poisoned)
+
+    async def _take(self, handle: SessionHandle, page: list[Entry] | Denied) -> bool:
+        # Applies the page; of a session in quarantine only one entry, so that it is known which one it was.
+        if isinstance(page, Denied):
+            self.lose(handle.session_id, page)
+            return False
+        if handle.needs_replay:
+            self._replay(handle, page)
+            return not handle.needs_replay
+        entries = page[:1] if handle.record.is_quarantined else page
+        if entries:
+            await self._apply(handle, entries)
+        if entries == page and len(page) < PAGE_ENTRIES:
+            handle.catch_up()
+        return bool(entries) or not handle.record.is_clear
+
+    def _replay(self, handle: SessionHandle, page: list[Entry]) -> None:
+        # Reads the log again as far as the checkpoint, where the session goes on.
+        with self.isolated(handle.session_id):
+            handle.replay(page)
+            if len(page) < PAGE_ENTRIES or order(page[-1][0]) > order(handle.saved.cursor):
+                handle.resume(now_ms())
+                self._telemetry.resumed(handle)
+
+    async def _apply(self, handle: SessionHandle, entries: list[Entry]) -> None:
+        before = after = handle.state
+        with self.isolated(handle.session_id):
+            for i, entry in enumerate(entries, 1):
+                handle.take(entry, now_ms(), self._admit)
+                after = handle.state
+                if i % _ENTRIES_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                    if not handle.is_held:
+                        break
+        self._telemetry.accepted(before, after)
+
+    def _admit(self, state: State, event: ClientEvent, source_id: str) -> None:
+        if not opens(state, event):
+            return
+        if self._table.sessions.num_open >= self.max_sessions:
+            raise WorkerFull(f"this worker has {self.max_sessions} open sessions, its limit; try again later")
+        if self._telemetry.is_full:
+            raise WorkerFull(
+                f"the sessions that speak fill this worker's {self._settings.max_kv_bytes} bytes for keys and values; "
+                "try again later"
+            )
+
+
+def now_ms() -> int:
+    """Tell the time by the wall's clock at the worker's start, and what has passed since: to set it ends no session."""
+    return (_STARTED_NS + time.monotonic_ns()) // 1_000_000

@@ -1,0 +1,71 @@
+"""What leaves the worker between two ticks: events and checkpoints, then the shards that others shall have."""
+
+import structlog
+
+from worker.app.ingest import Ingest
+from worker.app.quarantine import Quarantine
+from worker.app.sessions import SessionTable
+from worker.app.shards import Shards
+from worker.app.telemetry import Telemetry
+from worker.io.store import Behind, Commit, Fenced, Store
+
+
+class Committer:
+    """Publishes for the sessions of a table as long as their leases last."""
+
+    def __init__(
+        self,
+        table: SessionTable,
+        store: Store,
+        ingest: Ingest,
+        *,
+        shards: Shards,
+        telemetry: Telemetry,
+        quarantine: Quarantine,
+    ) -> None:
+        self._table = table
+        self._store = store
+        self._shards = shards
+        self._ingest = ingest
+        self._telemetry = telemetry
+        self._quarantine = quarantine
+        self._log = structlog.get_logger(worker=shards.worker)
+
+    async def publish(self) -> None:
+        """Publish all that may be. A session that is another worker's is dropped, with its shard."""
+        commits = self._table.commits(self._shards.may_publish)
+        if not commits:
+            return
+        doubtful: set[int] = set()
+        for commit, answer in zip(commits, await self._store.commit(commits), strict=True):
+            handle = self._table.get(commit.session_id)
+            if handle is None or handle.epoch != commit.epoch:
+                continue
+            if isinstance(answer, int):
+                handle.committed(commit)
+                self._quarantine.committed(handle)
+                self._telemetry.published(handle, commit, num_repeated=answer)
+            elif isinstance(answer, Fenced):
+                self._telemetry.fenced(commit.session_id)
+                doubtful.add(self._shards.shard_of(commit.session_id))
+            else:
+                self._drop(commit, answer)
+        # Another worker has one of its sessions: so it has, or had, the lease. What is still ours is taken again.
+        for shard in doubtful:
+            self._shards.doubt(shard)
+        self._table.forget_shards(doubtful)
+
+    def _drop(self, commit: Commit, failure: Exception) -> None:
+        self._table.forget(commit.session_id)
+        if isinstance(failure, Behind):  # taken again and replayed
+            self._log.warning("session_dropped", session=commit.session_id, reason=str(failure))
+        else:
+            self._ingest.lose(commit.session_id, failure)
+
+    async def hand_over(self) -> None:
+        """Give back what is `leaving`; others go on at the place where this worker has published last."""
+        if leaving := self._shards.leaving:
+            await self.publish()
+            self._table.forget_shards(leaving)
+            await self._shards.hand_over()
+            self._log.info("handed_over", shards=len(leaving))

@@ -1,0 +1,125 @@
+"""Sessions that have failed their owners: claims and dead letters, as `worker.core.quarantine` decides."""
+
+import asyncio
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import msgspec
+from msgspec.structs import replace
+
+from protocol import WIRE_VERSION
+from protocol.keys import EVENT_FIELD
+from worker.app.sessions import SessionHandle
+from worker.app.telemetry import Telemetry
+from worker.core import quarantine
+from worker.core.quarantine import Action, Committed, Event, Failed, Look, Opened, Ran, Released, Suspects
+from worker.io.replies import Denied, Entry
+from worker.io.store import Claim, Store, Suspect, Taken
+
+Answer: TypeAlias = Taken | Exception
+"""A session that was claimed, or why it was not taken."""
+
+
+class Quarantine:
+    """The suspects of one worker."""
+
+    def __init__(
+        self, store: Store, telemetry: Telemetry, *, about: Mapping[str, str], on_look: Callable[[], None]
+    ) -> None:
+        """`about` stands in each dead letter; `on_look` is called when withheld sessions and entries may be due."""
+        self.between_passes = asyncio.Lock()
+        """Held by each pass: what holds it besides knows that nothing is in work."""
+        self._store = store
+        self._telemetry = telemetry
+        self._about = {**about, "wire_version": WIRE_VERSION, "python": platform.python_version()}
+        self._on_look = on_look
+        self._suspects = Suspects()
+
+    @property
+    def exclusive(self) -> str:
+        """The session beside which nothing else may be worked on, or ''."""
+        return self._suspects.exclusive
+
+    def can_take(self, name: str, now_ms: int) -> bool:
+        """Tell whether the last failure at the session, if there is one, is long enough ago."""
+        return self._suspects.can_take(name, now_ms)
+
+    async def open(self, claims: Sequence[Claim]) -> list[Answer]:
+        """Claim the sessions, and one that is withheld once more where it may be taken alone."""
+        claims = [replace(claim, failure=self._suspects.failure_number(claim.session_id)) for claim in claims]
+        answers: list[Answer] = await self._store.open(claims)
+        for name in self._opened(claims, answers):
+            [i] = [i for i, claim in enumerate(claims) if claim.session_id == name]
+            async with self.between_passes:
+                answers[i : i + 1] = await self._store.open([replace(claims[i], is_alone=True)])
+                self._opened(claims[i : i + 1], answers[i : i + 1])
+        return answers
+
+    def _opened(self, claims: Sequence[Claim], answers: Sequence[Answer]) -> list[str]:
+        # Returns the sessions to be taken alone.
+        answered = {claim.session_id: answer for claim, answer in zip(claims, answers, strict=True)}
+        taken = {name: answer.record for name, answer in answered.items() if not isinstance(answer, Exception)}
+        withheld = tuple(name for name, answer in answered.items() if isinstance(answer, Suspect))
+        return [action.name for action in self._step(Opened(taken, withheld)) if not isinstance(action, Look)]
+
+    def failed(self, name: str, cause: str, now_ms: int, *, is_counted: bool = True) -> None:
+        """Note that this worker has failed at the session; `is_counted` False: for a reason that is not its own."""
+        self._step(Failed(name, cause, now_ms, is_counted))
+
+    def ran(self, name: str) -> None:
+        """Note a pass over the session."""
+        if name == self._suspects.quarantined:  # nearly always: none
+            self._step(Ran(name))
+
+    def committed(self, handle: SessionHandle) -> None:
+        """Note a commit of the session."""
+        if handle.record.is_quarantined or self._suspects.knows(handle.session_id):
+            self._step(Committed(handle.session_id, handle.record))
+
+    def released(self, name: str) -> None:
+        """Note that the session is not held any more."""
+        if name == self._suspects.quarantined:
+            self._step(Released((name,)))
+
+    def forget(self, is_gone: Callable[[str], bool]) -> None:
+        """Forget what is known of sessions that are not this worker's to take any more."""
+        if names := [name for name in self._suspects.failures if is_gone(name)]:
+            self._step(Released(names, is_for_good=True))
+
+    def _step(self, event: Event) -> tuple[Action, ...]:
+        self._suspects, actions = quarantine.step(self._suspects, event)
+        if Look() in actions:
+            self._on_look()
+        return actions
+
+    async def end_poison(self, handle: SessionHandle) -> bool:
+        """End the session and put the entry it ends at into the dead-letter stream, if it has failed too many.
+
+        Returns whether that was so.
+        """
+        if not handle.record.is_poison:
+            return False
+        entry_id, fields = await self._evidence(handle)
+        failure = self._suspects.failures.get(handle.session_id)
+        cause = failure.cause if failure else "its worker ended while it worked on the session"
+        await self._store.dead_letter(
+            {
+                "session": handle.session_id,
+                "source_id": entry_id,
+                EVENT_FIELD: fields.get(EVENT_FIELD.encode(), b""),
+                "cause": cause,
+                "about": msgspec.json.encode(self._about),
+            }
+        )
+        self._telemetry.dead_letter(handle.session_id, cause)
+        handle.end_as_poison(entry_id, cause)
+        return True
+
+    async def _evidence(self, handle: SessionHandle) -> Entry:
+        # The next entry, as each was committed before the next was tried; none: it failed at what it had read before.
+        page = (await self._store.read({handle.session_id: handle.saved.cursor})).get(handle.session_id)
+        if isinstance(page, Denied):
+            return handle.saved.cursor, {}
+        page = page or await self._store.entry(handle.session_id, handle.saved.cursor)
+        return page[0] if page else (handle.saved.cursor, {})

@@ -1,0 +1,224 @@
+"""Sessions at which their owners fail: when one is worked on alone, when it has got further, when it is given up. Pure.
+
+An owner that dies without getting further with a session has failed at it; one that lives, or gave it back, has not.
+Redis counts both figures of a `Record` with the session's state (`worker/io/lua/open.lua` and `commit.lua`). What they
+mean is decided here:
+
+    QUARANTINE_OWNERS failed   only a worker that works on nothing else takes the session, and reads one entry at a time
+    MAX_ATTEMPTS failed so     the session ends with an error, and the entry it ends at is a dead letter
+    an owner gets further      nothing is held against the session any more
+
+Every session loses its owner where a worker is killed, or its network stands still: so only those are attempts that had
+nothing else in work. An exception is an attempt at once: the worker lives, and knows at which session it happened.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Literal, TypeAlias, assert_never
+
+import msgspec
+from msgspec.structs import replace
+
+QUARANTINE_OWNERS = 2
+MAX_ATTEMPTS = 3
+EXCLUSIVE_PASSES = 64
+"""After so many passes, a quarantined session shares its worker again: the others wait no longer for it."""
+RETRY_MS = 10_000
+"""A session at which this worker itself has failed is taken again after this time at the earliest."""
+
+Advance: TypeAlias = Literal["", "event", "further"]
+"""What a commit achieves against the record: nothing, one entry of a quarantined session, or all."""
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What is held against a session."""
+
+    failed_owners: int = 0  # in a row, since one got further
+    failed_attempts: int = 0  # of these, with nothing else in work
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether no owner has failed since the session last got further."""
+        return self.failed_owners == 0
+
+    @property
+    def is_quarantined(self) -> bool:
+        """Whether the session is worked on alone, an entry at a time."""
+        return self.failed_owners >= QUARANTINE_OWNERS
+
+    @property
+    def is_poison(self) -> bool:
+        """Whether the session is ended in place of another attempt."""
+        return self.failed_attempts >= MAX_ATTEMPTS
+
+    def after(self, advance: Advance) -> "Record":
+        """Return the record once a commit with that advance is in Redis."""
+        match advance:
+            case "further":
+                return Record()
+            case "event":
+                return replace(self, failed_attempts=0)
+            case "":
+                return self
+        assert_never(advance)
+
+
+def advance(
+    record: Record, *, has_output: bool, has_read: bool, is_idle: bool, is_caught_up: bool, is_closed: bool
+) -> Advance:
+    """Tell what a commit achieves.
+
+    `has_output`: it publishes more than errors, which lead to no work. `has_read`: it moves the cursor. `is_idle`: the
+    session wants no pass. `is_caught_up`: its log has been read to the end. An entry counts as done once it has led to
+    output or to no work; a quarantined session is clear only once all are done.
+
+    >>> at_work = {"has_read": True, "is_idle": False, "is_caught_up": False, "is_closed": False}
+    >>> [advance(Record(owners), has_output=True, **at_work) for owners in range(4)]
+    ['', 'further', 'event', 'event']
+    """
+    if record.is_clear:
+        return ""
+    if is_caught_up and is_idle:
+        return "further"
+    if has_output or (is_idle and has_read):
+        return "event" if record.is_quarantined and not is_closed else "further"
+    return ""
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """This worker's own last failure at a session that has not got further since."""
+
+    cause: str
+    retry_ms: int  # when the session may be taken again
+    number: int  # of this worker's failures: Redis counts each once, however often it is told; 0: not to be counted
+
+
+class Suspects(msgspec.Struct, frozen=True):
+    """The sessions of one worker that have failed it, or several owners before it."""
+
+    quarantined: str = ""  # the one taken last, as long as it is held and has not got further
+    num_passes: int = 0  # of that one
+    failures: Mapping[str, Failure] = {}
+    num_failures: int = 0
+
+    @property
+    def exclusive(self) -> str:
+        """The session beside which nothing else may be worked on: if the worker dies, it is known at what; or ''."""
+        return self.quarantined if self.num_passes < EXCLUSIVE_PASSES else ""
+
+    def knows(self, name: str) -> bool:
+        """Tell whether anything is remembered of the session."""
+        return name == self.quarantined or name in self.failures
+
+    def can_take(self, name: str, now_ms: int) -> bool:
+        """Tell whether the worker's last failure at the session, if there is one, is long enough ago."""
+        failure = self.failures.get(name)
+        return failure is None or now_ms >= failure.retry_ms
+
+    def failure_number(self, name: str) -> int:
+        """Return the number of the failure that a claim of the session tells Redis of; 0 for none."""
+        failure = self.failures.get(name)
+        return failure.number if failure else 0
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """Redis has answered a claim: the records of the sessions that were `taken`, the names of those `withheld`, which
+    are taken only alone.
+    """
+
+    taken: Mapping[str, Record]
+    withheld: tuple[str, ...] = ()
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """This worker has failed at the session, which it does not hold any more."""
+
+    name: str
+    cause: str
+    now_ms: int
+    is_counted: bool = True  # False: the session is not the cause
+
+
+class Ran(msgspec.Struct, frozen=True):
+    """A pass over the session has come back."""
+
+    name: str
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """A commit of the session is in Redis; `record` is what is held against it now."""
+
+    name: str
+    record: Record
+
+
+class Released(msgspec.Struct, frozen=True):
+    """These sessions are not held any more; `is_for_good`: nor are they this worker's to take."""
+
+    names: Collection[str]
+    is_for_good: bool = False
+
+
+Event: TypeAlias = Opened | Failed | Ran | Committed | Released
+
+
+class TakeAlone(msgspec.Struct, frozen=True):
+    """Claim this session again, between two passes; it may be taken now."""
+
+    name: str
+
+
+class Look(msgspec.Struct, frozen=True):
+    """Look for sessions that are not held, and for entries of the quarantined one: what was withheld may be due."""
+
+
+Action: TypeAlias = TakeAlone | Look
+Outcome: TypeAlias = tuple[Suspects, tuple[Action, ...]]
+
+
+def step(suspects: Suspects, event: Event) -> Outcome:
+    """Return the suspects after the event, and what the worker does now."""
+    match event:
+        case Opened():
+            return _opened(suspects, event)
+        case Failed(name=name):
+            num_failures = suspects.num_failures + event.is_counted
+            number = num_failures if event.is_counted else suspects.failure_number(name)
+            failure = Failure(event.cause, event.now_ms + RETRY_MS, number)
+            failed = replace(suspects, failures={**suspects.failures, name: failure}, num_failures=num_failures)
+            return _released(failed, name)
+        case Ran(name=name):
+            if name != suspects.quarantined:
+                return suspects, ()
+            ran = replace(suspects, num_passes=suspects.num_passes + 1)
+            return ran, (Look(),) if ran.num_passes == EXCLUSIVE_PASSES else ()
+        case Committed(name=name, record=record):
+            if record.is_quarantined:
+                return suspects, (Look(),)  # for its next entry
+            return _released(_forgiven(suspects, {name}), name) if record.is_clear else (suspects, ())
+        case Released(names=names):
+            kept = _forgiven(suspects, names) if event.is_for_good else suspects
+            return _released(kept, suspects.quarantined) if suspects.quarantined in names else (kept, ())
+    assert_never(event)
+
+
+def _opened(suspects: Suspects, event: Opened) -> Outcome:
+    suspects = _forgiven(suspects, {name for name, record in event.taken.items() if record.is_clear})
+    for name, record in event.taken.items():
+        if record.is_quarantined:
+            return replace(suspects, quarantined=name, num_passes=0), ()
+    if not event.withheld or suspects.exclusive:
+        return suspects, ()
+    # Whatever has come with it is worked on first.
+    return suspects, (Look(),) if event.taken else (TakeAlone(event.withheld[0]),)
+
+
+def _released(suspects: Suspects, name: str) -> Outcome:
+    if not name or name != suspects.quarantined:
+        return suspects, ()
+    return replace(suspects, quarantined="", num_passes=0), (Look(),)
+
+
+def _forgiven(suspects: Suspects, names: Collection[str]) -> Suspects:
+    if suspects.failures.keys().isdisjoint(names):
+        return suspects
+    return replace(suspects, failures={name: f for name, f in suspects.failures.items() if name not in names})

@@ -1,0 +1,29 @@
+"""A tokenizer is tried out before it is trusted."""
+
+from pathlib import Path
+from typing import Any
+
+from worker.engine.errors import UnsupportedModel
+
+_TEXT = "Two dogs, 15 cats and a small House."
+
+
+def check_tokenizer(tokenizer: Any, num_embeddings: int, path: Path) -> None:
+    """Raise UnsupportedModel for a tokenizer that has other words than the model, or does not give a text back.
+
+    `tokenizer` is mlx-lm's TokenizerWrapper or a fast transformers tokenizer; `path` is the model's, for the message.
+    Special tokens beyond the embedding are no fault: some models of text have them for pictures.
+    """
+    backend = tokenizer.backend_tokenizer
+    largest = max(backend.get_vocab(with_added_tokens=False).values(), default=-1)
+    if largest >= num_embeddings:
+        raise UnsupportedModel(
+            f"the tokenizer of {path} has {largest + 1} tokens and its model embeds {num_embeddings}; they belong to "
+            "different models: take both from the same place"
+        )
+    found = backend.decode(backend.encode(_TEXT, add_special_tokens=False).ids)
+    if found.strip() != _TEXT:
+        raise UnsupportedModel(
+            f"the tokenizer of {path} does not give a text back: {_TEXT!r} becomes {found!r}; take the tokenizer files "
+            "from where the weights come from"
+        )

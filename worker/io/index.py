@@ -1,0 +1,72 @@
+"""Which sessions a shard has: what the next worker takes over, without a walk over everybody's keys.
+
+A session is entered before it has a state, and leaves once it is closed: so after a crash it stands here, or its
+producer's ring has not been marked as heard. Each entry lasts a day, and is renewed every hour.
+"""
+
+import time
+from collections.abc import Collection, Container, Iterable
+from itertools import groupby
+from typing import Final
+
+from protocol import shard_of, source_key, state_key
+from protocol.keys import ABANDONED_TTL_S, index_key
+from worker.io.client import Client
+from worker.io.replies import Command
+
+RENEWAL_S: Final = 3_600.0
+
+
+class SessionIndex:
+    """The open sessions of all shards, in Redis."""
+
+    def __init__(self, redis: Client, num_shards: int) -> None:
+        self._redis = redis
+        self._num_shards = num_shards
+        self._renewed_s = time.monotonic()
+
+    async def add(self, names: Iterable[str]) -> None:
+        """Enter the sessions, or renew their entries; drop entries of sessions that nobody has renewed for a day."""
+        now_s = int(time.time())
+        commands: list[Command] = []
+        for shard, members in self._by_shard(names):
+            key = index_key(shard)
+            scores = [part for name in members for part in (now_s + ABANDONED_TTL_S, name)]
+            commands += [
+                ("ZADD", key, *scores),
+                ("ZREMRANGEBYSCORE", key, "-inf", now_s),
+                ("EXPIRE", key, ABANDONED_TTL_S),
+            ]
+        await self._all(commands)
+
+    async def remove(self, names: Iterable[str]) -> None:
+        """Drop the entries of sessions that are closed."""
+        await self._all([("ZREM", index_key(shard), *members) for shard, members in self._by_shard(names)])
+
+    async def renew(self, names: Iterable[str]) -> None:
+        """Renew the entries, where the last renewal was an hour ago."""
+        if time.monotonic() - self._renewed_s >= RENEWAL_S:
+            await self.add(names)
+            self._renewed_s = time.monotonic()
+
+    async def sessions(self, shards: Collection[int], *, besides: Container[str] = ()) -> list[str]:
+        """The sessions of these shards `besides` known ones; entries of sessions whose keys are gone are dropped."""
+        found = await self._all([("ZRANGE", index_key(shard), 0, -1) for shard in sorted(shards)])
+        names = [member.decode(errors="replace") for members in found for member in members]
+        names = [name for name in names if name not in besides]
+        # Of one that Redis denies us, its taking will tell.
+        exist = await self._redis.call([("EXISTS", state_key(name), source_key(name)) for name in names])
+        gone = {name for name, number in zip(names, exist, strict=True) if number == 0}
+        await self.remove(gone)
+        return [name for name in names if name not in gone]
+
+    def _by_shard(self, names: Iterable[str]) -> list[tuple[int, list[str]]]:
+        pairs = sorted({(shard_of(name, self._num_shards), name) for name in names})
+        return [(shard, [name for _, name in group]) for shard, group in groupby(pairs, key=lambda pair: pair[0])]
+
+    async def _all(self, commands: Collection[Command]) -> list[list[bytes]]:
+        answers = await self._redis.call([*commands])
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
