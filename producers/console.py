@@ -67,11 +67,14 @@ def emit(shown: Shown) -> None:
         sys.stderr.flush()
 
 
-async def follow(events: Subscriber, view: View, *, hint: str | None = None, is_new: bool = False) -> int:
-    """The exit code of the session, whose events have been shown: 1 if it closed with an error.
+async def follow(
+    events: Subscriber, view: View, *, hint: str | None = None, is_new: bool = False, is_sender: bool = False
+) -> int:
+    """Show the session's events and return its exit code: 1 if it closed with an error.
 
     `hint` is said once if nothing comes for a while. `is_new`: an error in place of session.created is the end, because
-    a session that was refused is never closed.
+    a session that was refused is never closed. `is_sender`: any error event is a failure, since it refuses what was
+    sent.
     """
     code = 0
     reminder = asyncio.create_task(_remind(hint)) if hint else None
@@ -83,7 +86,8 @@ async def follow(events: Subscriber, view: View, *, hint: str | None = None, is_
             if is_new and isinstance(event, Error):
                 return FAILED
             is_new = False
-            if isinstance(event, SessionClosed) and event.reason == "error":
+            is_refusal = is_sender and isinstance(event, Error)
+            if is_refusal or (isinstance(event, SessionClosed) and event.reason == "error"):
                 code = FAILED
     except asyncio.CancelledError:
         if view.is_midline:

@@ -21,6 +21,7 @@ from producers.tail import last_target_seq
 from producers.transcript import JsonLines, Transcript
 from protocol import (
     ClientEvent,
+    Error,
     InputTextAppend,
     InputTextFinalize,
     ProtocolError,
@@ -31,6 +32,8 @@ from protocol import (
 )
 
 _BATCH_EVENTS: Final = 256
+_QUIET_S: Final = 0.3
+_MAX_ANSWER_S: Final = 1.5
 
 
 class Options(Struct, frozen=True):
@@ -73,14 +76,37 @@ async def _send(args: argparse.Namespace, url: str, options: Options) -> int:
     async with publisher:
         sending = _Sending(args, publisher, options.given, is_joined=is_joined)
         if not args.watch:
-            return await sending.run()
+            return await sending.run() or await _refusals(args, url, publisher.session_id, after=after or 0)
         async with Subscriber(url, publisher.session_id, after=after or 0) as events:
             if args.json:
                 code = await sending.run()
-                return await follow(events, JsonLines(), is_new=not is_joined) or code
-            return await _both(
-                sending, follow(events, Transcript(), hint=worker_hint(events.address), is_new=not is_joined)
-            )
+                return await follow(events, JsonLines(), is_new=not is_joined, is_sender=True) or code
+            hint = worker_hint(events.address)
+            return await _both(sending, follow(events, Transcript(), hint=hint, is_new=not is_joined, is_sender=True))
+
+
+async def _refusals(args: argparse.Namespace, url: str, session_id: str, *, after: int) -> int:
+    """Return the exit code: 1, with a message, if the worker has refused events.
+
+    A worker answers an event that it refuses as soon as it reads it. One that says nothing is not waited for: what it
+    refuses later is seen with --watch or `decalage watch`.
+    """
+    errors: list[Error] = []
+    with suppress(TimeoutError):
+        async with (
+            asyncio.timeout(_MAX_ANSWER_S),
+            Subscriber(url, session_id, after=after, timeout_s=_QUIET_S) as events,
+        ):
+            async for event in events:
+                errors += [event] if isinstance(event, Error) else []
+    if not errors:
+        return 0
+    first = errors[0]
+    return fail(
+        f"the worker refused {len(errors)} of the events, first: {first.code}: {first.message}",
+        code=first.code,
+        as_json=args.json,
+    )
 
 
 async def _both(sending: "_Sending", watching: Coroutine[Any, Any, int]) -> int:

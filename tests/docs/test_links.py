@@ -60,7 +60,6 @@ def _defined(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.xfail(strict=True, reason="tells of the layout that the next merges complete; then this mark goes")
 def test_every_path_on_the_worker_page_is_there() -> None:
     """A file that the table of questions names in code style exists too, linked or not."""
     worker = page("worker/README.md")

@@ -9,7 +9,17 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from producers import Publisher, Subscriber
-from protocol import InputTextAppend, InputTextFinalize, Session, SessionClose, SessionCreate, WaitK, source_key
+from protocol import (
+    Error,
+    InputTextAppend,
+    InputTextFinalize,
+    Session,
+    SessionClose,
+    SessionClosed,
+    SessionCreate,
+    WaitK,
+    source_key,
+)
 from tests.producers.commands import finish, run, start
 from tests.producers.streams import publish, source_events, whole_stream
 
@@ -180,3 +190,19 @@ async def test_what_was_sent_can_be_followed_later(redis_url: str, redis_client:
     await publish(redis_client, "talk", stream[2:])
     outcome = await finish(process)
     assert [json.loads(line)["seq"] for line in outcome.out.splitlines()] == [3, 4]
+
+
+async def test_refused_words_are_a_failure(redis_url: str, redis_client: Redis) -> None:
+    """What the worker has refused is told, with exit code 1, whether the translation is watched or not."""
+    refusal = Error(seq=2, code="segment_too_long", message="expected fewer words", source_id="7-0")
+    closed = SessionClosed(seq=3, reason="closed", source_words=0, target_words=0)
+    for name, options, told in (
+        ("sent", [], "the worker refused 1 of the events, first: segment_too_long: expected fewer words"),
+        ("seen", ["--watch"], "error segment_too_long: expected fewer words"),
+    ):
+        await publish(redis_client, name, [*whole_stream(0)[:1], refusal, closed])
+        outcome = await run("send", redis_url, "one two three", "--session", name, *options)
+        assert (outcome.code, told in outcome.err) == (1, True), outcome
+    await publish(redis_client, "json", [*whole_stream(0)[:1], refusal])
+    outcome = await run("send", redis_url, "one two three", "--session", "json", "--json")
+    assert (outcome.code, json.loads(outcome.out.splitlines()[-1])["error"]["code"]) == (1, "segment_too_long")

@@ -18,10 +18,10 @@ EOS, TAG, END, START = range(4)
 SPECIAL = 4
 SOURCE = 100_000  # a source character's token
 # Pieces of target text, as bytes so that some are parts of a character: words, continuations, white space, several
-# words at once, scripts without spaces.
+# words at once, scripts without spaces, what is never part of a character.
 PIECES = (
     *(b" a", b" bo", b" de", b" F", b"b", b"co", b"e", b".", b",", b" ", b"\n", b" x y"),
-    *("世".encode(), "界".encode(), "。".encode(), b"\xc3", b"\xa9", b" \xe4\xb8", b"\x96"),
+    *("世".encode(), "界".encode(), "。".encode(), b"\xc3", b"\xa9", b" \xe4\xb8", b"\x96", b"e\n", b"\xff"),
 )
 LATIN = tuple(SPECIAL + i for i in range(8))
 

@@ -1,4 +1,7 @@
-"""How a worker is, for those who watch it over HTTP: alive, or to be restarted; ready, or to be waited for."""
+"""Liveness and readiness of a worker, with reasons: a dead worker must be restarted, an unready one recovers by itself.
+
+`worker.io.health` serves both over HTTP.
+"""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Which sessions have news: those that ring, those that a sweep finds, and those of shards that have just come."""
+"""Find sessions with new input: by their bells, by a periodic sweep, and after this worker has gained shards."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What leaves the worker between two ticks: events and checkpoints, then the shards that others shall have."""
+"""Publish the pending events and checkpoints of sessions whose leases last, then hand over leaving shards."""
 
 import structlog
 

@@ -1,5 +1,4 @@
-"""One worker: bells in, ticks, commits out. A handful of tasks around a table of sessions; the tick is the only one
-that works.
+"""The worker service: concurrent loops around a table of sessions. Only the tick loop runs passes.
 
 leases   which shards are ours                    sweep   sessions whose producers do not ring
 bells    sessions with news -> their entries      clock   idle sessions, statistics

@@ -27,7 +27,7 @@ def split_sentences(text: str) -> tuple[Words, ...]:
         words = split_words(paragraph)
         start = 0
         for stop, word in enumerate(words, start=1):
-            if ends_sentence(word) or stop == len(words):
+            if stop == len(words) or ends_sentence(word, words[stop]):
                 sentences.append(tuple(words[start:stop]))
                 start = stop
     return tuple(sentences)

@@ -1,7 +1,7 @@
-"""Drafts beyond the token that ended a word: how many a session's row may carry, and guesses from its own text.
+"""How many draft tokens a session may add to a row, from its recent success rate, and guesses by prompt lookup.
 
-A draft never changes the output, so all of this is about speed: drafts that come true save passes, others make rows
-longer for nothing. Whatever a row carries behind its own draft counts here; what ends a word is kept for free.
+Drafts change the speed, never the output: drafts that come true save passes, others make rows longer for nothing. The
+token that ended a word is a free draft, and is not counted here.
 """
 
 from math import log

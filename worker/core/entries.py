@@ -1,6 +1,6 @@
-"""One entry of a source stream, as it is heard and as a takeover replays it: both are the same step.
+"""One source-stream entry applied to its session, live or in a replay: both take the same step.
 
-What a log does not tell is whether there was room for an event when it was heard: that is asked of an `Admission`.
+A replay cannot know whether there was room for an entry at the time, so an `Admission` answers that.
 """
 
 from collections.abc import Container, Mapping

@@ -1,13 +1,19 @@
 """What the words of a producer do to a session: they go into its open segment, end it, begin another."""
 
+from typing import Final
+
 from msgspec.structs import replace
 
 from protocol import ProtocolError
 from worker.core import segment as segments
-from worker.core import words
+from worker.core import sentences, words
 from worker.core.rows import Vocabulary
 from worker.core.segment import Segment
+from worker.core.sentences import Ending
 from worker.core.state import State, backlog_words
+
+MAX_SEGMENT_WORDS: Final = 60
+"""Where sentences end by themselves, the longest segment for a model that does not say what it was trained on."""
 
 
 class BacklogFull(ProtocolError):
@@ -24,7 +30,7 @@ class SegmentTooLong(ProtocolError):
 
 def check_backlog(state: State, text: str) -> None:
     """Check that the words of `text` are not too many. Raises BacklogFull."""
-    waiting, coming, limit = backlog_words(state), len(words.split_words(text)), state.session.limits.max_backlog_words
+    waiting, coming, limit = backlog_words(state), len(words.source_words(text)), state.session.limits.max_backlog_words
     if waiting + coming > limit:
         raise BacklogFull(
             f"the session holds {waiting} untranslated words, {coming} more pass its limit of {limit}; "
@@ -34,28 +40,49 @@ def check_backlog(state: State, text: str) -> None:
 
 def append(state: State, text: str, now_ms: int, vocabulary: Vocabulary) -> State:
     """Return the session with the words of `text`. Raises SegmentTooLong."""
-    new_words = words.split_words(text)
+    new_words = words.source_words(text)
     for word in new_words:
-        state = _append_word(state, word, now_ms, vocabulary)
+        state = _append_word(_end_before(state, word, now_ms), word, now_ms, vocabulary)
     return replace(state, source_words=state.source_words + len(new_words))
+
+
+def _end_before(state: State, word: str, now_ms: int) -> State:
+    # An abbreviation ends a sentence or not: the next word tells.
+    last = state.segments.last
+    if last is None or last.source.ended or last.session.segmentation != "sentence" or not last.source.words:
+        return state
+    ending = sentences.ends(last.source.last_word, word, last.session.source_language)
+    return end_last(state, now_ms) if ending is Ending.YES else state
 
 
 def _append_word(state: State, word: str, now_ms: int, vocabulary: Vocabulary) -> State:
     state, last = _open_segment(state, vocabulary)
+    is_sentence = last.session.segmentation == "sentence"
     tokens = vocabulary.encode_word(word, last.source.last_word)
     num_tokens = len(last.source.tokens) + len(tokens) + len(last.prompt.end)
-    if num_tokens > last.prompt.max_source_tokens:
+    is_too_long = num_tokens > last.prompt.max_source_tokens
+    if is_too_long and is_sentence and last.source.words:
+        return _append_word(end_last(state, now_ms), word, now_ms, vocabulary)
+    if is_too_long and is_sentence and last.source.is_copied:
+        tokens = ()  # no segment can hold it: it is one of its own, and copied
+    elif is_too_long:
         raise SegmentTooLong(
             f"segment {last.index} would hold {num_tokens} source tokens with the word {last.source.num_words + 1}, "
             f"the model takes {last.prompt.max_source_tokens}; send input_text.finalize at the end of each sentence, "
             'or create the session with segmentation "sentence"'
         )
     last = segments.append(last, word, tokens, now_ms)
-    if last.session.segmentation == "sentence":
-        longest = last.prompt.max_segment_words
-        if words.ends_sentence(word) or (longest is not None and last.source.num_words >= longest):
-            last = segments.end(last, now_ms)
+    if is_sentence and (is_too_long or _is_full(last) or _ends_sentence(last)):
+        last = segments.end(last, now_ms)
     return replace(state, segments=state.segments.with_last(last))
+
+
+def _is_full(segment: Segment) -> bool:
+    return segment.source.num_words >= (segment.prompt.max_segment_words or MAX_SEGMENT_WORDS)
+
+
+def _ends_sentence(segment: Segment) -> bool:
+    return sentences.ends(segment.source.last_word, None, segment.session.source_language) is Ending.YES
 
 
 def _open_segment(state: State, vocabulary: Vocabulary) -> tuple[State, Segment]:

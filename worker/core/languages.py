@@ -2,6 +2,8 @@
 
 import re
 
+from worker.core.normalize import normalize
+
 NAMES = {
     "ar": "Arabic", "bg": "Bulgarian", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek", "en": "English",
     "es": "Spanish", "et": "Estonian", "fi": "Finnish", "fr": "French", "he": "Hebrew", "hi": "Hindi", "hr": "Croatian",
@@ -38,7 +40,8 @@ def language_code(name: str) -> str:
 
 
 def split_instruction(prompt: str) -> tuple[str | None, str]:
-    """The target language that a leading "Translate to …:" names, and the text behind it; None without one.
+    """Return the target language that a leading "Translate to …:" names, and the text behind it, normalised; None and
+    the text as it is without one.
 
     >>> split_instruction("Translate to French: Hello, how are you?")
     ('fr', 'Hello, how are you?')
@@ -46,7 +49,8 @@ def split_instruction(prompt: str) -> tuple[str | None, str]:
     (None, 'Summarize this text: …')
     """
     # The blank lets an instruction stand without a text behind it.
-    match = _INSTRUCTION.match(prompt + " ")
+    text = normalize(prompt)
+    match = _INSTRUCTION.match(text + " ")
     if match is None:
         return None, prompt
-    return language_code(match[1]), prompt[match.end() :]
+    return language_code(match[1]), text[match.end() :]

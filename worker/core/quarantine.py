@@ -1,4 +1,4 @@
-"""Sessions at which their owners fail: when one is worked on alone, when it has got further, when it is given up. Pure.
+"""Rules for sessions whose owners keep failing: when to process one alone, when to clear it, when to give it up. Pure.
 
 An owner that dies without getting further with a session has failed at it; one that lives, or gave it back, has not.
 Redis counts both figures of a `Record` with the session's state (`worker/io/lua/open.lua` and `commit.lua`). What they
@@ -8,8 +8,8 @@ mean is decided here:
     MAX_ATTEMPTS failed so     the session ends with an error, and the entry it ends at is a dead letter
     an owner gets further      nothing is held against the session any more
 
-Every session loses its owner where a worker is killed, or its network stands still: so only those are attempts that had
-nothing else in work. An exception is an attempt at once: the worker lives, and knows at which session it happened.
+When a worker dies, all its sessions lose their owner; only a session that was worked on alone is charged with an
+attempt. An exception is charged at once, because the worker knows which session raised it.
 """
 
 from collections.abc import Collection, Mapping

@@ -1,9 +1,8 @@
-"""A session rebuilt from its log, its output and its checkpoint: what was said is read again, what was written is not
-written again.
+"""A session rebuilt after a takeover: its source is read again, and its output is not written again.
 
-The log gives the source and the options; the target stream gives the words of the first unfinished segment, with what
-was seen when each was drawn; the checkpoint gives what a pass has made of the segment beside them. Its lane is then
-fed in one pass, as that of any segment whose lane is gone.
+The source stream gives the words and the options; the target stream gives the written words of the first unfinished
+segment, each with what its tokens saw; the checkpoint (`Progress`, with the segment's `Decode`) gives the rest. The
+lane is then fed in one pass, as that of any segment whose lane was evicted.
 """
 
 from collections.abc import Sequence

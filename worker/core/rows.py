@@ -29,6 +29,8 @@ class Prompt(msgspec.Struct, frozen=True):
     max_source_tokens: int  # prompt and end included
     max_target_tokens: int  # prompt included
     max_segment_words: int | None = None  # longest source the model was trained for; None: not known
+    is_translation: bool = False  # so the target is about as long as the source, and what is no language is copied
+    source_language: str | None = None  # the only one that the model reads; None: it may read any
     plain: bool = False  # positions run on from source to target, as in a model without group positions
 
 

@@ -11,8 +11,8 @@ import msgspec
 from msgspec.structs import replace
 
 from protocol import Session
+from worker.core import runaway, words
 from worker.core import source as sources
-from worker.core import words
 from worker.core.log import Log
 from worker.core.policies import Policy, policy_of
 from worker.core.rows import Lane, Prompt, Row, SampleSpec, Vocabulary
@@ -77,6 +77,11 @@ class Segment(msgspec.Struct, frozen=True):
         return self.source.prompt
 
     @property
+    def word_begin(self) -> int:
+        """Index into the target of the word that is being written."""
+        return self.decode.num_settled + self.decode.num_blank
+
+    @property
     def num_target(self) -> int:
         """Target tokens that are confirmed."""
         return self.decode.num_settled + len(self.decode.tokens)
@@ -108,7 +113,17 @@ class Segment(msgspec.Struct, frozen=True):
     def is_full(self) -> bool:
         """Tell whether a limit forbids further words."""
         limit = self.session.limits.max_new_words
-        return (limit is not None and len(self.words) >= limit) or self.num_target >= self.prompt.max_target_tokens
+        is_bound = self.source.ended and self.min_source_words > self.source.num_words
+        is_limit = limit is not None and len(self.words) >= limit
+        return is_bound or is_limit or self.num_target >= self.prompt.max_target_tokens
+
+    @property
+    def min_source_words(self) -> int:
+        """Source words that the next target word needs so that a translation does not run away from its source."""
+        if not self.prompt.is_translation:
+            return 0
+        ends = (self.words[0].text[0], self.words[-1].text[-1]) if self.words else ()
+        return runaway.min_source_words(len(self.words), is_spaceless=any(map(words.is_spaceless, ends)))
 
     @property
     def is_read(self) -> bool:
@@ -129,7 +144,7 @@ class Segment(msgspec.Struct, frozen=True):
         """Return the source segments to read before the next target word may be written; None: not known yet."""
         need = self.policy.num_required_segments(self.source, len(self.words))
         if need is not None:
-            need = max(need, self.decode.hold)
+            need = max(need, self.decode.hold, self.min_source_words)
         if not self.source.ended:
             return need
         total = self.source.num_segments
@@ -143,7 +158,8 @@ def begin(index: int, lane: Lane, session: Session, vocabulary: Vocabulary) -> S
 
 def framed(index: int, lane: Lane, session: Session, prompt: Prompt) -> Segment:
     """Return a segment without words, in a prompt of the caller's own."""
-    return Segment(index, lane, session, policy_of(session), sources.begin(prompt), Decode(len(prompt.target)))
+    source = sources.begin(prompt, is_copied=prompt.is_translation)
+    return Segment(index, lane, session, policy_of(session), source, Decode(len(prompt.target)))
 
 
 def append(segment: Segment, word: str, tokens: tuple[int, ...], now_ms: int) -> Segment:
@@ -161,7 +177,7 @@ def exhaust(segment: Segment) -> Segment:
     """Return the segment finished where a limit forbids more words and the source has ended: until then there may be
     more to read.
     """
-    if segment.source.ended and segment.is_full and not segment.is_finished:
+    if segment.source.ended and segment.is_full and not (segment.is_finished or segment.source.is_copied):
         return replace(segment, finish_reason="length")
     return segment
 
@@ -173,7 +189,7 @@ def row(segment: Segment, max_source_tokens: int, min_source_tokens: int = 1) ->
     Source alone is read once `min_source_tokens` have gathered: up to then it costs no more to read it with the write.
     """
     source, kv = segment.source, segment.kv
-    if segment.is_finished or segment.is_full or not source.words:
+    if segment.is_finished or segment.is_full or source.is_copied or not source.words:
         return None
     need, available = segment.needed_segments(), source.num_segments
     stop = source.bounds[available if need is None else min(need, available)]
@@ -253,7 +269,7 @@ def _sampling(segment: Segment) -> SampleSpec:
     sampling, policy, num_prompt = segment.session.sampling, segment.policy, len(segment.prompt.target)
     position = segment.num_target + len(segment.decode.tentative)
     context = sampling.repetition_context_size if sampling.repetition_penalty is not None else 0
-    is_start = segment.decode.num_settled + segment.decode.num_blank == position and bool(segment.words)
+    is_start = segment.word_begin == position and bool(segment.words)
     return SampleSpec(
         temperature=sampling.temperature,
         top_p=sampling.top_p,

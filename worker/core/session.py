@@ -33,7 +33,7 @@ from protocol import (
     apply_patch,
     check_seq,
 )
-from worker.core import drafting, intake, settling
+from worker.core import drafting, intake, settling, writing
 from worker.core.rows import Deferred, Evicted, Failed, Output, Row, Tokens, Vocabulary
 from worker.core.segment import Segment, forget_cache
 from worker.core.state import Segments, State, deadline_ms
@@ -186,7 +186,13 @@ def _apply(
 
 def _advance(state: State, events: list[_Numbered], now_ms: int) -> Outcome:
     # Publishes finished segments in order, and the session's end once the last of them is out.
-    while (first := state.segments.first) is not None and first.is_finished:
+    while (first := state.segments.first) is not None:
+        if first.source.is_copied and first.source.ended and not first.is_finished:
+            first, copied = writing.copy(first)
+            events += [_delta(word, first, state, now_ms) for word in copied]
+            state = replace(state, target_words=state.target_words + len(copied))
+        if not first.is_finished:
+            break
         events.append(_done(first, state, now_ms))
         state = replace(
             state,

@@ -1,4 +1,4 @@
-"""The sessions of one engine, and the only loop around one: who may want a pass, and which lanes are to be freed.
+"""All sessions of one engine: which of them may want a pass, what a pass changes, and which lanes to free.
 
     sessions = Sessions(vocabulary, model_name, Budget())
     sessions.add(name)
@@ -9,7 +9,8 @@
         publish(update.name, update.events)
     sessions.forget(name)
 
-Who is alone with an engine calls `run_pass`, or `run` for all passes that are wanted.
+This is the loop around every engine. `run_pass` and `run` make it for the library, evaluation and benchmarks; the
+service (`worker.app.worker`) makes it around its engine's thread.
 """
 
 import itertools

@@ -1,10 +1,9 @@
-"""What the tokens of a pass do to their segment: which are confirmed, which stay guesses, and what must be read next.
+"""Apply the tokens of a pass to their segment: confirm tokens, keep or discard drafts, and decide what to read next.
 
-The boundary token that ends one word is a free draft of the next word's first: after the read, one pass feeds the last
-target token again, which now sees the new source word, and verifies the draft. Where a policy translates ahead, the
-whole translation of the source so far is such a draft, and what survives the next source word is confirmed. Drafts that
-were added to those (`worker.core.drafting`) are verified as far as no more source need be read: a draft that is the
-token which was drawn there is as good as that token.
+The token that ends a word also begins the next one, so it is kept as a draft. Once the next source word is read, the
+last target token is fed again and the draft is verified in the same pass. A policy that translates ahead keeps its
+whole translation as such a draft. Drafts that were added (`worker.core.drafting`) are accepted only as far as no more
+source is needed: a draft equal to the token drawn in its place is as good as that token.
 """
 
 from msgspec.structs import replace
@@ -62,15 +61,17 @@ def _confirm(
         read, is_end = segment.needed_segments(), token in vocabulary.eos_tokens
         if not is_end and not _may_write(segment, output, i, vocabulary):
             return _hold(confirm(segment, token)), finished
-        segment, word = take(segment, token, vocabulary)
-        finished += [word] if word is not None else []
+        begin = segment.word_begin
+        segment, new_words = take(segment, token, vocabulary)
+        finished += new_words
         if segment.is_finished or segment.is_full:
             break
         # What begins a word is drawn, and judged, as such: once the source that the word may see has been read.
-        is_drawn_again = word is not None and bool(output.probabilities) and not segment.is_read
+        is_next_word = segment.word_begin != begin
+        is_drawn_again = is_next_word and bool(output.probabilities) and not segment.is_read
         if segment.needed_segments() != read or is_drawn_again:
             return _feed_again(segment, is_guess=not is_end), finished
-        if word is not None and segment.word_tokens and not _is_ready(segment, output, i, begins_word=True):
+        if is_next_word and segment.word_tokens and not _is_ready(segment, output, i, begins_word=True):
             return _hold(segment), finished
         # A draft counts only within a word: behind one that was cut, the next token must be drawn as a word's first.
         if i >= len(drafts) or drafts[i] != token or not segment.word_tokens:
@@ -108,7 +109,7 @@ def _hold(segment: Segment) -> Segment:
 
 def _feed_again(segment: Segment, *, is_guess: bool) -> Segment:
     # The last whole word's last token is fed once more; what was written behind it is a guess.
-    decode, num_kept = segment.decode, segment.decode.num_settled + segment.decode.num_blank
+    decode, num_kept = segment.decode, segment.word_begin
     draft = segment.word_tokens if is_guess and segment.session.speculation.enabled else ()
     return replace(
         segment,
@@ -125,8 +126,10 @@ def _agree(
     finished: list[Word] = []
     num_confirmed = segment.policy.num_confirmed(guess, tokens)
     for token in guess[:num_confirmed]:
-        segment, word = take(segment, token, vocabulary)
-        finished += [word] if word is not None else []
+        segment, new_words = take(segment, token, vocabulary)
+        finished += new_words
+        if segment.needed_segments() != read:  # a loop, or a bound
+            return _feed_again(segment, is_guess=False), finished
         if segment.is_full or not segment.word_tokens:  # cut: the next token is drawn as a word's first
             return replace(segment, kv=replace(segment.kv, num_target=segment.num_target - 1)), finished
     for i, token in enumerate(tokens[num_confirmed:], num_confirmed):

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from worker.core.log import Log
 from worker.core.rows import Prompt
+from worker.core.runaway import is_language
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -20,6 +21,7 @@ class Source(msgspec.Struct, frozen=True):
     bounds: Log[int]
     arrivals_ms: Log[int]  # of each source segment
     ended: bool = False
+    is_copied: bool = False  # no word so far is anything that the model could translate
 
     @property
     def num_words(self) -> int:
@@ -45,14 +47,15 @@ class Source(msgspec.Struct, frozen=True):
         return self.arrivals_ms[min(self.segments_in(num_tokens), self.num_segments - 1)]
 
 
-def begin(prompt: Prompt) -> Source:
-    """Return the source of a segment without words."""
-    return Source(prompt, Log(), Log(prompt.source), Log((len(prompt.source),)), Log())
+def begin(prompt: Prompt, *, is_copied: bool = False) -> Source:
+    """Return the source of a segment without words; `is_copied`: for as long as they are no language."""
+    return Source(prompt, Log(), Log(prompt.source), Log((len(prompt.source),)), Log(), is_copied=is_copied)
 
 
 def append(source: Source, word: str, tokens: tuple[int, ...], now_ms: int) -> Source:
-    """Return the source with one more word."""
-    return replace(_extended(source, tokens, now_ms), words=source.words.append(word))
+    """Return the source with one more word; one without tokens is not for the model."""
+    is_copied = source.is_copied and not (tokens and is_language(word, source.prompt.source_language))
+    return replace(_extended(source, tokens, now_ms), words=source.words.append(word), is_copied=is_copied)
 
 
 def end(source: Source, now_ms: int) -> Source:

@@ -1,4 +1,4 @@
-"""What there is to know about a session."""
+"""`State`, all that is known about one session, and `Segments`, its queue of unfinished segments."""
 
 from collections.abc import Iterable, Iterator
 

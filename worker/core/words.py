@@ -8,6 +8,9 @@ behind it.
 import re
 import unicodedata
 
+from worker.core.normalize import narrow, normalize
+from worker.core.sentences import ends_sentence as ends_sentence  # words end sentences: found here too
+
 _SPACELESS = (
     (0x0E00, 0x0EFF),  # Thai, Lao
     (0x1000, 0x109F),  # Burmese
@@ -27,13 +30,7 @@ _SPACELESS = (
 )
 # Most text has none of them, and one search tells that many times as fast as looking at every character.
 _ANY_SPACELESS = re.compile(f"[{''.join(f'{chr(start)}-{chr(stop)}' for start, stop in _SPACELESS)}]")
-# A full stop after one of these ends no sentence.
-_ABBREVIATIONS = frozenset(
-    {"mr", "mrs", "ms", "dr", "prof", "st", "sr", "jr", "vs", "etc", "e.g", "i.e", "cf", "no", "vol", "fig", "approx"}
-    | {"inc", "ltd", "co", "corp", "gen", "col", "capt", "lt", "sgt", "rev", "hon"}
-)
 _OPENING = ("Ps", "Pi")  # Unicode categories of brackets and quotes that belong to what follows
-_CLOSERS = "\"'”’»)]}"
 UNFINISHED = "\ufffd"  # how a decoder shows the first bytes of a character whose last bytes are still to come
 
 
@@ -77,6 +74,15 @@ def split_words(text: str) -> list[str]:
     return words
 
 
+def source_words(text: str) -> list[str]:
+    """The words of `text` as the model reads them; what cannot be seen is no word.
+
+    >>> source_words("Ｉ kn\u00adow！ \u200b 今日！")
+    ['I', 'know!', '今', '日！']
+    """
+    return [narrow(word) for word in split_words(normalize(text))]
+
+
 def separator(left: str, right: str) -> str:
     """What stands between two neighbouring words: a space, or nothing in scripts that have none.
 
@@ -92,24 +98,21 @@ def separator(left: str, right: str) -> str:
 def starts_word(before: str, piece: str) -> bool:
     """Tell whether `piece`, decoded right after the word `before`, begins another word.
 
+    `before` may end in UNFINISHED: what follows it in the decoded text shows that it stays broken.
+
     >>> starts_word("parc", " et"), starts_word("par", "c"), starts_word("世", "界"), starts_word("世", "。")
     (True, False, True, False)
     """
-    if not piece or not before.strip() or before.endswith(UNFINISHED):
+    if not piece or not before.strip():
         return False
-    return piece[0].isspace() or _breaks(before[-1], piece[0])
+    return before[-1].isspace() or piece[0].isspace() or _breaks(before[-1], piece[0])
 
 
-def ends_sentence(word: str) -> bool:
-    """Tell whether a sentence ends with `word`.
+def target_words(text: str) -> list[str]:
+    """The words to publish of decoded target text: most often one, none where it has white space and broken characters
+    only, several where one token holds several.
 
-    >>> ends_sentence('late."'), ends_sentence("Dr."), ends_sentence("J."), ends_sentence("3.5"), ends_sentence("か？")
-    (True, False, False, False, True)
+    >>> target_words(" caf\ufffd"), target_words(" of the"), target_words("\ufffd ")
+    (['caf'], ['of', 'the'], [])
     """
-    bare = word.rstrip(_CLOSERS)
-    if bare.endswith(("!", "?", "…", "。", "！", "？")):
-        return True
-    if not bare.endswith("."):
-        return False
-    stem = bare.rstrip(".").lstrip("\"'“‘«([{")
-    return stem.lower() not in _ABBREVIATIONS and not (len(stem) == 1 and stem.isalpha() and stem != "I")
+    return text.replace(UNFINISHED, "").split()

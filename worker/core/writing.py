@@ -3,9 +3,9 @@
 import msgspec
 from msgspec.structs import replace
 
-from worker.core import words
+from worker.core import runaway, words
 from worker.core.rows import Vocabulary
-from worker.core.segment import Segment, WrittenWord
+from worker.core.segment import Segment, WrittenWord, target_tokens
 
 
 class Word(msgspec.Struct, frozen=True):
@@ -16,22 +16,38 @@ class Word(msgspec.Struct, frozen=True):
     needed_ms: int  # when the newest source segment arrived that it waited for
 
 
-def take(segment: Segment, token: int, vocabulary: Vocabulary) -> tuple[Segment, Word | None]:
-    """Return the segment with one more confirmed token, and the word that it finished.
+def take(segment: Segment, token: int, vocabulary: Vocabulary) -> tuple[Segment, list[Word]]:
+    """Return the segment with one more confirmed token, and the words that it finished.
 
-    A word is finished by the token that begins the next one, by the end, or by its length.
+    A word is finished by the token that begins the next one, by white space, by the end, or by its length. A token that
+    only goes on in a loop is not written: the translation ends there, or waits for more source.
     """
     read = segment.needed_segments() or 0
-    word = None
-    if ends_word(segment, token, vocabulary):
-        segment, word = _finish_word(segment, vocabulary)
-    if token in vocabulary.eos_tokens:
-        return _end_of_sequence(segment, read), word
+    finished: list[Word] = []
+    is_loop = _ends_in_loop(segment, token, read)
+    has_ended = ends_word(segment, token, vocabulary) or (is_loop and bool(_text(segment, vocabulary).strip()))
+    if has_ended:
+        segment, finished = _finish_word(segment, vocabulary)
+    if is_loop or token in vocabulary.eos_tokens:
+        return _end_of_sequence(segment, read, "length" if is_loop else "stop"), finished
     segment = confirm(segment, token)
-    is_long = len(segment.word_tokens) >= segment.session.limits.max_tokens_per_word
-    if word is None and (is_long or segment.num_target >= segment.prompt.max_target_tokens):
-        segment, word = _finish_word(segment, vocabulary)
-    return segment, word
+    if not has_ended and _is_cut(segment, vocabulary):
+        segment, finished = _finish_word(segment, vocabulary)
+    return segment, finished
+
+
+def copy(segment: Segment) -> tuple[Segment, list[Word]]:
+    """Return the segment finished with its own source words, in which there is nothing to translate, and these."""
+    source, arrived_ms = segment.source, segment.source.arrivals_ms[-1]
+    copied = source.words[: segment.session.limits.max_new_words]
+    before = ("", *copied)
+    written = [
+        WrittenWord(segment.decode.num_settled, (), (), (), source.num_words, words.separator(left, word) + word)
+        for left, word in zip(before, copied, strict=False)
+    ]
+    reason = "stop" if len(copied) == source.num_words else "length"
+    copied_words = [Word(i, word, arrived_ms) for i, word in enumerate(written)]
+    return replace(segment, words=segment.words.extend(written), finish_reason=reason), copied_words
 
 
 def confirm(segment: Segment, token: int) -> Segment:
@@ -41,10 +57,15 @@ def confirm(segment: Segment, token: int) -> Segment:
 
 def ends_word(segment: Segment, token: int, vocabulary: Vocabulary) -> bool:
     """Tell whether the token is none of the word that is being written, but the next one's first, or the end."""
-    current = segment.word_tokens
-    before = vocabulary.decode(current) if current else ""
+    before = _text(segment, vocabulary)
     is_eos = token in vocabulary.eos_tokens
-    return bool(before.strip()) and (is_eos or words.starts_word(before, _piece(current, before, token, vocabulary)))
+    piece = "" if is_eos else _piece(segment.word_tokens, before, token, vocabulary)
+    return bool(before.strip()) and (is_eos or words.starts_word(before, piece))
+
+
+def _text(segment: Segment, vocabulary: Vocabulary) -> str:
+    # The word that is being written, as far as it is confirmed.
+    return vocabulary.decode(segment.word_tokens) if segment.word_tokens else ""
 
 
 def _piece(current: tuple[int, ...], before: str, token: int, vocabulary: Vocabulary) -> str:
@@ -52,48 +73,82 @@ def _piece(current: tuple[int, ...], before: str, token: int, vocabulary: Vocabu
     return after[len(before) :] if after.startswith(before) else ""
 
 
-def _end_of_sequence(segment: Segment, read: int) -> Segment:
+def _is_cut(segment: Segment, vocabulary: Vocabulary) -> bool:
+    # Whether no token may follow in the word: for its length, or for white space that its last token ends with.
+    is_long = len(segment.word_tokens) >= segment.session.limits.max_tokens_per_word
+    text = _text(segment, vocabulary)
+    return is_long or segment.num_target >= segment.prompt.max_target_tokens or text != text.rstrip() != ""
+
+
+def _ends_in_loop(segment: Segment, token: int, read: int) -> bool:
+    # Most tokens are none of the last ones: only a suspect is looked at closely.
+    if not segment.prompt.is_translation or token not in _written(segment, runaway.MAX_PERIOD_TOKENS):
+        return False
+    if not runaway.ends_in_loop((*_written(segment, runaway.MAX_LOOP_TOKENS), token), ()):
+        return False
+    source = segment.source
+    stop = source.bounds[min(read, source.num_segments)]
+    read_tokens = source.tokens[max(source.bounds[0], stop - runaway.MAX_LOOP_TOKENS) : stop]
+    return runaway.ends_in_loop((*_written(segment, runaway.MAX_TAIL_TOKENS), token), read_tokens)
+
+
+def _written(segment: Segment, num_tokens: int) -> tuple[int, ...]:
+    # The last tokens of the translation, at most so many.
+    return target_tokens(segment, max(len(segment.prompt.target), segment.num_target - num_tokens))
+
+
+def _end_of_sequence(segment: Segment, read: int, reason: str) -> Segment:
     # The model ended after `read` segments: believed only when those are all. The word that it finished may have raised
     # the need; what is still to be read may then bring more words.
     if segment.source.ended and read == segment.source.num_segments:
-        return replace(segment, finish_reason="stop")
+        return replace(segment, finish_reason=reason)
     if (segment.needed_segments() or 0) > read:
         return segment
     return replace(segment, decode=replace(segment.decode, hold=read + 1))
 
 
-def _finish_word(segment: Segment, vocabulary: Vocabulary) -> tuple[Segment, Word | None]:
-    decode, arrivals_ms = segment.decode, segment.source.arrivals_ms
-    bare = vocabulary.decode(segment.word_tokens).strip()
-    if not bare:  # nothing but white space, up to the limit: no word to publish
-        return replace(segment, decode=replace(decode, num_blank=len(decode.tokens))), None
-    written = WrittenWord(
-        begin=segment.decode.num_settled,
+def _finish_word(segment: Segment, vocabulary: Vocabulary) -> tuple[Segment, list[Word]]:
+    decode, arrivals_ms, num_words = segment.decode, segment.source.arrivals_ms, len(segment.words)
+    limit = segment.session.limits.max_new_words
+    parts = words.target_words(_text(segment, vocabulary))[: None if limit is None else limit - num_words]
+    if not parts:  # white space or broken characters only: no word to publish
+        return replace(segment, decode=replace(decode, num_blank=len(decode.tokens))), []
+    first = WrittenWord(
+        begin=decode.num_settled,
         blank=decode.tokens[: decode.num_blank],
         tokens=segment.word_tokens,
         visible_source=decode.visible_source[: len(decode.tokens)],
         source_words_read=segment.words_read,
-        text=_lead(segment, bare, vocabulary) + bare,
+        text=_lead(segment, parts[0], vocabulary) + parts[0],
     )
+    # Few tokenizers have tokens of several words: the first word has the token.
+    others = [WrittenWord(first.end, (), (), (), first.source_words_read, f" {part}") for part in parts[1:]]
     need = segment.needed_segments() or 1
-    word = Word(len(segment.words), written, needed_ms=arrivals_ms[min(need, len(arrivals_ms)) - 1])
+    needed_ms = arrivals_ms[min(need, len(arrivals_ms)) - 1]
     behind = replace(
         decode,
-        num_settled=written.end,
+        num_settled=first.end,
         tokens=(),
         num_blank=0,
         visible_source=decode.visible_source[len(decode.tokens) :],
     )
-    return replace(segment, words=segment.words.append(written), decode=behind), word
+    after = replace(segment, words=segment.words.extend((first, *others)), decode=behind)
+    return after, [Word(i, word, needed_ms) for i, word in enumerate((first, *others), num_words)]
 
 
 def _lead(segment: Segment, bare: str, vocabulary: Vocabulary) -> str:
     # What the tokenizer puts between the last word and this one; tokenizers show it only within one decode.
     if not segment.words:
         return ""
-    before = segment.words[-1].tokens + segment.decode.tokens[: segment.decode.num_blank]
+    before = target_tokens(segment, _last_begin(segment))[: -len(segment.word_tokens)]
     last, both = vocabulary.decode(before), vocabulary.decode(before + segment.word_tokens)
     if not both.startswith(last):
         return words.separator(segment.words[-1].text[-1:], bare)
     piece = both[len(last) :]
     return piece[: len(piece) - len(piece.lstrip())]
+
+
+def _last_begin(segment: Segment) -> int:
+    # Index into the target of the last word that has tokens.
+    with_tokens = (segment.words[-i] for i in range(1, len(segment.words) + 1) if segment.words[-i].tokens)
+    return next(word.end - len(word.tokens) for word in with_tokens)

@@ -1,6 +1,6 @@
-"""Passes of one row and few tokens as compiled graphs, where making the graph anew would take a third of the time.
+"""Compiled graphs for passes of one row and few tokens, where building the graph would take a third of the time.
 
-A graph is traced once for each number of tokens, and kept: for other sizes of the pool, too, but those are few.
+A graph is traced once for each number of tokens and pool size, and kept; these are few.
 """
 
 from collections.abc import Sequence

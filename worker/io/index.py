@@ -1,7 +1,7 @@
-"""Which sessions a shard has: what the next worker takes over, without a walk over everybody's keys.
+"""The open sessions of each shard, so that a takeover need not scan all keys.
 
-A session is entered before it has a state, and leaves once it is closed: so after a crash it stands here, or its
-producer's ring has not been marked as heard. Each entry lasts a day, and is renewed every hour.
+A session is added before its state exists and removed once it is closed: so after a crash it stands here, or its
+producer's ring has not been acknowledged. Entries last a day and are renewed hourly.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""A session's keys as the worker uses them: take it, read its source, publish to its target.
+"""A session's keys in Redis: take it, read its source, publish to its target; and `Checkpoint`, the blob in its state.
 
 Each change is one script on the session's keys; scripts of many sessions travel together.
 """

@@ -41,7 +41,9 @@ def ordinary_prompt(
     if num_source >= prompt.max_source_tokens:
         raise ValueError(f"the prompt has {num_source} tokens, the model takes {prompt.max_source_tokens}; shorten it")
     room = prompt.max_target_tokens - (num_source if prompt.plain else 0)
-    prompt = replace(prompt, max_target_tokens=min(room, len(prompt.target) + max_tokens))
+    # The text is one word to the segment, so no measure for the length of what comes out: that is `max_tokens`.
+    num_target = min(room, len(prompt.target) + max_tokens)
+    prompt = replace(prompt, max_target_tokens=num_target, is_translation=False)
     segment = segments.framed(0, (next(lane_numbers), 0), session, prompt)
     return segments.end(segments.append(segment, text, tokens, 0), 0)
 

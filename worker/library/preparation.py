@@ -5,7 +5,7 @@ from typing import Any
 from protocol import Session
 from worker.core.languages import language_code
 from worker.core.rows import Refused
-from worker.core.words import split_words
+from worker.core.words import source_words
 from worker.engine.errors import UnsupportedPrompt
 from worker.engine.text.tokenizer import Vocabulary
 from worker.library.vocabulary import unsupported, vocabulary_of
@@ -42,7 +42,7 @@ class StreamingDataPreparator:
             prompt = vocabulary.prompt(session)
         except Refused as refused:
             raise unsupported(refused) from refused
-        words = split_words(text)
+        words = source_words(text)
         tokens = [vocabulary.encode_word(word, previous) for word, previous in zip(words, ["", *words], strict=False)]
         segments = [self._lead(prompt.source), *tokens, prompt.end]
         token_ids = [token for segment in segments for token in segment]

@@ -13,6 +13,7 @@ from worker.core.segment import Segment, target_tokens
 from worker.core.sessions import Sessions, Update, run, run_pass
 from worker.core.state import Segments, State
 from worker.core.words import UNFINISHED
+from worker.core.writing import copy
 from worker.engine.errors import EngineError
 from worker.engine.text.tokenizer import Vocabulary
 
@@ -40,6 +41,9 @@ def responses(engine: Engine, segment: Segment, vocabulary: Vocabulary) -> Gener
 
     Raises EngineError.
     """
+    if segment.source.is_copied:
+        yield from _copied(segment, vocabulary)
+        return
     sessions = Sessions(vocabulary, "", _ALONE)
     sessions.add("", State(number=segment.lane[0], segments=Segments(segment)))
     shown = generated = 0
@@ -57,6 +61,29 @@ def responses(engine: Engine, segment: Segment, vocabulary: Vocabulary) -> Gener
         run_pass(sessions, engine, lambda: 0)
 
 
+def _copied(segment: Segment, vocabulary: Vocabulary) -> Generator[Response]:
+    # The source's own tokens, at no cost.
+    segment, words = copy(segment)
+    source, generated = segment.source, 0
+    for n, word in enumerate(words, 1):
+        tokens = source.tokens[source.bounds[n - 1] : source.bounds[n]]
+        read, lags = source.num_words, [source.num_words] * n
+        told = [
+            _response(segment, token, text, source_words_read=read, lags=lags[:-1])
+            for token, text in _unfinished(tokens[:-1], 0, vocabulary)
+        ]
+        told.append(
+            _response(
+                segment, tokens[-1], word.written.text.strip(), source_words_read=read, lags=lags, word_complete=True
+            )
+        )
+        for response in told:
+            generated += 1
+            is_last = n == len(words) and response.word_complete
+            reason = segment.finish_reason if is_last else None
+            yield replace(response, generation_tokens=generated, finish_reason=reason)
+
+
 def _tell(update: Update, vocabulary: Vocabulary, *, shown: int) -> tuple[list[Response], int]:
     """The tokens that the pass made known, behind the `shown` ones of the current word; and how many are shown now."""
     if isinstance(update.output, Failed):
@@ -72,11 +99,10 @@ def _tell(update: Update, vocabulary: Vocabulary, *, shown: int) -> tuple[list[R
             _response(after, token, text, source_words_read=read, lags=lags)
             for token, text in _unfinished(word.tokens[:-1], shown, vocabulary)
         ]
-        told.append(
-            _response(after, word.tokens[-1], word.word, source_words_read=read, lags=[*lags, read], word_complete=True)
-        )
+        token = word.tokens[-1] if word.tokens else told[-1].token  # which may hold several words
+        told.append(_response(after, token, word.word, source_words_read=read, lags=[*lags, read], word_complete=True))
         shown = 0
-    if _word_begin(after) != _word_begin(before):
+    if after.word_begin != before.word_begin:
         shown = 0
     # The newest token may still turn out to complete its word; and white space alone may still be taken back.
     current = after.word_tokens
@@ -91,10 +117,6 @@ def _tell(update: Update, vocabulary: Vocabulary, *, shown: int) -> tuple[list[R
 
 def _lags(segment: Segment) -> list[int]:
     return [word.source_words_read for word in segment.words]
-
-
-def _word_begin(segment: Segment) -> int:
-    return segment.decode.num_settled + segment.decode.num_blank
 
 
 def _unfinished(tokens: tuple[int, ...], shown: int, vocabulary: Vocabulary) -> list[tuple[int, str]]:

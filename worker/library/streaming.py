@@ -146,7 +146,7 @@ def _segment(vocabulary: Vocabulary, session: Session, source: list[tuple[int, .
     frame = replace(prompt, source=prompt_tokens, end=end, max_target_tokens=max(1, max_positions - offset))
     segment = segments.framed(0, (next(lane_numbers), 0), session, frame)
     for word in words:
-        segment = segments.append(segment, "", word, 0)
+        segment = segments.append(segment, vocabulary.decode(word).strip(), word, 0)
     return segments.end(segment, 0)
 
 

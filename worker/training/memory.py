@@ -1,4 +1,4 @@
-"""Memory that a training process keeps, for speed."""
+"""Limits on the memory that a training process keeps between steps, for speed."""
 
 import ctypes
 import sys

@@ -20,7 +20,13 @@ MODELS = st.builds(
 )
 VOCABULARIES = st.builds(
     FakeVocabulary,
-    st.builds(replace, st.just(PROMPT), max_target_tokens=st.sampled_from([1, 2, 9, 40])),
+    st.builds(
+        replace,
+        st.just(PROMPT),
+        max_target_tokens=st.sampled_from([1, 2, 9, 40, 100]),
+        is_translation=st.booleans(),
+        source_language=st.sampled_from([None, "en"]),
+    ),
     hides_first_space=st.booleans(),
 )
 SAMPLINGS = st.builds(

@@ -13,6 +13,7 @@ from protocol import Adaptive, AlignAtt, LocalAgreement, Session, WaitK
 from tests.worker.fakes import EOS, FakeModel, FakeVocabulary
 from worker.core import words
 from worker.core.rows import Prompt, SampleSpec
+from worker.core.runaway import ends_in_loop, is_language, min_source_words
 
 
 @dataclass
@@ -42,13 +43,15 @@ class Reference:
         if not source_words:
             self.out.reason = "empty"
             return self.out
+        if self.prompt.is_translation and not any(is_language(w, self.prompt.source_language) for w in source_words):
+            return self._copy(source_words)
         before = ["", *source_words]
         read = [self.vocabulary.encode_word(word, before[i]) for i, word in enumerate(source_words)]
         segments = self.segments = [self.prompt.source, *read, self.prompt.end]
         total, hold = len(segments) - 1, 0
         guess: list[int] = []
         while not self._is_full():
-            need = min(max(self._needed(total), hold), total)
+            need = min(max(self._needed(total), self._bounded(), hold), total)
             source = [token for segment in segments[: need + 1] for token in segment]
             if isinstance(self.session.policy, LocalAgreement) and need < total:
                 guess, hold = self._agree(source, guess, need), need + 1
@@ -57,7 +60,10 @@ class Reference:
             if found == "end" and need == total:
                 self.out.reason = "stop"
                 return self.out
-            if found == "doubt" or (found == "end" and self._needed(total) <= need):
+            if found == "loop" and need == total:
+                break
+            is_end = found in ("end", "loop")
+            if found == "doubt" or (is_end and max(self._needed(total), self._bounded()) <= need):
                 hold = need + 1
         self.out.reason = "length"
         return self.out
@@ -74,9 +80,31 @@ class Reference:
             case LocalAgreement(k=k) | AlignAtt(k=k):
                 return k
 
+    def _copy(self, source_words: list[str]) -> Translation:
+        limit = self.session.limits.max_new_words
+        self.out.words = source_words[:limit]
+        self.out.tokens = [() for _ in self.out.words]
+        self.out.lags = [len(source_words) for _ in self.out.words]
+        self.out.reason = "stop" if len(self.out.words) == len(source_words) else "length"
+        return self.out
+
+    def _bounded(self) -> int:
+        # Source words that one word more needs, so that the translation is not much longer than the source.
+        if not self.prompt.is_translation:
+            return 0
+        written = self.out.words
+        is_spaceless = bool(written) and (words.is_spaceless(written[0][0]) or words.is_spaceless(written[-1][-1]))
+        return min_source_words(len(written), is_spaceless=is_spaceless)
+
     def _is_full(self) -> bool:
         limit = self.session.limits.max_new_words
-        return len(self.target) >= self.prompt.max_target_tokens or (limit is not None and len(self.out.words) >= limit)
+        is_bound = self._bounded() > len(self.segments) - 2
+        is_limit = limit is not None and len(self.out.words) >= limit
+        return is_bound or is_limit or len(self.target) >= self.prompt.max_target_tokens
+
+    def _loops(self, token: int, source: list[int]) -> bool:
+        written = [*self.target[len(self.prompt.target) :], token]
+        return self.prompt.is_translation and ends_in_loop(written, source[len(self.prompt.source) :])
 
     def _next(self, source: list[int], *more: int) -> int:
         self.fed += [(token, len(source)) for token in [*self.target, *more][len(self.fed) :]]
@@ -108,9 +136,9 @@ class Reference:
             if self._doubts(source, token, need, total):
                 self._withdraw()
                 return "doubt"
-            if token == EOS:
+            if token == EOS or self._loops(token, source):
                 self._drop(need=min(need, total - 1))
-                return "end"
+                return "end" if token == EOS else "loop"
             if self._begins(token):
                 self._publish(min(need, total - 1))
                 if len(self.target) + 1 >= self.prompt.max_target_tokens:
@@ -123,7 +151,9 @@ class Reference:
         # True where the word was cut.
         self.word.append(token)
         self.target.append(token)
-        is_long = len(self.word) >= self.session.limits.max_tokens_per_word
+        text = self.vocabulary.decode(self.word)
+        is_spaced = bool(text.strip()) and text[-1].isspace()
+        is_long = is_spaced or len(self.word) >= self.session.limits.max_tokens_per_word
         if not is_long and len(self.target) < self.prompt.max_target_tokens:
             return False
         self._publish(need)
@@ -135,6 +165,9 @@ class Reference:
         for expected in guess:
             if self._next(source) != expected:
                 break
+            if self._loops(expected, source):
+                self._drop(need=need)
+                return []
             if self._begins(expected):
                 self._publish(need)
                 self.word.append(expected)
@@ -142,6 +175,9 @@ class Reference:
                 is_cut = False
             else:
                 is_cut = self._append(expected, need)
+            if self._bounded() > need:
+                self._withdraw()
+                return []
             if self._is_full():
                 return []
             if is_cut:
@@ -166,10 +202,11 @@ class Reference:
         self.word = []
 
     def _publish(self, read: int) -> None:
-        word = self.vocabulary.decode(self.word).strip()
-        if word:
+        found = words.target_words(self.vocabulary.decode(self.word))
+        limit = self.session.limits.max_new_words
+        for i, word in enumerate(found[: None if limit is None else limit - len(self.out.words)]):
             self.out.words.append(word)
-            self.out.tokens.append(tuple(self.word))
+            self.out.tokens.append(() if i else tuple(self.word))
             self.out.lags.append(read)
         self.word = []
 

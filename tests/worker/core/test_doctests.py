@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 
-EXAMPLES = ["languages", "policies.wait_k", "rows", "session", "words"]
+EXAMPLES = ["languages", "normalize", "policies.wait_k", "rows", "runaway", "sentences", "session", "words"]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -19,6 +19,7 @@ def test_names_and_codes_are_inverse(code: str) -> None:
         ("translate the following English text into german:\nHello", "de", "Hello"),
         ("Translate from English to French. Hello", "fr", "Hello"),
         ("Translate this sentence to German:", "de", ""),
+        ("\ufeffTranslate\u00a0to Fr\u00adench: My o\ufb03ce", "fr", "My office"),
         ("Translate to French", None, "Translate to French"),
         ("Tell me about translation to French: now", None, "Tell me about translation to French: now"),
         ("", None, ""),

@@ -63,8 +63,7 @@ def test_starts_word_agrees_with_split(text: str) -> None:
             current = ""
         current += char
     found += [current.strip()] if current.strip() else []
-    if words.UNFINISHED not in text:
-        assert found == words.split_words(text)
+    assert found == words.split_words(text)
 
 
 @pytest.mark.parametrize(
@@ -90,3 +89,11 @@ def test_examples(text: str, expected: list[str]) -> None:
 def test_separator_examples(left: str, right: str, expected: str) -> None:
     """A space stands between words unless both are of scripts that have none."""
     assert words.separator(left, right) == expected
+
+
+@given(st.one_of(MIXED, st.text(max_size=20), st.text("a \ufffd\n世", max_size=9)))
+def test_target_words(text: str) -> None:
+    """A word to publish has no white space and no broken character; nothing else is lost."""
+    found = words.target_words(text)
+    assert "".join(found) == "".join(char for char in text if not char.isspace() and char != words.UNFINISHED)
+    assert all(word and len(word.split()) == 1 for word in found)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from worker import StreamingDataPreparator
-from worker.core.words import split_words
+from worker.core.words import source_words
 from worker.engine.errors import UnsupportedPrompt
 from worker.engine.text.tokenizer import Vocabulary
 
@@ -24,7 +24,7 @@ def test_segments_add_up_and_words_never_become_special_tokens(
     preparator = StreamingDataPreparator(tokenizer, target_language="fr")
     _, token_ids, lengths = preparator.prepare_source_text(f"Translate to German: {text}")
     assert sum(lengths) == len(token_ids)
-    assert len(lengths) == len(split_words(text)) + 2
+    assert len(lengths) == len(source_words(text)) + 2
     assert tuple(token_ids[: lengths[0]]) == vocabulary.encode_special("<2de>")
     words = token_ids[lengths[0] : len(token_ids) - lengths[-1]]
     assert not {*tokenizer.all_special_ids} & {*words}
@@ -37,6 +37,13 @@ def test_an_instruction_chooses_the_language_and_is_not_counted(tokenizer: Any) 
     )
     assert len(lengths) == 1 + 4 + 1
     assert formatted == "<2fr> Hello, how are you?</s>"
+
+
+def test_invisible_characters_do_not_count(tokenizer: Any) -> None:
+    """Neither in the instruction nor in the words; compatibility forms are what they look like."""
+    plain = StreamingDataPreparator(tokenizer).prepare_source_text("Translate to French: My sister-in-law knows.")
+    spoilt = "\ufeffTranslate to French:\u200b \u200e My\u00a0sister\u2011in\u2011law \u2060 kn\u00adows\ufeff."
+    assert StreamingDataPreparator(tokenizer).prepare_source_text(spoilt) == plain
 
 
 def test_a_language_may_be_given_beside_the_text(tokenizer: Any) -> None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from protocol import Limits, OutputTextDelta, Sampling, Session, WaitK
+from protocol import Limits, OutputTextDelta, Sampling, SegmentDone, Session, WaitK
 from worker import (
     StreamingDataPreparator,
     StreamingModel,
@@ -18,6 +18,8 @@ from worker import (
     stream_generate_streaming,
     stream_generate_streaming_llm,
 )
+from worker.core.runaway import max_target_words
+from worker.core.words import source_words
 from worker.engine.errors import UnsupportedPrompt
 from worker.engine.text.tokenizer import Vocabulary
 from worker.library.running import runner_of
@@ -263,3 +265,40 @@ def test_the_model_tells_what_it_is(model: StreamingModel, shipped_path: str) ->
     for part in ("starter", "φ=0", "float32", "cpu"):
         assert part in repr(model)
     assert "φ=7" in repr(load(shipped_path, position_offset=7)[0])
+
+
+def test_what_is_no_language_is_copied(model: StreamingModel, tokenizer: Any) -> None:
+    """Notes, numbers, another script: the source's own words and tokens, all of it read, at once."""
+    for text in ("♪ ♪ ♪", "- 1 2,5 -", "Я не знаю.", "=" * 300):
+        found = list(stream_generate_streaming_llm(model, tokenizer, f"Translate to French: {text}"))
+        words = [response for response in found if response.word_complete]
+        assert [response.text for response in words] == text.split()
+        assert [response.source_words_read for response in words] == [len(words)] * len(words)
+        assert [response.finish_reason for response in found] == [None] * (len(found) - 1) + ["stop"]
+        assert [response.generation_tokens for response in found] == list(range(1, len(found) + 1))
+        _, token_ids, lengths = StreamingDataPreparator(tokenizer).prepare_source_text(f"Translate to French: {text}")
+        assert [response.token for response in found] == token_ids[lengths[0] : -lengths[-1]]
+
+
+@LAW
+@given(
+    text=st.lists(
+        st.one_of(st.text(max_size=8), st.sampled_from(["where he", "lives.", "♪", "x" * 200, "\ufffd", "мир", "😂"])),
+        max_size=5,
+    ).map(" ".join)
+)
+def test_any_text_comes_out_as_words(model: StreamingModel, tokenizer: Any, vocabulary: Vocabulary, text: str) -> None:
+    """No exception, no white space and no broken character in a word, and as many words as the source allows; the
+    service says the same, however the text is cut into sentences.
+    """
+    session = Session(target_language="fr", segmentation="sentence")
+    for event in generate_words(model, vocabulary, session, text):
+        if isinstance(event, SegmentDone):
+            assert event.target_words <= max_target_words(event.source_words, is_spaceless=True)
+            assert "\ufffd" not in event.text
+        else:
+            assert event.word == "".join(event.word.split()) != ""
+    found = list(stream_generate_streaming_llm(model, tokenizer, f"Translate to French: {text}"))
+    words = [response.text for response in found if response.word_complete]
+    assert all(word and word == "".join(word.split()) and "\ufffd" not in word for word in words)
+    assert len(words) <= max_target_words(len(source_words(text)), is_spaceless=True)

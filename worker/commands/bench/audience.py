@@ -1,4 +1,4 @@
-"""Who hears speakers as they come, on a clock that skips to what is said next where there is nothing else to do."""
+"""Simulated speech for the sessions under test. The clock jumps to the next word whenever there is nothing to do."""
 
 from collections.abc import Callable, Iterator, Set
 

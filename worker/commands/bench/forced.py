@@ -1,4 +1,4 @@
-"""Engines that compute like one model and write like another: what random weights need to serve real text."""
+"""Engines that compute like one model and write like another, so that random weights can serve real text."""
 
 from collections.abc import Iterable, Sequence
 from time import perf_counter

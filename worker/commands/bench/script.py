@@ -1,4 +1,4 @@
-"""A translation known by heart: what a model wrote of some sentences, for texts that are longer than it could take."""
+"""A recorded translation, replayed over and over in place of a model: for texts longer than the model can handle."""
 
 from collections.abc import Iterable, Sequence
 from itertools import chain, cycle, islice, pairwise

@@ -1,4 +1,4 @@
-"""Who says what when: speakers that come by chance, on a clock that skips what nobody would wait for."""
+"""Simulated speakers: words with the times at which they are spoken, and a clock that skips idle time."""
 
 from collections.abc import Callable, Iterator, Sequence
 from heapq import merge

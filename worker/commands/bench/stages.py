@@ -1,4 +1,4 @@
-"""Where the time of a pass goes: a stopwatch around its stages, put there from outside; the engine carries none."""
+"""The time of a pass by its stages, measured by patching them from outside: the engine has no timing code."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ NOTE: Final = (
     "A pass: plan = which rows; batch = their slots, positions and masks; graph = building what is to be computed; "
     "evaluation = computing it; update = from tokens to words; in ms, of one more round."
 )
-_PASS: Final = (Runner, "_pass")
+_PASS: Final = (Runner, "_run_pass")
 # What a stage does inside another one counts for itself alone.
 _SPOTS: Final[tuple[tuple[Any, str, str | None], ...]] = (
     (scheduler, "plan", "plan"),

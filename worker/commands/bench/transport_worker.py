@@ -1,7 +1,7 @@
-"""The worker of `decalage bench transport` and `ingest`, a process of its own. Its argument is the URL of a Redis.
+"""The worker process of `decalage bench transport` and `ingest`. Its argument is the URL of a Redis.
 
-It says `ready`, answers each line on its standard input with its CPU seconds, the source words that it has taken and
-the target words that it has published, and ends with it.
+It prints `ready`, answers each line on its standard input with its CPU seconds and the numbers of source words taken
+and target words published, and exits when its standard input closes.
 """
 
 import asyncio

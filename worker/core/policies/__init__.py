@@ -1,4 +1,4 @@
-"""When to write: one file for each policy, what they have in common in `policy`, and which one a session asks for."""
+"""The policies, one file each, and `REGISTRY`, which maps a session's options to the class that carries them out."""
 
 from collections.abc import Callable
 from functools import lru_cache

@@ -1,5 +1,7 @@
-"""What a policy decides. A new one is a class in a file of this folder, its options in `protocol.policies`, and a line
-in the registry.
+"""The Protocol of a policy, and what it is told of a drawn token.
+
+To add a policy: its options in `protocol.policies`, a class in a file of this folder, and a line in `REGISTRY` of
+`worker.core.policies`.
 """
 
 from typing import Protocol

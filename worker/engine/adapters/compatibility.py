@@ -1,4 +1,9 @@
-"""What can be driven, and why not: a model's attention is tried out on a few tokens before it is trusted."""
+"""Check that a model can be driven, on a few tokens, before it is trusted.
+
+`check_surface`, at load, raises UnsupportedModel where the model ignores its cache's positions or mask. `probe`, when a
+runner is made, finds out whether rows can share a pass and attention can be captured. The checks for rotary positions
+and plain caches are in `worker.engine.model`.
+"""
 
 import mlx.core as mx
 import msgspec

@@ -1,7 +1,7 @@
-"""Kernels that a CPU computes several times as fast as MLX's own: SwiGLU and attention, by their exponentials.
+"""Faster CPU kernels for SwiGLU and attention: exponentials as sums and products, fused by `mx.compile`.
 
-MLX's takes 12 ns an element there, so that SwiGLU costs as much as the matrix products around it, and the softmax of
-attention more; as products and sums, fused by `mx.compile`, it takes 2 ns. What is no number stays none.
+These take 2 ns an element where MLX's take 12, with which SwiGLU costs as much as the matrix products around it and the
+softmax of attention more. NaN stays NaN.
 """
 
 import math

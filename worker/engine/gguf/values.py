@@ -1,4 +1,4 @@
-"""The values of stored tensors."""
+"""The values of stored tensors, as arrays of floats or of mlx's own quantised form."""
 
 from typing import Any
 

@@ -1,6 +1,7 @@
-"""Which lanes have keys and values, within a budget of bytes: allocation, eviction, and prefixes that lanes share.
+"""Allocate and evict lanes within a budget of bytes, and share prefixes among them.
 
-An evicted lane is not lost: the core feeds again what it held. Those unused for longest go first.
+The lane unused for longest is evicted first, never one of the running pass. An evicted lane is not lost: the core feeds
+again what it held.
 """
 
 from collections.abc import Iterable, Iterator

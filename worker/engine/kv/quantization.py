@@ -1,7 +1,7 @@
-"""How many bits keys and values are kept in: as the model makes them, or quantised in groups of a head's numbers.
+"""How keys and values are stored: as the model makes them, or quantised to 8 or 4 bits in groups.
 
-A pass attends to what is kept, of its own tokens too: so a token's key is the same to those who are fed with it and to
-those who come later, and batches, chunks and rebuilt lanes give what they give without quantisation.
+A pass attends to the stored values, also to those of its own tokens. So batches, chunks and rebuilt lanes agree as they
+do without quantisation.
 """
 
 from collections.abc import Sequence

@@ -83,6 +83,8 @@ class TaggedPrompts:
             max_source_tokens=self._card.position_offset or self._max_positions,
             max_target_tokens=max(1, self._max_positions - self._card.position_offset),
             max_segment_words=self._card.max_segment_words,
+            is_translation=True,
+            source_language=self._card.source_language,
         )
 
     def split(self, text: str, target_language: str | None) -> tuple[Session, str]:
@@ -133,6 +135,7 @@ class ChatPrompts:
     def prompt(self, session: Session) -> Prompt:
         """Return the template up to the words, the instruction as plain text; its end; the header of the answer."""
         instruction = session.prompt
+        is_translation = session.target_language is not None or split_instruction(instruction or "")[0] is not None
         if instruction is None and session.target_language is not None:
             instruction = (
                 f"Translate the following {language_name(session.source_language)} text to "
@@ -148,6 +151,7 @@ class ChatPrompts:
             max_source_tokens=offset or self._max_positions,
             max_target_tokens=max(1, self._max_positions - offset),
             max_segment_words=self._card.max_segment_words,
+            is_translation=is_translation,
             plain=is_plain,
         )
 

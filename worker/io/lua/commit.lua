@@ -1,4 +1,5 @@
--- Publishes target events and saves the checkpoint, if the worker still owns the session.
+-- Publishes target events and saves the checkpoint, unless another worker has taken the session since (a higher epoch).
+-- The lease is not looked at here: a worker whose lease has run out stops by its own clock (worker/app/shards.py).
 -- One script, because an event without its checkpoint would be published twice after a takeover.
 -- KEYS: the state hash, the target stream, the source stream
 -- ARGV: epoch       under which the session was taken

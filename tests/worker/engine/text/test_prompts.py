@@ -131,3 +131,17 @@ def test_a_model_without_a_prompt_is_refused() -> None:
         vocabulary.prompt(FRENCH)
     with pytest.raises(Refused, match="instruction-tuned"):
         vocabulary.prompts.split("Hello", "fr")
+
+
+def test_a_translation_is_known_as_one(starter_vocabulary: Vocabulary, chat: Vocabulary) -> None:
+    """A model that only translates, and a chat model that is asked to, in whatever words; not for a free prompt."""
+    starter = starter_vocabulary.prompt(Session(target_language="fr"))
+    assert (starter.is_translation, starter.source_language) == (True, "en")
+    for session, expected in (
+        (Session(target_language="fr"), True),
+        (Session(prompt="Translate to French:"), True),
+        (Session(prompt="Write a poem about:"), False),
+        (Session(), False),
+    ):
+        prompt = chat.prompt(session)
+        assert (prompt.is_translation, prompt.source_language) == (expected, None)

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from worker.core import words
+from protocol import Limits, Session
+from worker.core import segment as segments
+from worker.core import words, writing
 from worker.engine.loading import load_vocabulary, model_path
 from worker.engine.text.card import Card
 from worker.engine.text.tokenizer import Vocabulary
@@ -96,3 +98,19 @@ def test_both_kinds_of_tokenizer(chat: Vocabulary) -> None:
     inner = STARTER.tokenizer._tokenizer
     assert Vocabulary(inner, STARTER.card).encode_word("Hello", "") == STARTER.encode_word("Hello", "")
     assert Vocabulary(inner, Card()).eos_tokens == {3}
+
+
+@given(st.lists(st.integers(0, STARTER.tokenizer.vocab_size - 1), max_size=60), st.sampled_from([2, 50]))
+def test_whatever_is_drawn_comes_out_as_words(tokens: list[int], max_tokens_per_word: int) -> None:
+    """Any tokens, parts of characters among them: words without white space and broken characters, and texts that have
+    nothing but white space besides.
+    """
+    session = Session(target_language="fr", limits=Limits(max_tokens_per_word=max_tokens_per_word))
+    segment = segments.append(segments.begin(0, (0, 0), session, STARTER), "a", (100,) * 200, 0)
+    segment, text, found = segments.end(segment, 0), "", list[str]()
+    for token in (*(token for token in tokens if token not in STARTER.eos_tokens), *STARTER.eos_tokens):
+        segment, new_words = writing.take(segment, token, STARTER)
+        text += "".join(word.written.text for word in new_words)
+        found += [word.written.text.strip() for word in new_words]
+    assert all(word and word == "".join(word.split()) and "\ufffd" not in word for word in found)
+    assert "".join(text.split()) == "".join(found)
