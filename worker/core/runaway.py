@@ -20,6 +20,8 @@ _MIN_REPEATS: Final = 4
 MAX_LOOP_TOKENS: Final = MAX_PERIOD_TOKENS * _MIN_REPEATS
 """As many tokens at the end show any loop, where the source has none."""
 MAX_TAIL_TOKENS: Final = 4 * MAX_LOOP_TOKENS
+MAX_BLANK_TOKENS: Final = 32
+"""White space and broken characters on end that become no word; a model that goes on with more has nothing to say."""
 _FREE_LOOP_TOKENS: Final = 16
 _MAX_WORD_CHARS: Final = 100  # longer than any word that is not made to be long
 

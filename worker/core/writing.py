@@ -19,8 +19,8 @@ class Word(msgspec.Struct, frozen=True):
 def take(segment: Segment, token: int, vocabulary: Vocabulary) -> tuple[Segment, list[Word]]:
     """Return the segment with one more confirmed token, and the words that it finished.
 
-    A word is finished by the token that begins the next one, by white space, by the end, or by its length. A token that
-    only goes on in a loop is not written: the translation ends there, or waits for more source.
+    A word is finished by the token that begins the next one, by white space, by the end, or by its length. Where the
+    model only goes on in a loop, or with nothing that becomes a word, its translation ends, or waits for more source.
     """
     read = segment.needed_segments() or 0
     finished: list[Word] = []
@@ -28,11 +28,15 @@ def take(segment: Segment, token: int, vocabulary: Vocabulary) -> tuple[Segment,
     has_ended = ends_word(segment, token, vocabulary) or (is_loop and bool(_text(segment, vocabulary).strip()))
     if has_ended:
         segment, finished = _finish_word(segment, vocabulary)
-    if is_loop or token in vocabulary.eos_tokens:
-        return _end_of_sequence(segment, read, "length" if is_loop else "stop"), finished
+    if token in vocabulary.eos_tokens:
+        return _end_of_sequence(segment, read, "stop"), finished
+    if is_loop or (has_ended and not finished and _is_blank(segment)):
+        return _end_of_sequence(segment, read, "length"), finished
     segment = confirm(segment, token)
     if not has_ended and _is_cut(segment, vocabulary):
         segment, finished = _finish_word(segment, vocabulary)
+        if not finished and _is_blank(segment):
+            return _end_of_sequence(segment, read, "length"), []
     return segment, finished
 
 
@@ -78,6 +82,10 @@ def _is_cut(segment: Segment, vocabulary: Vocabulary) -> bool:
     is_long = len(segment.word_tokens) >= segment.session.limits.max_tokens_per_word
     text = _text(segment, vocabulary)
     return is_long or segment.num_target >= segment.prompt.max_target_tokens or text != text.rstrip() != ""
+
+
+def _is_blank(segment: Segment) -> bool:
+    return segment.prompt.is_translation and segment.decode.num_blank >= runaway.MAX_BLANK_TOKENS
 
 
 def _ends_in_loop(segment: Segment, token: int, read: int) -> bool:

@@ -13,7 +13,7 @@ from protocol import Adaptive, AlignAtt, LocalAgreement, Session, WaitK
 from tests.worker.fakes import EOS, FakeModel, FakeVocabulary
 from worker.core import words
 from worker.core.rows import Prompt, SampleSpec
-from worker.core.runaway import ends_in_loop, is_language, min_source_words
+from worker.core.runaway import MAX_BLANK_TOKENS, ends_in_loop, is_language, min_source_words
 
 
 @dataclass
@@ -35,6 +35,7 @@ class Reference:
         self.target = list(self.prompt.target)
         self.fed: list[tuple[int, int]] = []
         self.word: list[int] = []  # confirmed tokens of the word that is being written
+        self.num_blank, self.is_blank = 0, False  # tokens that became no word; so many that the model has ended
         self.out = Translation()
         self.segments: list[tuple[int, ...]] = []  # prompt, words, end
 
@@ -141,11 +142,13 @@ class Reference:
                 return "end" if token == EOS else "loop"
             if self._begins(token):
                 self._publish(min(need, total - 1))
+                if self.is_blank:
+                    return "loop"
                 if len(self.target) + 1 >= self.prompt.max_target_tokens:
                     self.target.append(token)  # it counts, though it is never published
                 return ""
             if self._append(token, min(need, total - 1)):
-                return ""
+                return "loop" if self.is_blank else ""
 
     def _append(self, token: int, need: int) -> bool:
         # True where the word was cut.
@@ -170,12 +173,14 @@ class Reference:
                 return []
             if self._begins(expected):
                 self._publish(need)
+                if self.is_blank:
+                    return []
                 self.word.append(expected)
                 self.target.append(expected)
                 is_cut = False
             else:
                 is_cut = self._append(expected, need)
-            if self._bounded() > need:
+            if self._bounded() > need or self.is_blank:
                 self._withdraw()
                 return []
             if self._is_full():
@@ -208,6 +213,8 @@ class Reference:
             self.out.words.append(word)
             self.out.tokens.append(() if i else tuple(self.word))
             self.out.lags.append(read)
+        self.num_blank = 0 if found else self.num_blank + len(self.word)
+        self.is_blank = self.prompt.is_translation and self.num_blank >= MAX_BLANK_TOKENS
         self.word = []
 
     def _draw(self, more: tuple[int, ...], *, is_first: bool) -> SampleSpec:

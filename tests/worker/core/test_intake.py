@@ -58,7 +58,7 @@ def said(driver: Driver, session: Session, texts: list[str], *, ticks: int = 0) 
         for _ in range(ticks):
             driver.tick()
     driver.step(SessionClose())
-    driver.run(100_000)
+    driver.run(5_000)
     check_stream(driver.events["s"])
     return timeless(driver.events["s"])
 
