@@ -2,7 +2,7 @@
 
 from typing import Final, TypeAlias
 
-from worker.core.words import ends_sentence, split_words
+from worker.core.words import ends_sentence, source_words
 
 Words: TypeAlias = tuple[str, ...]
 
@@ -24,7 +24,7 @@ def split_sentences(text: str) -> tuple[Words, ...]:
     """
     sentences: list[Words] = []
     for paragraph in _paragraphs(text):
-        words = split_words(paragraph)
+        words = source_words(paragraph)
         start = 0
         for stop, word in enumerate(words, start=1):
             if stop == len(words) or ends_sentence(word, words[stop]):

@@ -201,9 +201,9 @@ def new_task(model: Model, prompt: str, to: str | None, **options: object) -> Ta
         is_language_missing = named is None and to is None and model.vocabulary.card.prompt is not None
         hint = "; --to fr gives one" if is_language_missing else ""
         raise UnsupportedPrompt(f"{error}{hint}") from error
-    if not words.split_words(text):
+    if not words.source_words(text):
         raise CommandError(f"the prompt {prompt.strip()!r} has no words to translate behind its instruction")
-    return Task(_segmented(model, replace(session, **options)), text, words.split_words(text))
+    return Task(_segmented(model, replace(session, **options)), text, words.source_words(text))
 
 
 def _segmented(model: Model, session: Session) -> Session:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from worker.core.policies import Drawn
 from worker.core.rows import Row, Tokens, Vocabulary
 from worker.core.segment import Cached, Segment, exhaust
-from worker.core.writing import Word, confirm, ends_word, take
+from worker.core.writing import Word, confirm, ends_in_space, ends_word, take
 
 
 def update(segment: Segment, row: Row, output: Tokens, vocabulary: Vocabulary) -> tuple[Segment, list[Word]]:
@@ -68,7 +68,8 @@ def _confirm(
             break
         # What begins a word is drawn, and judged, as such: once the source that the word may see has been read.
         is_next_word = segment.word_begin != begin
-        is_drawn_again = is_next_word and bool(output.probabilities) and not segment.is_read
+        is_judged = bool(output.probabilities) and not segment.is_read
+        is_drawn_again = is_next_word and (is_judged or ends_in_space(segment, vocabulary))
         if segment.needed_segments() != read or is_drawn_again:
             return _feed_again(segment, is_guess=not is_end), finished
         if is_next_word and segment.word_tokens and not _is_ready(segment, output, i, begins_word=True):

@@ -77,11 +77,17 @@ def _piece(current: tuple[int, ...], before: str, token: int, vocabulary: Vocabu
     return after[len(before) :] if after.startswith(before) else ""
 
 
+def ends_in_space(segment: Segment, vocabulary: Vocabulary) -> bool:
+    """Tell whether white space stands behind the word that is being written: nothing more belongs to it."""
+    text = _text(segment, vocabulary)
+    return text != text.rstrip() != ""
+
+
 def _is_cut(segment: Segment, vocabulary: Vocabulary) -> bool:
     # Whether no token may follow in the word: for its length, or for white space that its last token ends with.
     is_long = len(segment.word_tokens) >= segment.session.limits.max_tokens_per_word
-    text = _text(segment, vocabulary)
-    return is_long or segment.num_target >= segment.prompt.max_target_tokens or text != text.rstrip() != ""
+    is_last = segment.num_target >= segment.prompt.max_target_tokens
+    return is_long or is_last or ends_in_space(segment, vocabulary)
 
 
 def _is_blank(segment: Segment) -> bool:

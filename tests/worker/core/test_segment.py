@@ -128,13 +128,11 @@ def test_drafts_change_nothing(
 def test_source_words_read_grow_and_stay_within_the_source(
     model: FakeModel, vocabulary: FakeVocabulary, session: Session, source_words: list[str]
 ) -> None:
-    """Never fewer than before, never more than there are; min(k + t, N) where the model never ends early."""
+    """Never fewer than before, never more than there are; min(k + t, N) where nothing ends early."""
     never_ends, num_words = replace(model, eos=0.0, tokens=LATIN), len(source_words)
-    for each in (model, never_ends):
-        read = [
-            event.source_words_read
-            for event in deltas(translate(Driver(each, vocabulary), session, source_words).events["s"])
-        ]
+    unbounded = FakeVocabulary(replace(vocabulary.prompt(session), is_translation=False))
+    for driver in (Driver(model, vocabulary), Driver(never_ends, unbounded)):
+        read = [event.source_words_read for event in deltas(translate(driver, session, source_words).events["s"])]
         assert read == sorted(read)
         assert all(1 <= n <= num_words for n in read)
     match session.policy:
