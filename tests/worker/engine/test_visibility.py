@@ -25,7 +25,8 @@ from worker.engine.visibility import (
     create_streaming_attention_mask,
     streaming_mask,
 )
-from worker.training import objective
+from worker.training import pairs
+from worker.training.objective import batch_mask
 
 LENGTH = 128
 Step = tuple[int, int, int]  # source tokens read, target tokens written, target tokens rolled back before
@@ -157,17 +158,17 @@ def test_training_and_the_masked_pass_follow_the_rule(steps: Sequence[Step], pos
     expected = [*told.source, *told.target]
     ranks = np.array([*range(len(told.source)), *(-1 - j for j in range(len(told.target)))])
     # With wait-1, target word n sees `bounds[n + 1]`: a word for each token.
-    pair = objective.Pair(
+    pair = pairs.Pair(
         source=np.full(len(told.source), 5, np.int32),
         bounds=np.array([0, *told.visible_source, len(told.source)], np.int32),
         target=np.full(len(told.target) + 1, 6, np.int32),
         predicts=np.arange(len(told.target), dtype=np.int32),
         num_given=0,
     )
-    batch = objective.make_batch([pair], 1, position_offset, multiple=8)
+    batch = pairs.make_batch([pair], 1, position_offset, multiple=8)
     num_tokens = len(expected)
     positions: list[int] = np.array(batch.positions)[0, :num_tokens].tolist()
-    trained = np.array(batch.mask)[0, 0, :num_tokens, :num_tokens]
+    trained = np.array(batch_mask(batch))[0, 0, :num_tokens, :num_tokens]
     masked = np.array(streaming_mask(len(told.source), told.visible_source))
     for mask in (trained, masked):
         seen = [frozenset(ranks[line].tolist()) for line in mask]
