@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     subject = parser.add_mutually_exclusive_group(required=True)
     subject.add_argument("--test", type=Path, metavar="FILE", help="test set: TSV, gzipped or not")
     subject.add_argument(
-        "--values", type=Path, metavar="FILE", help="TSV of a source and the values that must survive, parted by |"
+        "--values", type=Path, metavar="FILE", help="TSV: source, values that must survive, parted by |"
     )
     parser.add_argument(
         "--to",

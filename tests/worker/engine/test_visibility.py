@@ -25,7 +25,8 @@ from worker.engine.visibility import (
     create_streaming_attention_mask,
     streaming_mask,
 )
-from worker.training import objective, pairs
+from worker.training import pairs
+from worker.training.objective import batch_mask
 
 LENGTH = 128
 Step = tuple[int, int, int]  # source tokens read, target tokens written, target tokens rolled back before
@@ -167,7 +168,7 @@ def test_training_and_the_masked_pass_follow_the_rule(steps: Sequence[Step], pos
     batch = pairs.make_batch([pair], 1, position_offset, multiple=8)
     num_tokens = len(expected)
     positions: list[int] = np.array(batch.positions)[0, :num_tokens].tolist()
-    trained = np.array(objective.batch_mask(batch))[0, 0, :num_tokens, :num_tokens]
+    trained = np.array(batch_mask(batch))[0, 0, :num_tokens, :num_tokens]
     masked = np.array(streaming_mask(len(told.source), told.visible_source))
     for mask in (trained, masked):
         seen = [frozenset(ranks[line].tolist()) for line in mask]
