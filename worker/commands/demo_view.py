@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from protocol import OutputTextDelta, SegmentDone, ServerEvent, SessionClosed, SessionCreated
+from protocol import OutputTextDelta, SegmentDone, ServerEvent, SessionCreated
 from worker.commands.talk import Words
 from worker.core.words import separator
 
@@ -59,7 +59,6 @@ class View(msgspec.Struct, frozen=True):
 
     sentences: tuple[Sentence, ...]
     created: SessionCreated | None = None
-    is_closed: bool = False
     began_ms: int = _NO_MS
     latest_ms: int = _NO_MS
 
@@ -126,8 +125,6 @@ def hear(view: View, event: ServerEvent, now_ms: int) -> View:
             return _with(view, event.segment, grown, now_ms)
         case SegmentDone():
             return _with(view, event.segment, replace(view.sentences[event.segment], done=event), now_ms)
-        case SessionClosed():
-            return replace(view, is_closed=True)
         case _:
             return view
 
