@@ -1,4 +1,4 @@
-"""The worker's settings: one frozen Struct, filled from `DECALAGE_*` variables and the command line."""
+"""The worker's settings, from `DECALAGE_*` variables and the command line."""
 
 import os
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_ms: int = 500  # how long a worker goes on after SIGTERM; the next worker does the rest
 
     def budget(self, *, has_drafter: bool) -> Budget:
-        """Return how much a pass may hold; `has_drafter`: the engine makes drafts of its own."""
+        """Return the limits of a pass; `has_drafter`: the engine makes drafts of its own."""
         return Budget(
             max_rows=self.max_batch_size,
             max_pass_tokens=self.max_pass_tokens,
@@ -43,11 +43,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BadSetting(ValueError):
-    """A variable whose value its setting cannot take."""
+    """A variable with a value that is not valid for its setting."""
 
 
 def from_environment(environment: Mapping[str, str] = os.environ, **given: object) -> Settings:
-    """Return the settings from `DECALAGE_<NAME>`, overridden by what is `given` and not None. Raises BadSetting."""
+    """Return the settings from `DECALAGE_<NAME>`, overridden by the `given` values but None. Raises BadSetting."""
     values: dict[str, object] = {}
     for field in msgspec.structs.fields(Settings):
         variable = f"DECALAGE_{field.name.upper()}"

@@ -1,4 +1,4 @@
-"""`decalage serve`: a worker from its settings to its last word, with signals and metrics."""
+"""`decalage serve`: the life of a worker process, with its signals and metrics."""
 
 import asyncio
 import contextlib
@@ -22,10 +22,10 @@ SWITCH_S = 0.0005
 
 
 async def serve(settings: Settings, *, on_ready: Callable[[Worker, str], None] | None = None) -> None:
-    """Serve until SIGTERM or Ctrl-C, then drains; a second signal ends the process at once.
+    """Serve until SIGTERM or Ctrl-C, then drain; end the process at once on a second signal.
 
-    `on_ready` is told the worker and the URL of its Redis once sessions are taken. Raises RedisUnreachable,
-    BrokerError, PortTaken, and what loading the model raises, before anything is served.
+    Calls `on_ready` with the worker and the URL of its Redis before it takes sessions. Before that, raises
+    RedisUnreachable, BrokerError, PortTaken, and the errors of loading the model.
     """
     log = structlog.get_logger()
     url = settings.redis or (await asyncio.to_thread(ensure_broker)).url
@@ -64,10 +64,10 @@ async def _check_redis(url: str) -> str:
 
 @contextlib.contextmanager
 def serving() -> Iterator[None]:
-    """Once all that stays is loaded: full collections no longer look through it, and threads take turns quickly.
+    """Exclude all loaded objects from garbage collection, and let threads take turns every SWITCH_S seconds.
 
-    The engine's thread builds its graphs in Python, for milliseconds at a time. By default, a loop that Redis has woken
-    would wait 5 ms for it.
+    The engine's thread runs Python for milliseconds at a time to build its graphs. By default, an event loop that Redis
+    has woken would wait 5 ms for it.
     """
     before_s = sys.getswitchinterval()
     gc.freeze()

@@ -1,7 +1,7 @@
 """The commands of `decalage`, one module each: `HELP`, `add_arguments(parser)` and `run(args) -> exit status`.
 
-A module may also have `USAGE`, what follows its name, and `EXAMPLES`, the lines at the end of its help. All modules are
-loaded for `decalage --help`, so they import what is slow inside their functions.
+A module may also have `USAGE`, the arguments after its name, and `EXAMPLES`, the lines at the end of its help.
+`decalage --help` loads all modules, so they import slow packages inside their functions.
 """
 
 from typing import Final, NamedTuple

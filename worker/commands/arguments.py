@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 MAX_WAIT_K: Final = 1_000
 SPEECH_WORDS_PER_S: Final = 2.5
-"""The pace of an ordinary speaker."""
+"""Words a second of an ordinary speaker."""
 
 
 def whole(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
@@ -39,7 +39,7 @@ def number(minimum: float, maximum: float = float("inf"), *, is_open: bool = Fal
             value = float(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"expected {wanted}, got {text!r}") from None
-        # Written so that a value that is not a number at all fails too.
+        # `not (… <= …)` also rejects NaN.
         if not (minimum <= value <= maximum) or value == float("inf") or (is_open and value == minimum):
             raise argparse.ArgumentTypeError(f"expected {wanted}, got {text!r}")
         return value
@@ -95,7 +95,7 @@ def add_kv_bits(parser: argparse.ArgumentParser) -> None:
 def add_to(
     parser: argparse._ActionsContainer, *, default: str | None = None, otherwise: str = "the one that the prompt names"
 ) -> None:
-    """Add `--to`: the target language; `otherwise` says what happens without it and without a default."""
+    """Add `--to`: the target language; `otherwise` describes the effect of leaving it out if it has no default."""
     parser.add_argument(
         "--to",
         type=language,
@@ -106,7 +106,7 @@ def add_to(
 
 
 def add_policy(parser: argparse._ActionsContainer) -> None:
-    """Add `--wait-k` and `--policy`, of which one may be given; both end in `policy`, None unless given."""
+    """Add `--wait-k` and `--policy`, which exclude each other; both set `policy`, None unless given."""
     from protocol import POLICY_FORMS
 
     group = parser.add_mutually_exclusive_group()
@@ -115,7 +115,7 @@ def add_policy(parser: argparse._ActionsContainer) -> None:
 
 
 def add_wait_k(parser: argparse._ActionsContainer) -> None:
-    """Add `--wait-k` alone, for what works with no other policy; it ends in `policy`, None unless given."""
+    """Add `--wait-k` alone, for commands without other policies; it sets `policy`, None unless given."""
     from protocol import WaitK
 
     def wait_k_policy(text: str) -> "Policy":
@@ -143,7 +143,7 @@ def add_pace(parser: argparse._ActionsContainer, *, default: float, is_zero_allo
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose words and bound their number; each is None unless given."""
+    """Add the options of sampling and of the limits; each is None unless given."""
     group = parser.add_argument_group("choice of words")
     group.add_argument("--temp", type=number(0, 10), metavar="T", help="temperature; 0: the likeliest (default: 0)")
     group.add_argument(
@@ -178,7 +178,7 @@ def add_json(parser: argparse._ActionsContainer, what: str = "one JSON object on
 
 
 def add_redis(parser: argparse.ArgumentParser) -> None:
-    """Add `--redis`: where Redis is."""
+    """Add `--redis`: the URL of Redis."""
     parser.add_argument(
         "--redis",
         metavar="URL",

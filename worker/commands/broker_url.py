@@ -1,11 +1,11 @@
-"""Where the Redis is that a command should use."""
+"""The URL of the Redis that a command uses."""
 
 import os
 import sys
 
 
 def redis_url(given: str | None) -> str:
-    """The URL given, else $DECALAGE_REDIS, else that of the embedded broker, started if there is none.
+    """Return the given URL, else $DECALAGE_REDIS, else that of the embedded broker; start the broker if none runs.
 
     Raises BrokerError.
     """

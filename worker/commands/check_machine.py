@@ -1,4 +1,4 @@
-"""The doctor's look at Python, its packages, the device and how fast it multiplies."""
+"""The doctor's checks of Python, its packages, the device and its speed of multiplication."""
 
 import importlib
 import importlib.util
@@ -18,11 +18,11 @@ _SLOW_GFLOPS = 50
 
 
 def packages() -> Finding:
-    """The versions of Python and of what the worker needs."""
-    found = {name: version for name in _NEEDED if (version := _version(name)) is not None}
-    missing = [name for name in _NEEDED if name not in found]
-    text = f"Python {platform.python_version()}, " + ", ".join(f"{name} {version}" for name, version in found.items())
-    facts = {"python": platform.python_version(), "packages": found, "missing": missing}
+    """Check the versions of Python and of the worker's packages."""
+    versions = {name: version for name in _NEEDED if (version := _version(name)) is not None}
+    missing = [name for name in _NEEDED if name not in versions]
+    text = ", ".join((f"Python {platform.python_version()}", *map(" ".join, versions.items())))
+    facts = {"python": platform.python_version(), "packages": versions, "missing": missing}
     if missing:
         return Finding(
             "packages", "failed", f"{text}; missing: {', '.join(missing)}", "pip install 'decalage[worker]'", facts
@@ -31,7 +31,7 @@ def packages() -> Finding:
 
 
 def device() -> Finding:
-    """The device that computes, and its memory."""
+    """Check the device and its memory."""
     importlib.import_module("worker.engine")  # loads a fast BLAS, which must come before mlx
     import mlx.core as mx
 
@@ -49,7 +49,7 @@ def device() -> Finding:
 
 
 def blas() -> Finding:
-    """How fast matrices of fp32 are multiplied; on a CPU that is what translation mostly does."""
+    """Check the speed of fp32 matrix products, which take most of a translation's time on a CPU."""
     from worker.engine import BLAS
     from worker.engine.blas import REMEDY
 
@@ -64,10 +64,10 @@ def blas() -> Finding:
 
 def _version(name: str) -> str | None:
     try:
-        found = metadata.version(name)
+        version = metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-    return found if importlib.util.find_spec(name.replace("-", "_")) else None
+    return version if importlib.util.find_spec(name.replace("-", "_")) else None
 
 
 def _kind(kind: str) -> str:
@@ -87,7 +87,7 @@ def _gpu_name() -> str:
 
 
 def _cpu_name() -> str:
-    # Only Linux tells in a file; elsewhere, Python knows the family at least.
+    # Linux names the CPU in a file; elsewhere, Python names at least the family.
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -122,7 +122,7 @@ def _gflops() -> float:
     a, b = mx.random.normal((_SIZE, _SIZE)), mx.random.normal((_SIZE, _SIZE))
     mx.eval(a, b)
     fastest_s = float("inf")
-    for _ in range(4):  # the first is a warm-up, and never the fastest
+    for _ in range(4):  # the first product is a warm-up, and never the fastest
         start_s = time.perf_counter()
         mx.eval(a @ b)
         fastest_s = min(fastest_s, time.perf_counter() - start_s)

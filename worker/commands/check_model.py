@@ -1,4 +1,4 @@
-"""The doctor's look at the model: it loads, it can be driven, it translates."""
+"""The doctor's check of the model: loading, the interface that the engine needs, and a translation."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ _SENTENCE = "The weather is nice and we are going to the park."
 
 
 def model(name: str) -> Finding:
-    """What is known about the model, and one short translation by it. Raises EngineError where it cannot be driven."""
+    """Describe the model and translate a sentence with it. Raises EngineError if the engine cannot run it."""
     from worker.engine.adapters.compatibility import check_surface
 
     loaded = load_model(name)

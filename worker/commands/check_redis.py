@@ -1,4 +1,4 @@
-"""The doctor's look at Redis: the one that is named, or the broker that the commands would meet at."""
+"""The doctor's check of Redis: the given one, or the broker that the commands share."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ _REMEDY = "pip install 'decalage[broker]', or name a running Redis with --redis"
 
 
 def redis(given: str | None) -> Finding:
-    """Whether Redis answers, and its version. Starts no broker. Raises BrokerError for a variable that is wrong."""
+    """Check whether Redis answers, and its version; start no broker. Raises BrokerError for an invalid variable."""
     if url := given or os.environ.get("DECALAGE_REDIS"):
         try:
             return _answering(url, asyncio.run(_version(url)), "")
@@ -24,7 +24,7 @@ def redis(given: str | None) -> Finding:
         try:
             return _answering(record.url, asyncio.run(_version(record.url)), "the embedded broker, ")
         except client.RedisUnreachable:
-            pass  # it has ended since
+            pass  # the broker has ended
     return _startable()
 
 
@@ -43,7 +43,7 @@ async def _version(url: str) -> str:
 
 
 def _startable() -> Finding:
-    """What the embedded broker would be."""
+    """Describe the server that the embedded broker would start."""
     import importlib.util
 
     kind = wanted_kind()

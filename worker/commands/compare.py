@@ -36,24 +36,24 @@ def run(args: argparse.Namespace) -> int:
 
     prompt = read_prompt(args.prompt)
     model = load_model(args.model)
-    found: dict[int, Any] = {}
+    translations: dict[int, Any] = {}
     for k in dict.fromkeys(args.wait_k):
         task = new_task(model, prompt, args.to, policy=WaitK(k=k))
         with output.busy(f"Translating with k = {k}"):
-            found[k] = Translation(model, task).finish()
+            translations[k] = Translation(model, task).finish()
     if args.json:
-        output.print_json_line(_as_json(args.model, found))
+        output.print_json_line(_as_json(args.model, translations))
     else:
         from worker.commands.compare_table import show
 
-        show(found)
+        show(translations)
     return 0
 
 
-def _as_json(model: str, found: dict[int, Any]) -> dict[str, Any]:
-    source_words = next(iter(found.values())).task.source_words
+def _as_json(model: str, translations: dict[int, Any]) -> dict[str, Any]:
+    source_words = next(iter(translations.values())).task.source_words
     return {
         "model": model,
         "source_words": list(source_words),
-        "translations": [{"wait_k": k, **translation.as_json()} for k, translation in found.items()],
+        "translations": [{"wait_k": k, **translation.as_json()} for k, translation in translations.items()],
     }

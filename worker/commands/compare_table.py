@@ -1,4 +1,4 @@
-"""How `decalage compare` looks: the numbered source, a column for each k, then the translations in full."""
+"""The output of `decalage compare`: the numbered source, a column for each k, then the full translations."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,19 +12,19 @@ _BORDER = 3  # columns around a cell
 _NUMBER_STYLE = "cyan"
 
 
-def show(found: Mapping[int, Translation]) -> None:
-    """All of it on stdout, no wider than the terminal (80 columns where there is none)."""
+def show(translations: Mapping[int, Translation]) -> None:
+    """Print all of it on stdout, no wider than the terminal (80 columns without one)."""
     console = Console(highlight=False)
-    source_words = next(iter(found.values())).task.source_words
+    source_words = next(iter(translations.values())).task.source_words
     console.print(Text("Source words", style="bold"))
     console.print(*_numbered(source_words, console.width), sep="\n")
     console.print()
-    for ks in _fitting(found, console.width):
-        console.print(_table({k: found[k] for k in ks}))
+    for ks in _fitting(translations, console.width):
+        console.print(_table({k: translations[k] for k in ks}))
     console.print(
         Text(f"The number before a word: how many of the {len(source_words)} source words had been read.", style="dim")
     )
-    for k, translation in found.items():
+    for k, translation in translations.items():
         lag = translation.average_lagging
         figures = "no words" if lag is None else f"average lagging {lag:.1f} words"
         console.print()
@@ -33,7 +33,7 @@ def show(found: Mapping[int, Translation]) -> None:
 
 
 def _numbered(source_words: Sequence[str], width: int) -> list[Text]:
-    """Lines of the source in which a number never parts from its word."""
+    """Break the numbered source into lines, never between a number and its word."""
     lines = [Text()]
     for number, word in enumerate(source_words, 1):
         item = Text.assemble((f"{number} ", _NUMBER_STYLE), word)
@@ -50,25 +50,25 @@ def _cells(translation: Translation) -> list[Text]:
     ]
 
 
-def _fitting(found: Mapping[int, Translation], width: int) -> list[list[int]]:
-    """The ks by table: as many columns in each as the width holds, at least one."""
+def _fitting(translations: Mapping[int, Translation], width: int) -> list[list[int]]:
+    """Split the ks into tables, as many columns in each as fit into the width, at least one."""
     tables: list[list[int]] = [[]]
-    left = first = width - len(str(max(len(translation.words) for translation in found.values()))) - _BORDER - 1
-    for k, translation in found.items():
+    left = room = width - len(str(max(len(translation.words) for translation in translations.values()))) - _BORDER - 1
+    for k, translation in translations.items():
         needed = max([cell.cell_len for cell in _cells(translation)] + [len(f"k = {k}")]) + _BORDER
         if tables[-1] and needed > left:
             tables.append([])
-            left = first
+            left = room
         tables[-1].append(k)
         left -= needed
     return tables
 
 
-def _table(found: Mapping[int, Translation]) -> Table:
+def _table(translations: Mapping[int, Translation]) -> Table:
     table = Table()
     table.add_column("", justify="right", style="dim")
     columns = []
-    for k, translation in found.items():
+    for k, translation in translations.items():
         table.add_column(f"k = {k}")
         columns.append(_cells(translation))
     for row in range(max(map(len, columns))):

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Show the talk; return 0 after all of it, 130 after Ctrl-C, 143 after SIGTERM.
 
-    Raises CommandError, and what broker, worker, publisher and subscriber raise.
+    Raises CommandError, and the errors of broker, worker, publisher and subscriber.
     """
     sentences = read_sentences(args.file)
     silence_libraries()
@@ -64,7 +64,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read_sentences(path: str | None) -> tuple[Words, ...]:
-    """Return the sentences of the file, of standard input (`-`) or of our talk (None). Raises CommandError, OSError."""
+    """Read the sentences of a file, of standard input (`-`) or of the built-in talk (None).
+
+    Raises CommandError, OSError.
+    """
     if path is None:
         return split_sentences(TALK)
     data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()

@@ -1,4 +1,4 @@
-"""The demo as text for pipes and programs: where it happens, one line for each sentence, figures, one JSON document."""
+"""The demo as text for pipes and programs: its address, a line for each sentence, figures, one JSON document."""
 
 import shlex
 from collections.abc import Iterator
@@ -11,22 +11,22 @@ from worker.core.languages import language_name
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a demo can be watched from another terminal, and what it does."""
+    """The session of a demo, to be watched from another terminal, and its options."""
 
     address: str  # the broker's URL, without a password
     session_id: str
     target_language: str
     policy: Policy
-    is_embedded: bool  # the broker is the one that commands find by themselves
+    is_embedded: bool  # commands find this broker without `--redis`
 
     def title(self, view: View) -> str:
-        """Languages, policy and, once the session is there, the model."""
+        """Return languages, policy and, once the session is created, the model."""
         title = f"English → {language_name(self.target_language)} · {policy_name(self.policy)}"
         return f"{title} · {view.created.model}" if view.created else title
 
     @property
     def max_lag_words(self) -> int:
-        """The lag that the policy aims at, at most."""
+        """The largest lag that the policy aims at."""
         return self.policy.max_k if isinstance(self.policy, Adaptive) else self.policy.k
 
     @property
@@ -42,7 +42,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 def header(place: Place, view: View) -> Iterator[tuple[str, str]]:
-    """Names and values of the lines above a talk."""
+    """Yield names and values of the lines above a talk."""
     yield "demo", place.title(view)
     yield "broker", place.address
     yield "session", place.session_id
@@ -50,14 +50,14 @@ def header(place: Place, view: View) -> Iterator[tuple[str, str]]:
 
 
 def pair_line(sentence: Sentence) -> str:
-    """A finished sentence on one line, with its average lagging."""
+    """Return a finished sentence on one line, with its average lagging."""
     lag = sentence.done.average_lagging if sentence.done else None
     tail = "" if lag is None else f"  [AL {lag:.1f}]"
     return f"{join_words(sentence.spoken)} → {sentence.translation}{tail}"
 
 
 def figures(summary: Summary, pace_words_per_s: float) -> Iterator[tuple[str, str]]:
-    """Yield names and values of the summary, without what is not known; a pace of 0 is full speed."""
+    """Yield names and values of the summary, without unknown values; a pace of 0 is full speed."""
     speed = f"the speaker's pace: {pace_words_per_s:.1f}" if pace_words_per_s else "at full speed"
     own_time = ", most of it the speaker's own time" if pace_words_per_s else ""
     rows = (
@@ -74,7 +74,7 @@ def figures(summary: Summary, pace_words_per_s: float) -> Iterator[tuple[str, st
 
 
 def document(place: Place, view: View, summary: Summary) -> dict[str, object]:
-    """All of a finished talk, for `--json`."""
+    """Return all of a finished talk, for `--json`."""
     return {
         "broker": place.address,
         "session": place.session_id,

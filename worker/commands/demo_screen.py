@@ -1,4 +1,4 @@
-"""The demo on a terminal: a view of it as rich renders it, from the whole screen to the lines that stay behind."""
+"""The demo on a terminal, rendered by rich: the live screen, and the lines that remain after it."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ from worker.core.words import separator
 _SUBSCRIPTS = str.maketrans("-0123456789", "₋₀₁₂₃₄₅₆₇₈₉")
 _UNREAD = "dim"
 _READ = "bold"
-_SPOKEN = "dim"  # the source of a finished sentence: the eye should rest on the translation
+_SPOKEN = "dim"  # the source of a finished sentence, less prominent than its translation
 _TARGET = "bold green"
 _LAG = "cyan"
 _BIG_LAG = "yellow"
@@ -24,7 +24,7 @@ _NAME = "dim"
 
 
 class Screen(msgspec.Struct, frozen=True):
-    """One full screen: header, the finished sentences that fit, the current pair, a line of figures."""
+    """The full screen: header, the finished sentences that fit, the current pair, a line of figures."""
 
     place: Place
     view: View
@@ -41,7 +41,7 @@ class Screen(msgspec.Struct, frozen=True):
             yield Segment.line()
 
     def _middle(self, console: Console, options: ConsoleOptions, num_lines: int) -> list[list[Segment]]:
-        # The newest pairs that fit whole: from the last one upwards.
+        # The newest pairs that fit completely, from the last one upwards.
         lines: list[list[Segment]] = []
         for sentence in reversed(self.view.finished):
             pair = console.render_lines(finished_pair(sentence), options)
@@ -57,14 +57,14 @@ class Screen(msgspec.Struct, frozen=True):
 
 
 def heading(place: Place, view: View) -> RenderableType:
-    """The lines above the talk: what runs, where, and how to look at it from another terminal."""
+    """Render the lines above the talk: its options, its address, and how to watch it from another terminal."""
     table = _grid(header(place, view))
     line = Text(place.redis_line, style="cyan", overflow="fold")
     return Group(table, line, Text())
 
 
 def finished_pair(sentence: Sentence) -> RenderableType:
-    """A finished sentence: source, translation with its average lagging, and an empty line."""
+    """Render a finished sentence: source, translation with its average lagging, and an empty line."""
     lag = sentence.done.average_lagging if sentence.done else None
     target = Text(sentence.translation, style=_TARGET)
     if lag is not None:
@@ -73,7 +73,7 @@ def finished_pair(sentence: Sentence) -> RenderableType:
 
 
 def source_line(sentence: Sentence) -> Text:
-    """The words spoken so far: those that have been read stand out, an ellipsis says that more will come."""
+    """Render the words spoken so far: those already read stand out, an ellipsis marks an unfinished sentence."""
     line = Text()
     for index, word in enumerate(sentence.spoken):
         line.append(separator(line.plain[-1:], word))
@@ -84,7 +84,7 @@ def source_line(sentence: Sentence) -> Text:
 
 
 def target_line(sentence: Sentence, max_lag_words: int) -> Text:
-    """Return the words written so far, each with its lag as a small number; one above `max_lag_words` stands out."""
+    """Render the words written so far, each with its lag as a small number; a lag over `max_lag_words` stands out."""
     line = Text()
     for word in sentence.target:
         _append(line, word, max_lag_words)
@@ -100,7 +100,7 @@ def _append(line: Text, word: OutputTextDelta, max_lag_words: int) -> None:
 
 
 def status_line(view: View) -> Text:
-    """How far the talk is, in one line."""
+    """Render the progress of the talk in one line."""
     num_words = sum(len(sentence.words) for sentence in view.sentences)
     parts = [f"{view.num_source_words} of {num_words} words spoken", f"{len(view.heard)} written"]
     if view.heard:
@@ -109,13 +109,13 @@ def status_line(view: View) -> Text:
 
 
 def legend() -> Text:
-    """What the small numbers mean."""
+    """Render the meaning of the small numbers."""
     meaning = " lag: how many source words ahead the worker had read when it wrote the word"
     return Text.assemble(("₃", _LAG), (meaning, _NAME), no_wrap=True, overflow="ellipsis")
 
 
 def ending(summary: Summary, pace_words_per_s: float) -> RenderableType:
-    """Return the figures of the talk."""
+    """Render the figures of the talk."""
     return _grid(figures(summary, pace_words_per_s))
 
 

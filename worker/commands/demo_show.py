@@ -1,4 +1,4 @@
-"""The demo from its stage to its audience: a live screen, plain lines, or one JSON document."""
+"""The demo's output: a live screen, plain lines, or one JSON document."""
 
 import asyncio
 import contextlib
@@ -23,20 +23,20 @@ _FRAMES_PER_S = 12
 
 
 async def show(plan: Plan, settings: Settings, *, as_json: bool) -> int:
-    """Show the talk. Return 0, or 128 and the number of the signal that ended it.
+    """Show the talk. Return 0, or 128 plus the number of the signal that ended it.
 
-    Raises CommandError, and what broker, worker, publisher and subscriber raise.
+    Raises CommandError, and the errors of broker, worker, publisher and subscriber.
     """
     console = Console(highlight=False)
     is_live = console.is_terminal and not console.is_dumb_terminal and not as_json
-    with _stoppable(console) as heard:
+    with _stoppable(console) as signals:
         try:
             await _run(plan, settings, as_json=as_json, console=console if is_live else None)
         except asyncio.CancelledError:
-            if not heard:
+            if not signals:
                 raise
             print("decalage demo: stopped", file=sys.stderr)
-            return 128 + heard[0]
+            return 128 + signals[0]
         except ExceptionGroup as failures:
             raise only_error(failures) from failures
     return 0
@@ -44,22 +44,22 @@ async def show(plan: Plan, settings: Settings, *, as_json: bool) -> int:
 
 @contextlib.contextmanager
 def _stoppable(console: Console) -> Iterator[list[int]]:
-    """SIGINT and SIGTERM cancel this task, and are noted; one more ends the process at once."""
+    """Cancel this task on SIGINT and SIGTERM, and note the signal; end the process at once on a second one."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    heard: list[int] = []
+    signals: list[int] = []
 
-    def hear(number: int) -> None:
-        heard.append(number)
-        if len(heard) > 1 or task is None:
+    def handle(number: int) -> None:
+        signals.append(number)
+        if len(signals) > 1 or task is None:
             console.show_cursor(True)
             console.set_alt_screen(False)
             os._exit(128 + number)
         task.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, hear, number)
+        loop.add_signal_handler(number, handle, number)
     try:
-        yield heard
+        yield signals
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
@@ -92,7 +92,7 @@ async def _show_live(console: Console, stage: Stage, place: Place, plan: Plan) -
     try:
         with live:
             await performance.run()
-    finally:  # also after Ctrl-C: what was said stays on the terminal
+    finally:  # also after Ctrl-C, so that the finished sentences stay on the terminal
         _print_all(console, place, performance.view)
     console.print(demo_screen.ending(summarize(performance.view, stage.num_forwards), plan.pace_words_per_s))
 
@@ -124,8 +124,7 @@ async def _show_plain(stage: Stage, place: Place, plan: Plan) -> None:
 async def _show_json(stage: Stage, place: Place, plan: Plan) -> None:
     performance = Performance(stage.url, plan)
     await performance.run()
-    found = document(place, performance.view, summarize(performance.view, stage.num_forwards))
-    print_json(found)
+    print_json(document(place, performance.view, summarize(performance.view, stage.num_forwards)))
 
 
 @contextlib.contextmanager
@@ -136,7 +135,7 @@ def _warnings() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _held_logs() -> Iterator[None]:
-    """Warnings wait until the screen is the terminal's own again."""
+    """Hold warnings back until the live screen is closed."""
     held = io.StringIO()
     terminal = sys.stderr
     try:

@@ -27,17 +27,16 @@ from worker.io.health import PortTaken, Probes
 from worker.io.metrics import Metrics
 
 PATIENCE_S: Final = 60.0
-"""How long nothing may happen: no word spoken, no event heard."""
+"""The longest time without a spoken word or an event."""
 
 _BREATH_WORDS: Final = 1
-"""How many words' time the speaker is silent after a sentence."""
-
+"""The pause of the speaker after a sentence, in the time of a word."""
 
 _CLOSE_S: Final = 1.0
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What to say, and how fast: 0 words a second is as fast as the worker translates."""
+    """The talk and its pace; at 0 words a second, the speaker is as fast as the worker translates."""
 
     sentences: tuple[Words, ...]
     target_language: str
@@ -60,24 +59,24 @@ class Stage(msgspec.Struct, frozen=True):
     vocabulary: Vocabulary
 
     def check(self, plan: Plan) -> None:
-        """Raises Refused where the worker's model cannot do what the plan asks for."""
+        """Raise Refused if the worker's model does not support the plan's options."""
         self.vocabulary.prompt(plan.session)
 
     def place(self, plan: Plan, *, is_embedded: bool) -> Place:
-        """Where this plan's session can be seen."""
+        """Return the address and the options of this plan's session."""
         return Place(client.shown(self.url), plan.session_id, plan.target_language, plan.policy, is_embedded)
 
     @property
     def num_forwards(self) -> int | None:
-        """Forward passes of this worker; None if it was another one that had the session."""
+        """Forward passes of this worker; None if another worker served the session."""
         return int(self.metrics.registry.get_sample_value("decalage_forwards_total") or 0) or None
 
 
 @contextlib.asynccontextmanager
 async def open_stage(settings: Settings) -> AsyncIterator[Stage]:
-    """A worker serves until the block ends. Raises RedisUnreachable, BrokerError, and what loading the model raises.
+    """Run a worker for the block. Raises RedisUnreachable, BrokerError, and the errors of loading the model.
 
-    Errors come in exception groups, also the one that ends the worker early; `only_error` finds the first.
+    Errors come in exception groups, also the one that ends the worker early; `only_error` returns the first.
     """
     async with asyncio.TaskGroup() as group:
         broker = group.create_task(_find_broker(settings))
@@ -106,7 +105,7 @@ async def _find_broker(settings: Settings) -> str:
 
 
 def _serve_metrics(worker: Worker, settings: Settings) -> None:
-    # Another worker may have the port: the demo does well without.
+    # Another worker may use the port, so fall back to any free one.
     probes = Probes(worker.metrics.registry)
     probes.ask = worker.health.condition
     for port in (settings.metrics_port, 0):
@@ -117,10 +116,10 @@ def _serve_metrics(worker: Worker, settings: Settings) -> None:
 
 
 class Performance:
-    """One talk from its first word to the end of its session; `view` is what has been spoken and heard so far."""
+    """One talk from its first word to the end of its session; `view` holds the words and events so far."""
 
     def __init__(self, url: str, plan: Plan, on_change: Callable[[View], None] | None = None) -> None:
-        """`on_change` is told each new view."""
+        """Prepare the talk; `on_change` is called with each new view."""
         self.view = demo_view.begin(plan.sentences)
         self._url = url
         self._plan = plan
@@ -128,9 +127,9 @@ class Performance:
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
-        """Everything has been spoken, translated and heard; cut short, the session is asked to close all the same.
+        """Speak the whole talk and hear its translation; ask the session to close even if the talk is cut short.
 
-        Raises CommandError, and what publisher and subscriber raise, in exception groups.
+        Raises CommandError, and the errors of publisher and subscriber, in exception groups.
         """
         plan = self._plan
         async with (
@@ -209,7 +208,7 @@ def _now_ms() -> int:
 
 
 def only_error(failure: Exception) -> Exception:
-    """The first error inside a group of one or more, which task groups make of every error."""
+    """Return the first error of an exception group, in which task groups wrap every error."""
     while isinstance(failure, ExceptionGroup):
         failure = failure.exceptions[0]
     return failure

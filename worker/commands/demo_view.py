@@ -1,7 +1,7 @@
-"""What the audience of the demo knows: the words spoken, the events heard, and the figures that follow from them.
+"""The state of the demo: the words spoken, the events received, and the figures computed from them.
 
-Pure: time is an argument, in milliseconds of any one clock. `decalage demo` speaks one segment per sentence, so the
-segment with index i translates sentence i.
+Pure: time is an argument, in milliseconds of any clock. `decalage demo` speaks one segment per sentence, so the segment
+with index i translates sentence i.
 """
 
 import statistics
@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from protocol import OutputTextDelta, SegmentDone, ServerEvent, SessionClosed, SessionCreated
+from protocol import OutputTextDelta, SegmentDone, ServerEvent, SessionCreated
 from worker.commands.talk import Words
 from worker.core.words import separator
 
@@ -19,7 +19,7 @@ _NO_MS: Final = -1
 
 
 class Sentence(msgspec.Struct, frozen=True):
-    """One sentence of the talk: what has been spoken of it, and what has been heard."""
+    """One sentence of the talk, with its words spoken and its target words received so far."""
 
     words: Words
     num_spoken_words: int = 0
@@ -35,17 +35,17 @@ class Sentence(msgspec.Struct, frozen=True):
 
     @property
     def num_read_words(self) -> int:
-        """How many of them the worker is known to have read."""
+        """The number of spoken words that the worker is known to have read."""
         return self.num_spoken_words if self.done else max((word.source_words_read for word in self.target), default=0)
 
     @property
     def is_whole(self) -> bool:
-        """All its words have been spoken."""
+        """Whether all its words have been spoken."""
         return self.num_spoken_words == len(self.words)
 
     @property
     def first_word_delay_ms(self) -> int | None:
-        """From its first source word to its first target word; None while there is none."""
+        """The time from its first source word to its first target word; None before that."""
         return None if _NO_MS in (self.began_ms, self.first_heard_ms) else self.first_heard_ms - self.began_ms
 
     @property
@@ -55,17 +55,16 @@ class Sentence(msgspec.Struct, frozen=True):
 
 
 class View(msgspec.Struct, frozen=True):
-    """The whole talk as far as it has come."""
+    """The state of the whole talk."""
 
     sentences: tuple[Sentence, ...]
     created: SessionCreated | None = None
-    is_closed: bool = False
     began_ms: int = _NO_MS
     latest_ms: int = _NO_MS
 
     @property
     def current(self) -> int:
-        """The sentence to look at: the first that is being translated, else the last one spoken."""
+        """The index of the sentence to show: the first in translation, else the last one spoken."""
         begun = [index for index, sentence in enumerate(self.sentences) if sentence.num_spoken_words]
         return next((index for index in begun if not self.sentences[index].done), begun[-1] if begun else 0)
 
@@ -76,17 +75,17 @@ class View(msgspec.Struct, frozen=True):
 
     @property
     def num_source_words(self) -> int:
-        """Words spoken so far."""
+        """The number of words spoken so far."""
         return sum(sentence.num_spoken_words for sentence in self.sentences)
 
     @property
     def heard(self) -> tuple[OutputTextDelta, ...]:
-        """All target words so far."""
+        """All target words received so far."""
         return tuple(word for sentence in self.sentences for word in sentence.target)
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """The figures of a talk; null where there is nothing to count. Medians and means as named."""
+    """The figures of a talk; None without data. Medians and means as named."""
 
     segments: int
     source_words: int
@@ -101,12 +100,12 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 def begin(sentences: Sequence[Words]) -> View:
-    """Nothing has been spoken of these sentences."""
+    """Return the view before the first word of these sentences."""
     return View(tuple(Sentence(words) for words in sentences))
 
 
 def speak(view: View, index: int, now_ms: int) -> View:
-    """One more word of sentence `index` has been spoken."""
+    """Return the view after one more spoken word of sentence `index`."""
     sentence = view.sentences[index]
     began_ms = now_ms if sentence.began_ms == _NO_MS else sentence.began_ms
     spoken = replace(sentence, num_spoken_words=sentence.num_spoken_words + 1, began_ms=began_ms)
@@ -115,7 +114,7 @@ def speak(view: View, index: int, now_ms: int) -> View:
 
 
 def hear(view: View, event: ServerEvent, now_ms: int) -> View:
-    """The event has been heard."""
+    """Return the view after an event."""
     match event:
         case SessionCreated():
             return replace(view, created=event)
@@ -126,8 +125,6 @@ def hear(view: View, event: ServerEvent, now_ms: int) -> View:
             return _with(view, event.segment, grown, now_ms)
         case SegmentDone():
             return _with(view, event.segment, replace(view.sentences[event.segment], done=event), now_ms)
-        case SessionClosed():
-            return replace(view, is_closed=True)
         case _:
             return view
 
@@ -138,12 +135,12 @@ def _with(view: View, index: int, sentence: Sentence, now_ms: int) -> View:
 
 
 def lag_words(word: OutputTextDelta) -> int:
-    """Source words that had been read beyond the word written."""
+    """Return the source words read beyond the word written."""
     return word.source_words_read - word.index
 
 
 def join_words(words: Sequence[str]) -> str:
-    """The words as running text.
+    """Join words into running text.
 
     >>> join_words(["Good", "morning."])
     'Good morning.'
@@ -155,10 +152,11 @@ def join_words(words: Sequence[str]) -> str:
 
 
 def summarize(view: View, num_forwards: int | None = None) -> Summary:
-    """The figures so far; `num_forwards`: forward passes that this talk took, if known."""
+    """Return the figures so far; `num_forwards`: forward passes of this talk, if known."""
     words = view.heard
-    lags = [each.done.average_lagging for each in view.sentences if each.done]
-    first_ms = [delay for each in view.sentences if (delay := each.first_word_delay_ms) is not None]
+    lags = [sentence.done.average_lagging for sentence in view.sentences if sentence.done]
+    delays_ms = [sentence.first_word_delay_ms for sentence in view.sentences]
+    first_ms = [delay_ms for delay_ms in delays_ms if delay_ms is not None]
     duration_s = max(0, view.latest_ms - view.began_ms) / 1000
     return Summary(
         segments=len(lags),

@@ -1,4 +1,4 @@
-"""`decalage doctor`: what works on this machine, what does not, and what to do about it."""
+"""`decalage doctor`: checks of this machine, each with a remedy for its failure."""
 
 import argparse
 import sys
@@ -24,52 +24,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 where all that is needed works, else 1. Starts no broker."""
+    """Run all checks, without starting a broker; return 1 if one failed, else 0."""
     output.silence_libraries()
-    found = []
-    for check in _checks(args):
-        found.append(check)
+    findings = []
+    for finding in _findings(args):
+        findings.append(finding)
         if not args.json:
-            _show(check)
-    is_healthy = all(check.status != "failed" for check in found)
+            _show(finding)
+    is_healthy = all(finding.status != "failed" for finding in findings)
     if args.json:
-        output.print_json({"ok": is_healthy, "checks": [check.as_json() for check in found]})
+        output.print_json({"ok": is_healthy, "checks": [finding.as_json() for finding in findings]})
     else:
-        print(_verdict([check.status for check in found]))
+        print(_verdict([finding.status for finding in findings]))
     return 0 if is_healthy else 1
 
 
-def _checks(args: argparse.Namespace) -> Iterator[Any]:
+def _findings(args: argparse.Namespace) -> Iterator[Any]:
     from worker.commands import check_machine, check_model, check_redis
     from worker.commands.findings import Finding, guarded
 
-    parts: tuple[tuple[str, Callable[[], Finding]], ...] = (
+    checks: tuple[tuple[str, Callable[[], Finding]], ...] = (
         ("packages", check_machine.packages),
         ("device", check_machine.device),
         ("blas", check_machine.blas),
         ("redis", lambda: check_redis.redis(args.redis)),
         ("model", lambda: check_model.model(args.model)),
     )
-    for name, part in parts:
+    for name, check in checks:
         with output.busy(f"Checking {name}"):
-            finding = guarded(name, part)
+            finding = guarded(name, check)
         yield finding
 
 
-def _show(check: Any) -> None:
-    sign, colour = _SIGNS[check.status]
+def _show(finding: Any) -> None:
+    sign, colour = _SIGNS[finding.status]
     try:
         from rich.console import Console
         from rich.text import Text
-    except ModuleNotFoundError:  # then that is what the doctor has to say, and it must be able to
-        print(f"{sign} {check.name}: {check.text}" + (f"\n    {check.remedy}" if check.remedy else ""), flush=True)
+    except ModuleNotFoundError:  # rich is missing, and the doctor must be able to report that
+        remedy = f"\n    {finding.remedy}" if finding.remedy else ""
+        print(f"{sign} {finding.name}: {finding.text}{remedy}", flush=True)
         return
     console = Console(highlight=False)
-    body = Text(check.text)
-    if check.remedy:
-        body.append(f"\n→ {check.remedy}", style=colour)
-    prefix = Text.assemble((f"{sign} ", f"bold {colour}"), (f"{check.name:9}", "bold"))
-    # Further lines stand below the text, not below the sign.
+    body = Text(finding.text)
+    if finding.remedy:
+        body.append(f"\n→ {finding.remedy}", style=colour)
+    prefix = Text.assemble((f"{sign} ", f"bold {colour}"), (f"{finding.name:9}", "bold"))
+    # Indent further lines to the text, not to the sign.
     for row in body.wrap(console, max(20, console.width - len(prefix))):
         row.rstrip()
         console.print(prefix + row, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`decalage drain`: asks workers to finish, to hand their sessions over, and to end."""
+"""`decalage drain`: ask workers to finish, to hand their sessions over, and to end."""
 
 import argparse
 import asyncio
@@ -27,11 +27,11 @@ Examples:
 
 @dataclass(frozen=True)
 class Left:
-    """What became of one worker that was asked."""
+    """The outcome for one worker."""
 
     worker: str
-    sessions: int  # open when it was asked
-    shards: int  # held then
+    sessions: int  # open at the request
+    shards: int  # held at the request
     has_left: bool
     seconds: float
 
@@ -51,23 +51,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 once all that were asked have left, else 1."""
+    """Drain the workers and print the outcome; return 0 if all of them have left, else 1."""
     from worker.commands.broker_url import redis_url
     from worker.commands.output import print_json
 
     outcome = asyncio.run(drain(redis_url(args.redis), args.worker, args.timeout))
     if args.json:
-        print_json({"workers": [asdict(one) for one in outcome]})
-    for one in [] if args.json else outcome:
-        end = f"has left after {one.seconds:.1f} s" if one.has_left else "HAS NOT LEFT"
-        print(f"{one.worker}  {one.sessions} sessions, {one.shards} shards  {end}")
+        print_json({"workers": [asdict(worker) for worker in outcome]})
+    for worker in [] if args.json else outcome:
+        end = f"has left after {worker.seconds:.1f} s" if worker.has_left else "HAS NOT LEFT"
+        print(f"{worker.worker}  {worker.sessions} sessions, {worker.shards} shards  {end}")
     if not (outcome or args.json):
         print("no worker runs here")
-    return 0 if all(one.has_left for one in outcome) else 1
+    return 0 if all(worker.has_left for worker in outcome) else 1
 
 
 async def drain(url: str, worker: str | None, timeout_s: float) -> list[Left]:
-    """Asks, and waits until all have left or time is up. Raises CommandError for a worker that does not run."""
+    """Ask all workers or one to drain, and wait until they have left or the time is up.
+
+    Raises CommandError for a worker that does not run.
+    """
     from worker.io import client
     from worker.io.leases import Leases, num_shards
 
@@ -78,12 +81,12 @@ async def drain(url: str, worker: str | None, timeout_s: float) -> list[Left]:
         if worker is not None and worker not in before.peers:
             running = ", ".join(sorted(before.peers)) or "none"
             raise CommandError(f"no worker named {worker!r} runs here; running: {running}", code="no_worker")
-        asked = [worker] if worker is not None else sorted(before.peers)
-        return await _see_off(redis, leases, before, asked=asked, timeout_s=timeout_s)
+        names = [worker] if worker is not None else sorted(before.peers)
+        return await _drain(redis, leases, before, names=names, timeout_s=timeout_s)
 
 
-async def _see_off(
-    redis: "Client", leases: "Leases", before: "Seen", *, asked: list[str], timeout_s: float
+async def _drain(
+    redis: "Client", leases: "Leases", before: "Seen", *, names: list[str], timeout_s: float
 ) -> list[Left]:
     from protocol import WorkerConfigure, encode
     from protocol.keys import CONFIGURE_KEY, EVENT_FIELD, FREED_KEY
@@ -92,16 +95,16 @@ async def _see_off(
     newest = entries(await redis.ask("XREVRANGE", FREED_KEY, "+", "-", "COUNT", 1))
     last = newest[0][0] if newest else "0-0"
     start_s = time.monotonic()
-    for name in asked:
+    for name in names:
         event = encode(WorkerConfigure(worker=name, drain=True))
         await redis.ask("XADD", CONFIGURE_KEY, "MAXLEN", "~", 1_000, "*", EVENT_FIELD, event)
     gone: dict[str, float] = {}
-    while len(gone) < len(asked) and time.monotonic() - start_s < timeout_s:
+    while len(gone) < len(names) and time.monotonic() - start_s < timeout_s:
         for _, news in await redis.ask("XREAD", "BLOCK", 500, "STREAMS", FREED_KEY, last) or ():
             last = entries(news)[-1][0]
         peers = (await leases.exchange(None)).peers
-        gone |= {name: time.monotonic() - start_s for name in asked if name not in peers and name not in gone}
-    return [_left(name, before, gone) for name in asked]
+        gone |= {name: time.monotonic() - start_s for name in names if name not in peers and name not in gone}
+    return [_left(name, before, gone) for name in names]
 
 
 def _left(name: str, before: "Seen", gone: Mapping[str, float]) -> Left:

@@ -1,10 +1,10 @@
-"""What users can cause, as a code and a message; and the error that commands raise themselves."""
+"""The errors that users can cause, as a code and a message; and the error that commands raise."""
 
 from typing import Final, NamedTuple
 
 
 class CommandError(Exception):
-    """A command cannot do what was asked; the message says why and what to do."""
+    """A command cannot run as asked; the message names the cause and the remedy."""
 
     def __init__(self, message: str, *, code: str = "invalid_input") -> None:
         super().__init__(message)
@@ -12,13 +12,13 @@ class CommandError(Exception):
 
 
 class Fault(NamedTuple):
-    """An error as users get it: a stable code for programs, one line for people."""
+    """An error as users see it: a stable code for programs, one line for people."""
 
     code: str
     message: str
 
 
-# By name, not by class: whoever asks must not load the module, nor the packages that it needs.
+# By name, not by class, so that a look-up loads neither the modules nor the packages that they need.
 _CODES: Final = {
     "worker.commands.faults.CommandError": "invalid_input",
     "worker.engine.errors.ModelNotFound": "model_not_found",
@@ -48,8 +48,8 @@ EXTRAS: Final = {
 
 
 def fault_of(error: BaseException) -> Fault:
-    """The code and the message of an error; one that no user can cause is called a bug."""
-    while isinstance(error, BaseExceptionGroup):  # a group of tasks that failed: the first tells
+    """Return the code and the message of an error; an error that no user can cause is reported as a bug."""
+    while isinstance(error, BaseExceptionGroup):  # of several failed tasks, the first error counts
         error = error.exceptions[0]
     for kind in type(error).__mro__:
         code = _CODES.get(f"{kind.__module__}.{kind.__qualname__}")

@@ -1,4 +1,4 @@
-"""What a check of `decalage doctor` found."""
+"""The findings of `decalage doctor`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from worker.commands.faults import fault_of
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """The outcome of one check. `remedy` says what to do where it is not ok; `facts` are its figures, for programs."""
+    """The outcome of one check, with a remedy unless it is ok; `facts` are its figures for programs."""
 
     name: str
     status: Literal["ok", "warning", "failed"]
@@ -18,13 +18,13 @@ class Finding(msgspec.Struct, frozen=True):
     facts: Mapping[str, Any] = {}
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, for programs."""
+        """Return all fields, for programs."""
         return msgspec.structs.asdict(self)
 
 
 def guarded(name: str, check: Callable[[], Finding]) -> Finding:
-    """What the check found; whatever it raises is a finding too: the next check still runs."""
+    """Run a check; turn an error into a finding too, so that the next check still runs."""
     try:
         return check()
-    except Exception as error:  # a check's border
+    except Exception as error:  # the boundary of a check
         return Finding(name, "failed", fault_of(error).message)

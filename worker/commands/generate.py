@@ -1,4 +1,4 @@
-"""`decalage generate`: one text through a model, whole or word by word."""
+"""`decalage generate`: the answer to one prompt, after reading all of it or while reading."""
 
 import argparse
 from typing import Any, Final

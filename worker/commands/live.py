@@ -52,16 +52,16 @@ def run(args: argparse.Namespace) -> int:
     is_asking = not args.examples and not args.json
     if is_asking:
         print("Type a text such as 'Translate to French: Good morning'. An empty line ends.")
-    for request in _examples(args) if args.examples else _asked(args, is_asking):
+    for request in _examples(args) if args.examples else _typed(args, is_asking):
         if isinstance(request, str):
             _report("invalid_input", request, args)
         else:
-            _one(args, model, request)
+            _translate(args, model, request)
     return 0
 
 
-def _one(args: argparse.Namespace, model: Any, request: Request) -> None:
-    # An error ends one prompt; the next one is asked for.
+def _translate(args: argparse.Namespace, model: Any, request: Request) -> None:
+    # An error ends this prompt only.
     from protocol import ProtocolError, policy_name
     from worker.commands.faults import CommandError, fault_of
     from worker.commands.translation import Translation, new_task
@@ -83,7 +83,7 @@ def _one(args: argparse.Namespace, model: Any, request: Request) -> None:
 
 
 def _speak(translation: Any, pace_words_per_s: float) -> None:
-    """Print each word when a speaker of this pace would have said the source words that it needs."""
+    """Print each word at the time when a speaker of this pace has said the source words that it needs."""
     start_s = monotonic()
     for word in translation:
         if pace_words_per_s:
@@ -108,8 +108,8 @@ def _examples(args: argparse.Namespace) -> Iterator[Request]:
         yield Request(prompt, policy_of(args))
 
 
-def _asked(args: argparse.Namespace, is_asking: bool) -> Iterator[Request | str]:
-    """Yield a request for each prompt typed, or what is wrong with its policy."""
+def _typed(args: argparse.Namespace, is_asking: bool) -> Iterator[Request | str]:
+    """Yield a request for each typed prompt, or the error of its policy."""
     from protocol import policy_name
 
     default = policy_of(args)
@@ -131,17 +131,17 @@ def _typed_policy(text: str) -> "Policy":
 
 
 def _read(question: str) -> str:
-    """Return a line without its ends; empty at the end of the input."""
+    """Read a line and strip it; return an empty one at the end of the input."""
     try:
         if sys.stdin.isatty() and question:
-            import readline  # noqa: F401  # line editing and history, where there is a keyboard
+            import readline  # noqa: F401  # line editing and history at a keyboard
         line = input(question)
     except EOFError:
         if question:
             print()
         return ""
     if question and not sys.stdin.isatty():
-        print(line)  # as a keyboard would have echoed it
+        print(line)  # a terminal would have echoed it
     return line.strip()
 
 

@@ -1,4 +1,4 @@
-"""What commands show: results on stdout, everything about them on stderr."""
+"""The output of commands: results on stdout, messages about them on stderr."""
 
 import json
 import os
@@ -9,17 +9,17 @@ from typing import Any
 
 
 def print_json(value: Any) -> None:
-    """The value as indented JSON on stdout."""
+    """Print the value as indented JSON on stdout."""
     print(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 def print_json_line(value: Any) -> None:
-    """The value as one line of JSON on stdout, at once."""
+    """Print the value as one line of JSON on stdout, and flush it."""
     print(json.dumps(value, ensure_ascii=False), flush=True)
 
 
 def note(text: str) -> None:
-    """A dim line on stderr."""
+    """Print a dim line on stderr."""
     from rich.console import Console
 
     Console(stderr=True).print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
@@ -27,7 +27,7 @@ def note(text: str) -> None:
 
 @contextmanager
 def busy(what: str) -> Iterator[None]:
-    """A spinner on stderr while the block runs; nothing where stderr is no terminal."""
+    """Show a spinner on stderr while the block runs, if stderr is a terminal."""
     if not sys.stderr.isatty():
         yield
         return
@@ -38,7 +38,7 @@ def busy(what: str) -> Iterator[None]:
 
 
 def silence_libraries() -> None:
-    """Model libraries, loaded from now on, say nothing on their own account; downloads keep their progress bars."""
+    """Silence the model libraries that are loaded later; downloads keep their progress bars."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,4 +1,4 @@
-"""`decalage send`: the options of `producers.send`, and the broker found."""
+"""`decalage send`: `producers.send` on the given Redis or the embedded broker."""
 
 import argparse
 from typing import Final
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Return the exit status of `producers.send`."""
+    """Run `producers.send` and return its exit status."""
     from producers import send
 
     options = send.Options(session_of(args), tuple(given_options(args)))

@@ -1,4 +1,4 @@
-"""`decalage serve`: a worker, until it is told to stop."""
+"""`decalage serve`: a worker that runs until a signal stops it."""
 
 import argparse
 from typing import Final
@@ -19,7 +19,7 @@ _LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `decalage serve`; one that is not given is None, so that its variable counts."""
+    """Add the options of `decalage serve`; each is None unless given, so that its variable counts."""
     add_redis(parser)
     parser.add_argument("--model", metavar="M", help="directory, GGUF file, hub id or shipped model (default: starter)")
     parser.add_argument(
@@ -84,7 +84,7 @@ def _add_passes(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until a signal; return 0 when the worker has drained."""
+    """Serve until a signal, drain the worker, and return 0."""
     import asyncio
 
     from worker.app.config import from_environment

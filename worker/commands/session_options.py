@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from protocol import Limits, Policy, Sampling, Session
 
 MAX_BACKLOG_WORDS: Final = 1_000_000
-"""A whole book may be sent at once: unlike a live source, a file cannot be asked to wait."""
+"""Enough for a whole book: unlike a live source, a file is sent all at once."""
 
 DEFAULT_TARGET: Final = "fr"
 
@@ -62,14 +62,14 @@ def policy_of(args: argparse.Namespace) -> "Policy":
 
 
 def sampling_of(args: argparse.Namespace) -> "Sampling":
-    """Return how words are chosen."""
+    """Return the sampling that the options describe."""
     from protocol import Sampling
 
     return Sampling(**_given(args, _SAMPLING))
 
 
 def limits_of(args: argparse.Namespace, **others: int) -> "Limits":
-    """Return the bounds of a session; `others` are those without an option."""
+    """Return the limits of a session; `others` are those without an option."""
     from protocol import Limits
 
     return Limits(**_given(args, _LIMITS), **others)

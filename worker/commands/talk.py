@@ -1,4 +1,4 @@
-"""What the demo says: a talk of our own, or any text, as sentences of words."""
+"""The text of the demo, built in or given, as sentences of words."""
 
 from typing import Final, TypeAlias
 
@@ -13,11 +13,11 @@ park. An old man is sitting under a tree. I ask him what he is reading. He tells
 raining now. When we come home, my brother is in the kitchen. He is making a cake for my birthday. I am very tired, so I
 go to bed early.
 """
-"""A day off in 14 short everyday sentences, which a small model can do. About 40 seconds at 150 words a minute."""
+"""A day off in 14 short everyday sentences, which suit a small model; about 40 seconds at 150 words a minute."""
 
 
 def split_sentences(text: str) -> tuple[Words, ...]:
-    """The sentences of `text`, each as its words; an empty line ends a sentence too, a line break alone does not.
+    """Split `text` into sentences of words; an empty line ends a sentence too, a line break alone does not.
 
     >>> split_sentences("It rains. I\\nstay.\\n\\nA title\\n\\nEnd")
     (('It', 'rains.'), ('I', 'stay.'), ('A', 'title'), ('End',))

@@ -1,6 +1,6 @@
-"""A model in this process and one text at a time: what `generate`, `compare`, `live` and `doctor` share.
+"""The translation of one text by a model in this process, for `generate`, `compare`, `live` and `doctor`.
 
-Source words are counted through the whole text, also where the model takes it sentence by sentence.
+Source words are counted across the whole text, also if the model takes it sentence by sentence.
 """
 
 import sys
@@ -19,8 +19,9 @@ from worker.core.languages import language_name, split_instruction
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A model that is ready, and its vocabulary; `engine` is a `worker.engine.model.StreamingModel`, `drafter` a
-    `worker.engine.speculative.draft_model.DraftModel` where there is one.
+    """A loaded model and its vocabulary.
+
+    `engine` is a `worker.engine.model.StreamingModel`, `drafter` a `worker.engine.speculative.draft_model.DraftModel`.
     """
 
     name: str
@@ -30,7 +31,7 @@ class Model(msgspec.Struct, frozen=True):
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What is to be translated: the source words, as `core.words` counts them, and all options."""
+    """A text to translate, its source words as `core.words` counts them, and all options."""
 
     session: Session
     text: str
@@ -38,7 +39,7 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """One target word; `text` is the word with what separates it from the one before."""
+    """One target word; `text` is the word after its separator from the word before."""
 
     word: str
     text: str
@@ -47,13 +48,13 @@ class Written(msgspec.Struct, frozen=True):
 
 
 class Translation:
-    """A text on its way through a model: iterate once over its words, then ask for the figures."""
+    """The translation of a text: iterate over its words once, then read the figures."""
 
     def __init__(self, model: Model, task: Task) -> None:
         self.task = task
         self.words: list[Written] = []
         self.finish_reason = "stop"
-        self.compute_s = 0.0  # time spent on the words, not on whoever consumes them
+        self.compute_s = 0.0  # time spent on the words, without that of their consumer
         self._lags: list[float] = []
         self._model = model
         self._source_words_before = 0
@@ -63,9 +64,8 @@ class Translation:
 
         model = self._model
         session, text = self.task.session, self.task.text
-        written = generate_words(model.engine, model.vocabulary, session, text, drafter=model.drafter)
-        events = _timed(written, self._spend)
-        for event in events:
+        events = generate_words(model.engine, model.vocabulary, session, text, drafter=model.drafter)
+        for event in _timed(events, self._spend):
             if isinstance(event, SegmentDone):
                 self._end_segment(event)
                 continue
@@ -73,7 +73,7 @@ class Translation:
             yield self.words[-1]
 
     def finish(self) -> "Translation":
-        """The translation, all of its words written."""
+        """Write all words, and return the translation."""
         for _ in self:
             pass
         return self
@@ -101,12 +101,12 @@ class Translation:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of all words."""
+        """The number of tokens of all words."""
         return sum(len(word.tokens) for word in self.words)
 
     @property
     def tokens_per_s(self) -> float:
-        """Tokens written in a second of computing, the reading of the source included."""
+        """Tokens written in a second of computing, including the reading of the source."""
         return self.num_tokens / self.compute_s if self.compute_s else 0.0
 
     @property
@@ -116,11 +116,11 @@ class Translation:
 
     @property
     def average_lagging(self) -> float | None:
-        """Words that the translation lags behind its source, the mean over its segments; None without words."""
+        """Words by which the translation lags behind its source, the mean over its segments; None without words."""
         return sum(self._lags) / len(self._lags) if self._lags else None
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, for programs."""
+        """Return the words and figures, for programs."""
         return {
             "text": self.text,
             "words": [
@@ -151,7 +151,10 @@ def _timed(
 
 
 def load_model(name: str) -> Model:
-    """The model of this name, with a spinner on a terminal. Raises EngineError, and ImportError without the engine."""
+    """Load the model of this name, with a spinner on a terminal.
+
+    Raises EngineError, and ImportError without the engine.
+    """
     silence_libraries()
     with busy("Starting the engine"):
         from worker.engine import loading
@@ -161,12 +164,12 @@ def load_model(name: str) -> Model:
         engine, tokenizer = loading.load(str(path))
         engine.name = name
         vocabulary = loading.load_vocabulary(str(path), tokenizer)
-        runner_of(engine, vocabulary)  # made once for a model: here, where nobody measures the time
+        runner_of(engine, vocabulary)  # creates the model's runner here, outside of any measurement
         return Model(name, engine, vocabulary)
 
 
 def with_drafter(model: Model, name: str) -> Model:
-    """The model, drafted for by the one of this name. Raises EngineError."""
+    """Return the model with the one of this name as its drafter. Raises EngineError."""
     from worker.engine import loading
     from worker.engine.speculative.draft_model import DraftModel
 
@@ -176,7 +179,7 @@ def with_drafter(model: Model, name: str) -> Model:
 
 
 def read_prompt(prompt: str) -> str:
-    """The prompt, from standard input where it is `-`. Raises CommandError where there is nothing in it."""
+    """Return the prompt, read from standard input if it is `-`. Raises CommandError for an empty one."""
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
         raise CommandError("the prompt is empty; expected a text, such as 'Translate to French: Good morning'")
@@ -184,10 +187,10 @@ def read_prompt(prompt: str) -> str:
 
 
 def new_task(model: Model, prompt: str, to: str | None, **options: object) -> Task:
-    """The task that a prompt such as "Translate to French: Good morning" sets; `options` are fields of its session.
+    """Return the task of a prompt such as "Translate to French: Good morning"; `options` are fields of its session.
 
-    Raises CommandError for a prompt without words or with two languages, UnsupportedPrompt for what the model cannot
-    do.
+    Raises CommandError for a prompt without words or with two languages, UnsupportedPrompt for options that the model
+    lacks.
     """
     from worker.engine.errors import UnsupportedPrompt
     from worker.library.words import split_prompt
@@ -207,6 +210,6 @@ def new_task(model: Model, prompt: str, to: str | None, **options: object) -> Ta
 
 
 def _segmented(model: Model, session: Session) -> Session:
-    # A model that was trained on sentences gets sentences; a chat model gets its whole prompt at once.
+    # A model trained on sentences gets sentences; a chat model gets its whole prompt at once.
     is_sentences = model.vocabulary.prompt(session).max_segment_words is not None
     return replace(session, segmentation="sentence" if is_sentences else "manual")

@@ -1,4 +1,4 @@
-"""`decalage watch`: `producers.watch`, with the broker found."""
+"""`decalage watch`: `producers.watch` on the given Redis or the embedded broker."""
 
 import argparse
 from typing import Final
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Return the exit status of `producers.watch`."""
+    """Run `producers.watch` and return its exit status."""
     from producers import watch
 
     return watch.run(args, redis_url(args.redis))

@@ -1,13 +1,13 @@
-"""The embedded broker: where commands without `--redis` meet.
+"""The embedded broker, which commands without `--redis` share.
 
-The first of a user's commands starts it, and the others find it by the record that its supervisor
-(`worker.io.supervisor`) leaves in the runtime directory. One file lock guards it all, so two starters at once make one:
+The first command of a user starts it. The others find it by the record that its supervisor (`worker.io.supervisor`)
+writes to the runtime directory. A file lock ensures that two commands at once start only one broker:
 
-    RUNTIME_DIR/broker.lock   held while somebody looks for, starts or ends the broker
-    RUNTIME_DIR/broker.json   where it is: {url, pid, kind, version}
-    RUNTIME_DIR/broker.log    what the latest supervisor and its server said
+    RUNTIME_DIR/broker.lock   held while a process looks for, starts or ends the broker
+    RUNTIME_DIR/broker.json   the record: {url, pid, kind, version}
+    RUNTIME_DIR/broker.log    the output of the latest supervisor and its server
 
-The broker listens on 127.0.0.1 alone and keeps nothing on disk.
+The broker listens only on 127.0.0.1 and stores nothing on disk.
 """
 
 import fcntl
@@ -32,7 +32,7 @@ from redis.retry import Retry
 BrokerKind: TypeAlias = Literal["redis-server", "fakeredis"]
 
 KIND_VARIABLE: Final = "DECALAGE_BROKER"
-"""Which kind to start: `redis-server`, `fakeredis`, or `auto` (the default: a real server if there is one)."""
+"""The kind to start: `redis-server`, `fakeredis`, or `auto` (the default: a real server if one is installed)."""
 
 GRACE_VARIABLE: Final = "DECALAGE_BROKER_GRACE_S"
 """Seconds that the broker outlives its last client."""
@@ -41,7 +41,7 @@ DIR_VARIABLE: Final = "DECALAGE_RUNTIME_DIR"
 """The directory of lock, record and log."""
 
 START_LIMIT_S: Final = 20.0
-"""A start takes well under a second; this is for a machine that is busy beyond reason."""
+"""A start takes well under a second; the limit leaves room for a very busy machine."""
 
 _LOG_LINES_SHOWN: Final = 10
 _REMEDY: Final = (
@@ -50,11 +50,11 @@ _REMEDY: Final = (
 
 
 class BrokerError(Exception):
-    """There is no embedded broker, and none could be started. The message says why and what to do."""
+    """No embedded broker runs, and none could be started. The message names the cause and the remedy."""
 
 
 class BrokerRecord(msgspec.Struct, frozen=True):
-    """Where a running broker is: the content of `broker.json`."""
+    """The address and the process of a running broker: the content of `broker.json`."""
 
     url: str
     pid: int
@@ -64,17 +64,17 @@ class BrokerRecord(msgspec.Struct, frozen=True):
 
 
 class Broker(BrokerRecord, frozen=True):
-    """A broker that answered a moment ago."""
+    """A broker that has just answered."""
 
     started: bool
-    """True if this very call started it."""
+    """True if this call started it."""
 
 
 def ensure_broker(*, runtime_dir: Path | None = None) -> Broker:
-    """A broker on this machine answers, and will until its grace period (60 s by default) after the last client left.
+    """Find or start the broker of this machine. It ends a grace period (60 s by default) after its last client left.
 
     Blocks, for well under a second when it has to start a server. `runtime_dir` defaults to `default_runtime_dir()`.
-    Raises BrokerError where no server can be started, or where the directory is not this user's alone.
+    Raises BrokerError if no server can be started, or if other users can write to the directory.
     """
     directory = open_runtime_dir(runtime_dir or default_runtime_dir())
     with broker_lock(directory):
@@ -86,7 +86,7 @@ def ensure_broker(*, runtime_dir: Path | None = None) -> Broker:
 
 
 def default_runtime_dir() -> Path:
-    """Where this user's commands meet.
+    """Return the directory of this user's broker files.
 
     $DECALAGE_RUNTIME_DIR, else `decalage` in $XDG_RUNTIME_DIR, else `decalage-<uid>` in the temporary directory.
     """
@@ -99,7 +99,7 @@ def default_runtime_dir() -> Path:
 
 
 def wanted_kind() -> str:
-    """The kind of server to start, $DECALAGE_BROKER. Raises BrokerError if that is no kind."""
+    """Return the kind of server to start, from $DECALAGE_BROKER. Raises BrokerError for another value."""
     kind = os.environ.get(KIND_VARIABLE, "auto")
     if kind not in ("auto", "redis-server", "fakeredis"):
         raise BrokerError(
@@ -109,7 +109,7 @@ def wanted_kind() -> str:
 
 
 def grace_s() -> float:
-    """Seconds that a broker outlives its last client. Raises BrokerError if the variable holds no positive number."""
+    """Return the seconds that a broker outlives its last client. Raises BrokerError unless they are above 0."""
     text = os.environ.get(GRACE_VARIABLE, "60")
     with suppress(ValueError):
         if 0 < (seconds := float(text)) < math.inf:
@@ -118,29 +118,29 @@ def grace_s() -> float:
 
 
 def open_runtime_dir(path: Path) -> Path:
-    """The directory exists and belongs to this user alone; a new one has mode 0700. Raises BrokerError otherwise.
+    """Create the directory with mode 0700 if needed. Raises BrokerError if other users can write to it.
 
-    Whoever else could write there could send this user's words to a server of their own.
+    Another user who can write to it could redirect this user's words to a server of their own.
     """
     remedy = f"Set {DIR_VARIABLE} to a directory of your own"
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.lstat()
+        status = path.lstat()
     except OSError as error:
         raise BrokerError(f"expected a directory for the broker's files, got {error}. {remedy}") from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise BrokerError(
             f"expected a directory that only user {os.getuid()} can write to, got {path} "
-            f"(owner {found.st_uid}, {stat.filemode(found.st_mode)}). {remedy}"
+            f"(owner {status.st_uid}, {stat.filemode(status.st_mode)}). {remedy}"
         )
     return path.absolute()
 
 
 @contextmanager
 def broker_lock(directory: Path, *, blocking: bool = True) -> Iterator[bool]:
-    """Holds the right to look for, start and end the broker.
+    """Hold the lock that is needed to look for, start and end the broker.
 
-    Yields True once it is held. Where another holds it and `blocking` is off, yields False at once.
+    Yields True with the lock held; if another process holds it and `blocking` is off, yields False at once.
     """
     with (directory / "broker.lock").open("ab") as lock_file:
         try:
@@ -152,26 +152,26 @@ def broker_lock(directory: Path, *, blocking: bool = True) -> Iterator[bool]:
 
 
 def read_record(directory: Path) -> BrokerRecord | None:
-    """What the latest broker left of itself; None if there is nothing, or nothing that can be read."""
+    """Return the record of the latest broker; None if it is missing or unreadable."""
     with suppress(FileNotFoundError, msgspec.MsgspecError):
         return msgspec.json.decode((directory / "broker.json").read_bytes(), type=BrokerRecord)
     return None
 
 
 def write_record(directory: Path, record: BrokerRecord) -> None:
-    """The record is there as a whole: nobody ever reads half of it."""
+    """Write the record atomically, so that no reader sees half of it."""
     draft = directory / "broker.json.new"
     draft.write_bytes(msgspec.json.encode(record))
     draft.replace(directory / "broker.json")
 
 
 def forget_record(directory: Path) -> None:
-    """There is no record."""
+    """Delete the record."""
     (directory / "broker.json").unlink(missing_ok=True)
 
 
 def log_path(directory: Path) -> Path:
-    """Where the latest supervisor and its server wrote what they had to say."""
+    """Return the path of the log of the latest supervisor and its server."""
     return directory / "broker.log"
 
 
@@ -180,7 +180,7 @@ def _broker(record: BrokerRecord, *, started: bool) -> Broker:
 
 
 def _answers(url: str) -> bool:
-    # No retry: a dead broker must cost one refused connection, not seconds of patience.
+    # No retry: a dead broker must cost one refused connection, not seconds of waiting.
     try:
         with redis.Redis.from_url(
             url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)
@@ -191,9 +191,9 @@ def _answers(url: str) -> bool:
 
 
 def _start(directory: Path) -> BrokerRecord:
-    """Start a supervisor and wait for its word. The caller holds the lock.
+    """Start a supervisor and return its record. The caller holds the lock.
 
-    The supervisor says on its standard output that it is ready, with the record; an end of file there means it gave up.
+    A supervisor that is ready prints the record on its standard output; an end of file there means that it failed.
     """
     wanted_kind()
     grace_s()
@@ -202,7 +202,7 @@ def _start(directory: Path) -> BrokerRecord:
         log_path(directory).open("ab") as log,
         subprocess.Popen(
             [sys.executable, "-m", "worker.io.supervisor", "--runtime-dir", str(directory)],
-            cwd=Path(__file__).resolve().parents[2],  # where `worker` is found, installed or not
+            cwd=Path(__file__).resolve().parents[2],  # the directory of `worker`, installed or not
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -216,7 +216,7 @@ def _start(directory: Path) -> BrokerRecord:
 
 
 def _first_line(launcher: "subprocess.Popen[bytes]") -> bytes:
-    """The line that the supervisor prints once it is ready; empty if it ended, or was ended after START_LIMIT_S."""
+    """Return the line that a ready supervisor prints; empty if it ended, or had to be ended after START_LIMIT_S."""
     if launcher.stdout is None:
         raise AssertionError("the launcher's output is a pipe")
     ready, _, _ = select.select([launcher.stdout], [], [], START_LIMIT_S)
@@ -230,5 +230,5 @@ def _first_line(launcher: "subprocess.Popen[bytes]") -> bytes:
 def _failure(directory: Path) -> str:
     path = log_path(directory)
     last_lines = path.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
-    said = "\n".join(f"  {line}" for line in last_lines) or "  (nothing)"
-    return f"the embedded broker did not start. It said, in {path}:\n{said}\n{_REMEDY}"
+    output = "\n".join(f"  {line}" for line in last_lines) or "  (nothing)"
+    return f"the embedded broker did not start. It said, in {path}:\n{output}\n{_REMEDY}"

@@ -1,4 +1,4 @@
-"""What a worker tells over HTTP: its metrics, whether it is alive (else restart it), whether it is ready (else wait).
+"""The HTTP endpoints of a worker: its metrics, whether it is alive (else restart it), whether it is ready (else wait).
 
 GET /metrics   Prometheus's text format
 GET /livez     200, or 503 with the reasons, as JSON
@@ -15,30 +15,30 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 
 class PortTaken(Exception):
-    """The metrics' port cannot be had."""
+    """The metrics' port is in use or not allowed."""
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """What is wrong with a worker; nothing, if both are empty."""
+    """The faults of a worker; it has none if both are empty."""
 
     dead: tuple[str, ...] = ()
-    """Why only a restart will help."""
+    """The faults that only a restart removes."""
     unready: tuple[str, ...] = ()
-    """Why it cannot serve at the moment."""
+    """The reasons why it cannot serve at the moment."""
 
 
 STARTING = Condition(unready=("the model is being loaded",))
 
 
 class Probes:
-    """The HTTP answers of one process. `ask` is called from other threads, and says how its worker is."""
+    """The HTTP endpoints of one process. Other threads call `ask`, which returns the condition of its worker."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.ask: Callable[[], Condition] = lambda: STARTING
         self._registry = registry
 
     def serve(self, host: str, port: int) -> int:
-        """The port where this process answers from now on; `port` 0 takes a free one. Raises PortTaken."""
+        """Serve from now on, and return the port; `port` 0 takes a free one. Raises PortTaken."""
         try:
             server = ThreadingHTTPServer((host, port), _handler(self))
         except OSError as error:
@@ -51,7 +51,7 @@ class Probes:
         return int(server.server_port)
 
     def answer(self, path: str) -> tuple[HTTPStatus, str, bytes]:
-        """Status, content type and body for a path."""
+        """Return status, content type and body for a path."""
         match path.partition("?")[0]:
             case "/metrics" | "/":
                 return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(self._registry)
@@ -79,6 +79,6 @@ def _handler(probes: Probes) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Scrapes are not worth a line each."""
+            """Log nothing: a line for each scrape would flood the log."""
 
     return Handler

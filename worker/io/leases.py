@@ -1,4 +1,4 @@
-"""Leases and life signs in Redis: one script tells, prolongs, takes and gives back."""
+"""Leases and life signs in Redis: one script lists, prolongs, takes and gives back leases."""
 
 from collections.abc import Collection
 from typing import Any
@@ -15,26 +15,26 @@ _PEER = msgspec.json.Decoder(Peer)
 
 
 class WrongShards(Exception):
-    """The deployment has another number of shards than this worker was set to, or something else in its place."""
+    """The deployment's number of shards differs from this worker's setting, or is not a number."""
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """The workers that live, by name, and the lease of every shard."""
+    """The living workers by name, and the lease of every shard."""
 
     peers: dict[str, Peer]
     leases: tuple[Lease, ...]
 
 
 async def num_shards(redis: Client) -> int:
-    """The number of shards that this Redis has been fixed to; 0 before the first worker's start. Raises WrongShards."""
+    """Return the number of shards of this Redis; 0 before the first worker's start. Raises WrongShards."""
     answer: Any = await redis.ask("GET", SHARDS_KEY)
-    found: str = (answer or b"0").decode(errors="replace")
-    if not found.isdecimal():
+    text: str = (answer or b"0").decode(errors="replace")
+    if not text.isdecimal():
         raise WrongShards(
-            f"expected the number of shards in {SHARDS_KEY}, got {found[:40]!r}: another program has written that key; "
+            f"expected the number of shards in {SHARDS_KEY}, got {text[:40]!r}: another program has written that key; "
             "delete it, and restart the workers, which set it anew"
         )
-    return int(found)
+    return int(text)
 
 
 class Leases:
@@ -47,19 +47,19 @@ class Leases:
         self._ttl_ms = ttl_ms
 
     async def agree(self) -> None:
-        """Fix the number of shards at the first worker's start. Raises WrongShards where it is another one."""
+        """Set the number of shards at the first worker's start. Raises WrongShards if Redis has another number."""
         await self._redis.ask("SET", SHARDS_KEY, self._num_shards, "NX")
-        found = await num_shards(self._redis)
-        if found != self._num_shards:
+        number = await num_shards(self._redis)
+        if number != self._num_shards:
             raise WrongShards(
-                f"this Redis has {found} shards ({SHARDS_KEY}), this worker is set to {self._num_shards}; set "
-                f"DECALAGE_NUM_SHARDS={found}, or stop all workers and producers, delete that key and start again"
+                f"this Redis has {number} shards ({SHARDS_KEY}), this worker is set to {self._num_shards}; set "
+                f"DECALAGE_NUM_SHARDS={number}, or stop all workers and producers, delete that key and start again"
             )
 
     async def exchange(self, about: Peer | None, *, hold: Collection[int] = (), give: Collection[int] = ()) -> Seen:
-        """Prolong or take the leases to `hold` where they are free, give back those to `give`; look at all of them.
+        """Prolong or take the leases to `hold` if they are free, give back those to `give`, and return all of them.
 
-        `about` is this worker's life sign for the time of a lease; None: it has left.
+        `about` is this worker's life sign for the time of a lease; None removes it.
         """
         verbs = "".join("h" if i in hold else "g" if i in give else "-" for i in range(self._num_shards))
         keys = [LIVE_KEY, FREED_KEY, *map(lease_key, range(self._num_shards))]
@@ -67,9 +67,9 @@ class Leases:
         [answer] = await self._redis.run(script("leases"), [(keys, [self._worker, sign, self._ttl_ms, verbs])])
         if isinstance(answer, Exception):
             raise answer
-        found, leases = answer
+        peers, leases = answer
         return Seen(
-            {name.decode(): _PEER.decode(sign) for name, sign in zip(found[::2], found[1::2], strict=True)},
+            {name.decode(): _PEER.decode(sign) for name, sign in zip(peers[::2], peers[1::2], strict=True)},
             tuple(
                 Lease(owner.decode(), int(epoch), int(left_ms))
                 for owner, epoch, left_ms in zip(leases[::3], leases[1::3], leases[2::3], strict=True)

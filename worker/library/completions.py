@@ -1,4 +1,4 @@
-"""Ordinary prompts through the scheduler and the engine, many to a pass, with the figures that this makes."""
+"""Ordinary prompts answered by the scheduler and the engine, many in one pass, and their statistics."""
 
 from collections.abc import Sequence
 from time import perf_counter
@@ -17,21 +17,21 @@ from worker.engine.text.tokenizer import Vocabulary
 
 
 class CountingEngine(Engine, Protocol):
-    """A runner, with a drafter or without."""
+    """A runner with or without a drafter."""
 
     @property
     def counters(self) -> Counters:
-        """What it has done so far."""
+        """The work done so far."""
 
 
 class Generation(msgspec.Struct, frozen=True):
-    """The answer to one prompt; `str()` of it is the text. `stats` are those of its engine when it was done."""
+    """The answer to one prompt; `str()` returns its text. `stats` are the engine's at the end of the answer."""
 
     text: str
     tokens: tuple[int, ...]
     prompt_tokens: int
     finish_reason: str  # "stop" at the end of the sequence, "length" at `max_tokens`
-    latency: float  # seconds since it was asked for
+    latency: float  # seconds from the request to the answer
     stats: dict[str, Any]
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class Generation(msgspec.Struct, frozen=True):
 
 
 class Completions:
-    """Prompts that are being answered, each a session of one segment. Not for use by two threads at once."""
+    """The prompts in work, each a session of one segment. Not for use by two threads at once."""
 
     def __init__(self, engine: CountingEngine, vocabulary: Vocabulary, budget: Budget) -> None:
         self._engine = engine
@@ -51,24 +51,25 @@ class Completions:
 
     @property
     def num_open(self) -> int:
-        """Prompts that are not answered yet."""
+        """The number of prompts without an answer."""
         return len(self._sessions)
 
     def add(self, prompt: Segment) -> None:
-        """Let the prompt, as `ordinary_prompt` makes it, take part in all passes from the next one on."""
+        """Add a prompt, as `ordinary_prompt` returns it, to all passes from the next one on."""
         state = State(number=prompt.lane[0], segments=Segments(prompt), served_ms=self._num_passes)
         self._sessions.add(str(prompt.lane), state)
 
     def drop(self, lane: Lane) -> None:
-        """Forget a prompt for whose answer nobody waits any more."""
+        """Forget a prompt whose answer is no longer needed."""
         self._sessions.forget(str(lane))
 
     def run_pass(self) -> dict[Lane, Segment | str]:
-        """Run one pass for those that have waited longest, as many as fit. Return what it finished, or why it failed.
+        """Run one pass for the prompts that have waited longest, as many as fit.
 
-        Lanes of finished prompts are freed by the next one, also by one that has nothing else to do.
+        Return each finished prompt's segment, or the reason of its failure. The next pass frees the lanes of finished
+        prompts, even if it has no other work.
         """
-        # Turns are taken by the number of passes, not by a clock: the same prompts always share the same passes.
+        # Turns follow the number of passes, not a clock, so that the same prompts always share the same passes.
         updates = run_pass(self._sessions, self._engine, lambda: self._num_passes + 1) or []
         self._num_passes += bool(updates)
         self._num_rows += len(updates)
@@ -83,7 +84,7 @@ class Completions:
         return done
 
     def answer(self, segment: Segment, asked_s: float) -> Generation:
-        """Return what a finished prompt says, and how long it took since `asked_s` of `time.perf_counter`."""
+        """Return the answer to a finished prompt; its latency counts from `asked_s` (`time.perf_counter`)."""
         tokens = target_tokens(segment, len(segment.prompt.target))
         latency_s = perf_counter() - asked_s
         self._num_done += 1
@@ -99,7 +100,7 @@ class Completions:
         )
 
     def stats(self) -> dict[str, Any]:
-        """The document's figures: `average_latency` in seconds; a batch is a pass, its size the prompts in it."""
+        """Return the statistics so far: `average_latency` in seconds; a batch is a pass, its size counts prompts."""
         now, before = self._engine.counters, self._before
         proposed = now.proposed_drafts - before.proposed_drafts
         return {
@@ -118,7 +119,7 @@ class Completions:
 
 
 def complete(completions: Completions, prompts: Sequence[Segment]) -> list[Generation | str]:
-    """Return the answer to each prompt, all of them at work together, or why it failed."""
+    """Answer all prompts together; return the answer to each prompt, or the reason of its failure."""
     asked_s = perf_counter()
     for prompt in prompts:
         completions.add(prompt)

@@ -1,4 +1,4 @@
-"""`AsyncContinuousBatchingEngine`: prompts that join and leave at any pass, with the names of MLX ParaLLM."""
+"""`AsyncContinuousBatchingEngine`: prompts join and leave at any pass; the names are those of MLX ParaLLM."""
 
 import asyncio
 from collections import deque
@@ -24,14 +24,14 @@ from worker.library.vocabulary import vocabulary_of
 
 
 class BatchConfig(msgspec.Struct, kw_only=True):
-    """How many prompts share a pass, and how long those that have just come may wait for others to read with."""
+    """The number of prompts in one pass, and how long a new prompt may wait for others to be read with it."""
 
     max_batch_size: int = 8
     timeout_ms: float = 50
     max_draft_tokens: int = 4  # 0: no drafts
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a number that is out of range."""
+        """Raise ValueError for a number that is out of range."""
         if self.max_batch_size < 1 or self.timeout_ms < 0 or not 0 <= self.max_draft_tokens <= 64:
             raise ValueError(
                 "expected a max_batch_size of at least 1, a timeout_ms of at least 0 and 0 to 64 max_draft_tokens, got "
@@ -39,8 +39,8 @@ class BatchConfig(msgspec.Struct, kw_only=True):
             )
 
 
-class _Asked(msgspec.Struct):
-    """A prompt that somebody waits for."""
+class _Request(msgspec.Struct):
+    """A prompt, the future of its answer, and the time of the call in seconds."""
 
     prompt: Segment
     answer: asyncio.Future[Generation]
@@ -48,10 +48,10 @@ class _Asked(msgspec.Struct):
 
 
 class AsyncContinuousBatchingEngine:
-    """Answers prompts in shared passes, whichever calls they come from; `model` and `tokenizer` are those of `load`.
+    """An engine that answers the prompts of all calls in shared passes; `load` returns `model` and `tokenizer`.
 
-    Passes run on a thread of their own, which ends with the last prompt; until then, use the model nowhere else. All
-    calls come from one event loop at a time. `drafter` (a `DraftModel`) makes the drafts in place of the texts.
+    Passes run on a thread of their own, which ends with the last prompt; until then, use the model nowhere else. Call
+    from one event loop at a time. Drafts come from `drafter` (a `DraftModel`) if given, else from the texts themselves.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class AsyncContinuousBatchingEngine:
             has_drafter=drafter is not None,
         )
         self._completions = Completions(engine, self._vocabulary, budget)
-        self._waiting: deque[_Asked] = deque()
+        self._waiting: deque[_Request] = deque()
         self._serving: asyncio.Task[None] | None = None
 
     async def generate_batch(
@@ -85,19 +85,19 @@ class AsyncContinuousBatchingEngine:
         repetition_penalty: float | None = None,
         seed: int = 0,
     ) -> list[Generation]:
-        """The answer to each prompt, token for token what it is alone.
+        """Return the answer to each prompt, the same tokens as if it were alone.
 
-        Nobody waits for an engine that is idle. While others write, new prompts are read together: at the next pass
-        if there are enough to fill the batch, else once the first of them has waited for `timeout_ms`.
-        Raises ValueError for prompts that the model cannot take (then none is answered), EngineError.
+        An idle engine starts at once. While others write, new prompts are read together: at the next pass if they fill
+        the batch, else when the first of them has waited for `timeout_ms`.
+        Raises ValueError for prompts that the model cannot take (then it answers none of them), EngineError.
         """
         sampling = Sampling(temperature=temperature, top_p=top_p, repetition_penalty=repetition_penalty, seed=seed)
         most = self.config.max_draft_tokens
-        asked = [
+        segments = [
             ordinary_prompt(self._vocabulary, text, max_tokens=max_tokens, sampling=sampling, max_draft_tokens=most)
             for text in prompts
         ]
-        answers = [self._ask(prompt) for prompt in asked]
+        answers = [self._ask(segment) for segment in segments]
         try:
             return await asyncio.gather(*answers)
         finally:
@@ -106,27 +106,27 @@ class AsyncContinuousBatchingEngine:
 
     def _ask(self, prompt: Segment) -> asyncio.Future[Generation]:
         loop = asyncio.get_running_loop()
-        asked = _Asked(prompt, loop.create_future(), perf_counter())
-        self._waiting.append(asked)
+        request = _Request(prompt, loop.create_future(), perf_counter())
+        self._waiting.append(request)
         if self._serving is None or self._serving.done():
             self._serving = loop.create_task(self._serve())
-        return asked.answer
+        return request.answer
 
     async def _serve(self) -> None:
-        # Passes until nobody waits for an answer.
+        # Run passes until every prompt has its answer.
         loop = asyncio.get_running_loop()
-        working: dict[Lane, _Asked] = {}
+        working: dict[Lane, _Request] = {}
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as thread:
             try:
                 while self._waiting or working:
                     self._admit(working)
-                    for lane, ended in (await loop.run_in_executor(thread, self._completions.run_pass)).items():
-                        self._tell(working.pop(lane), ended)
-                    self._leave(working)
-            except Exception as error:  # a pass reports what a prompt meets; this is all prompts' end
+                    for lane, outcome in (await loop.run_in_executor(thread, self._completions.run_pass)).items():
+                        self._resolve(working.pop(lane), outcome)
+                    self._drop_cancelled(working)
+            except Exception as error:  # a pass reports the failure of one prompt; this error ends all of them
                 self._fail([*working.values(), *self._waiting], error)
                 self._waiting.clear()
-            finally:  # also where the event loop ends in the middle of a pass
+            finally:  # also if the event loop ends in the middle of a pass
                 thread.submit(self._end, list(working))
 
     def _end(self, lanes: Iterable[Lane]) -> None:
@@ -135,11 +135,11 @@ class AsyncContinuousBatchingEngine:
         self._completions.run_pass()
         end_thread()
 
-    def _fail(self, asked: Iterable[_Asked], error: Exception) -> None:
-        for one in asked:
-            self._tell(one, f"{type(error).__name__}: {error}")
+    def _fail(self, requests: Iterable[_Request], error: Exception) -> None:
+        for request in requests:
+            self._resolve(request, f"{type(error).__name__}: {error}")
 
-    def _admit(self, working: dict[Lane, _Asked]) -> None:
+    def _admit(self, working: dict[Lane, _Request]) -> None:
         room = self.config.max_batch_size - len(working)
         if not self._waiting or room < 1:
             return
@@ -147,25 +147,24 @@ class AsyncContinuousBatchingEngine:
         if working and len(self._waiting) < room and not has_waited:
             return
         for _ in range(min(room, len(self._waiting))):
-            asked = self._waiting.popleft()
-            if not asked.answer.done():
-                working[asked.prompt.lane] = asked
-                self._completions.add(asked.prompt)
+            request = self._waiting.popleft()
+            if not request.answer.done():
+                working[request.prompt.lane] = request
+                self._completions.add(request.prompt)
 
-    def _tell(self, asked: _Asked, ended: Segment | str) -> None:
-        if asked.answer.done():
+    def _resolve(self, request: _Request, outcome: Segment | str) -> None:
+        if request.answer.done():
             return
-        if isinstance(ended, str):
-            asked.answer.set_exception(EngineError(f"the engine failed on this prompt: {ended}"))
+        if isinstance(outcome, str):
+            request.answer.set_exception(EngineError(f"the engine failed on this prompt: {outcome}"))
         else:
-            asked.answer.set_result(self._completions.answer(ended, asked.since_s))
+            request.answer.set_result(self._completions.answer(outcome, request.since_s))
 
-    def _leave(self, working: dict[Lane, _Asked]) -> None:
-        # Those whose callers have been cancelled.
-        for lane in [lane for lane, asked in working.items() if asked.answer.done()]:
+    def _drop_cancelled(self, working: dict[Lane, _Request]) -> None:
+        for lane in [lane for lane, request in working.items() if request.answer.done()]:
             del working[lane]
             self._completions.drop(lane)
 
     def stats(self) -> dict[str, Any]:
-        """`total_requests`, `average_latency` (s), `batching_stats`, `speculative_stats` of all calls so far."""
+        """Return `total_requests`, `average_latency` (s), `batching_stats`, `speculative_stats` of all calls so far."""
         return self._completions.stats()

@@ -1,7 +1,7 @@
-"""When a loop of one's own should stop writing: at a word's boundary, at a length, at the end of the sequence.
+"""Stopping criteria for your own generation loop: a word boundary, a length, the end of the sequence.
 
-Each criterion is called with the tokens written so far and returns `(should_stop, remove_last_token)`. Our own
-generators do not need them: `core.words` finds their boundaries, without a stop at punctuation.
+Call a criterion with the tokens written so far; it returns `(should_stop, remove_last_token)`. The library's generators
+do not use them: `core.words` finds their word boundaries, without a stop at punctuation.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ Verdict = tuple[bool, bool]
 
 
 class WordBoundaryStoppingCriteria:
-    """Stops behind a word: call it with the tokens of the current word, the newest one last.
+    """A stop after each word: call it with the tokens of the current word, the newest one last.
 
     - The newest token begins another word (white space, or a character of a script without spaces): stop, remove it.
     - It ends with one of `.,!?;:`: stop, keep it; not with `punctuation=False`, which leaves "dog," in one word.
@@ -41,7 +41,7 @@ class WordBoundaryStoppingCriteria:
         self.punctuation = punctuation
 
     def __call__(self, tokens: Any, *_: object, **__: object) -> Verdict:
-        """`(should_stop, remove_last_token)` for the current word's tokens; further arguments (scores) are ignored."""
+        """Return `(should_stop, remove_last_token)` for the word's tokens; ignore further arguments (scores)."""
         ids = token_list(tokens)
         if not ids:
             return False, False
@@ -63,12 +63,12 @@ class WordBoundaryStoppingCriteria:
         return text.startswith(before) and starts_word(before, text[len(before) :])
 
     def _decode(self, ids: list[int]) -> str:
-        # The first bytes of a character show as a replacement mark until the rest has come: no text yet.
+        # An incomplete character decodes to a replacement mark, which is not text.
         return str(self.tokenizer.decode(ids)).rstrip(UNFINISHED)
 
 
 class MaxLengthStoppingCriteria:
-    """Stops once `max_length` tokens have been written: call it with all tokens, or with their number."""
+    """A stop at `max_length` tokens: call it with all tokens, or with their number."""
 
     def __init__(self, max_length: int) -> None:
         if max_length < 1:
@@ -76,13 +76,13 @@ class MaxLengthStoppingCriteria:
         self.max_length = max_length
 
     def __call__(self, tokens: Any, *_: object, **__: object) -> Verdict:
-        """`(should_stop, remove_last_token)`; the last token is kept."""
+        """Return `(should_stop, remove_last_token)`; the last token is kept."""
         num_tokens = tokens if isinstance(tokens, int) else len(token_list(tokens))
         return num_tokens >= self.max_length, False
 
 
 class EOSStoppingCriteria:
-    """Stops at `eos_token_id` (or one of several): call it with the tokens written, or with the newest one."""
+    """A stop at `eos_token_id` (or one of several): call it with the tokens written, or with the newest one."""
 
     def __init__(self, eos_token_id: int | Iterable[int]) -> None:
         self.eos_token_ids = frozenset(
@@ -90,14 +90,14 @@ class EOSStoppingCriteria:
         )
 
     def __call__(self, tokens: Any, *_: object, **__: object) -> Verdict:
-        """`(should_stop, remove_last_token)`; the end token is kept."""
+        """Return `(should_stop, remove_last_token)`; the end token is kept."""
         ids = token_list(tokens)
         return bool(ids) and ids[-1] in self.eos_token_ids, False
 
 
 def _eos_tokens(tokenizer: Any) -> frozenset[int]:
-    # mlx-lm's wrapper knows several; a plain tokenizer one; a stand-in with nothing but decode() none.
+    # mlx-lm's wrapper has several end tokens, a plain tokenizer has one, an object with only decode() has none.
     several = getattr(tokenizer, "eos_token_ids", None)
-    found = set(several) if isinstance(several, (set, frozenset, list, tuple)) else set()
+    tokens = set(several) if isinstance(several, (set, frozenset, list, tuple)) else set()
     single = getattr(tokenizer, "eos_token_id", None)
-    return frozenset(found | ({single} if isinstance(single, int) else set()))
+    return frozenset(tokens | ({single} if isinstance(single, int) else set()))

@@ -1,4 +1,4 @@
-"""Ordinary prompts: read all, then write. To the engine they are rows like any others, beside streaming ones."""
+"""Ordinary prompts: read all of it, then write. In the engine they are rows of the same batch as streaming ones."""
 
 from msgspec.structs import replace
 
@@ -16,10 +16,10 @@ from worker.library.vocabulary import unsupported
 def ordinary_prompt(
     vocabulary: Vocabulary, text: str, *, max_tokens: int, sampling: Sampling, max_draft_tokens: int
 ) -> Segment:
-    """The prompt, all of it there, as a segment whose translation is the answer; up to `max_tokens` tokens long.
+    """Return the complete prompt as a segment; its translation is the answer, up to `max_tokens` tokens.
 
-    A chat model gets the text as the user's turn of its template, one without a template as it stands. A model that
-    only translates takes "Translate to French: …"; where the text names no language, it is its first one.
+    A chat model gets the text as the user's turn of its template; a model without a template gets the bare text. A
+    model that only translates takes "Translate to French: …"; a text that names no language gets the model's first one.
     Raises ValueError for an empty prompt or one that is too long, UnsupportedPrompt (a ValueError).
     """
     if not text.strip():
@@ -29,7 +29,7 @@ def ordinary_prompt(
     session = Session(
         mode="completion",
         sampling=sampling,
-        # What an ordinary prompt asks for need not be words: nothing is cut.
+        # The answer need not consist of words, so no word is cut.
         limits=Limits(max_tokens_per_word=max_tokens),
         speculation=Speculation(enabled=max_draft_tokens > 0, max_draft_tokens=max(1, max_draft_tokens)),
     )
@@ -41,7 +41,7 @@ def ordinary_prompt(
     if num_source >= prompt.max_source_tokens:
         raise ValueError(f"the prompt has {num_source} tokens, the model takes {prompt.max_source_tokens}; shorten it")
     room = prompt.max_target_tokens - (num_source if prompt.plain else 0)
-    # The text is one word to the segment, so no measure for the length of what comes out: that is `max_tokens`.
+    # The segment counts the text as one word, so its length is no measure for the answer's; `max_tokens` is.
     num_target = min(room, len(prompt.target) + max_tokens)
     prompt = replace(prompt, max_target_tokens=num_target, is_translation=False)
     segment = segments.framed(0, (next(lane_numbers), 0), session, prompt)
@@ -49,7 +49,7 @@ def ordinary_prompt(
 
 
 def _frame(vocabulary: Vocabulary, session: Session, text: str) -> tuple[Session, Prompt, tuple[int, ...]]:
-    # The frame of the answer, and the tokens that take the place of a segment's words.
+    # The session and the frame of the answer, and the tokens that take the place of a segment's words.
     if isinstance(vocabulary.prompts, UnknownPrompts):
         *source, last = (int(token) for token in vocabulary.tokenizer.encode(text))
         size = vocabulary.max_positions

@@ -1,4 +1,4 @@
-"""From a prompt as people type it to source tokens, cut into the segments that wait-k counts."""
+"""A prompt as people type it, turned into source tokens in the segments that wait-k counts."""
 
 from typing import Any
 
@@ -10,16 +10,15 @@ from worker.engine.errors import UnsupportedPrompt
 from worker.engine.text.tokenizer import Vocabulary
 from worker.library.vocabulary import unsupported, vocabulary_of
 
-_SLOT = "\u241fwords\u241f"  # stands in a rendered template for the words to come
+_SLOT = "\u241fwords\u241f"  # the place of the words in a rendered template
 
 
 class StreamingDataPreparator:
-    """Puts source text into a model's prompt and cuts it into words.
+    """The source text in a model's prompt, cut into words.
 
     A model trained for Decalage: a leading "Translate to French:" or `target_language` ("fr", "French") chooses the
     language and is not counted as words. A stock chat model: the text is the user's turn of its chat template and all
-    its words are source; `target_language` puts an instruction before them, `system_prompt` takes the place of the
-    template's own.
+    its words are source; `target_language` puts an instruction before them, `system_prompt` replaces the template's.
     Raises UnsupportedPrompt (a ValueError) for a system prompt that the model has no place for.
     """
 
@@ -31,7 +30,7 @@ class StreamingDataPreparator:
         self._head = None if system_prompt is None else _system_head(self._vocabulary, system_prompt)
 
     def prepare_source_text(self, source_text: str) -> tuple[str, list[int], list[int]]:
-        """`(formatted_text, token_ids, segment_lengths)` of a prompt; nothing in the text becomes a special token.
+        """Return `(formatted_text, token_ids, segment_lengths)` of a prompt; its text makes no special tokens.
 
         `segment_lengths` = tokens of [prompt, word 1 … word N, end]; they add up to `len(token_ids)`.
         Raises UnsupportedPrompt (a ValueError) for an instruction that the model has not learned.
@@ -57,7 +56,7 @@ class StreamingDataPreparator:
 
 
 def _system_head(vocabulary: Vocabulary, system_prompt: str) -> tuple[int, ...]:
-    # The template up to the user's words, with a system message of the caller's own.
+    # The template up to the user's words, with the caller's system message.
     if vocabulary.card.prompt is not None or getattr(vocabulary.tokenizer, "chat_template", None) is None:
         raise UnsupportedPrompt("this model has no chat template, so no place for a system_prompt; leave it out")
     messages = [{"role": "system", "content": system_prompt}, {"role": "user", "content": _SLOT}]
@@ -65,7 +64,7 @@ def _system_head(vocabulary: Vocabulary, system_prompt: str) -> tuple[int, ...]:
         rendered = vocabulary.tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=False, enable_thinking=False
         )
-    except Exception as error:  # templates raise an error of the template engine where they know no system role
+    except Exception as error:  # a template without a system role raises an error of the template engine
         raise UnsupportedPrompt(
             f"the chat template of this model takes no system_prompt ({error}); leave it out"
         ) from error

@@ -1,4 +1,4 @@
-"""What the generators tell about every target token of a segment."""
+"""The library's answers: one `Response` for every target token of a segment."""
 
 from collections.abc import Generator, Sequence
 from time import perf_counter
@@ -17,15 +17,15 @@ from worker.core.writing import copy
 from worker.engine.errors import EngineError
 from worker.engine.text.tokenizer import Vocabulary
 
-# A library call has the engine for itself: its source need not be cut so that others get their turn.
+# A library call has the engine to itself, so its source need not be cut into chunks.
 _ALONE = Budget(max_source_tokens=1 << 20, max_pass_tokens=1 << 20, max_draft_tokens=0)
 
 
 class Response(msgspec.Struct, frozen=True):
-    """One target token, told once it is known whether it completes its word."""
+    """One target token, yielded once it is known whether it completes its word."""
 
     token: int
-    text: str  # the bare word where it is complete, else the word so far
+    text: str  # the bare word if it is complete, else the word so far
     word_complete: bool
     source_words_read: int  # when this token's word was written
     target_words_generated: int  # complete ones, this one included
@@ -37,7 +37,7 @@ class Response(msgspec.Struct, frozen=True):
 
 
 def responses(engine: Engine, segment: Segment, vocabulary: Vocabulary) -> Generator[Response]:
-    """Translate a segment whose end is known; its lane is freed at the end, also of a generator closed early.
+    """Translate a segment whose end is known; free its lane at the end, also if the generator is closed early.
 
     Raises EngineError.
     """
@@ -51,8 +51,8 @@ def responses(engine: Engine, segment: Segment, vocabulary: Vocabulary) -> Gener
     try:
         for update in run(sessions, engine, lambda: 0):
             spent_s += perf_counter() - resumed_s
-            told, shown = _tell(update, vocabulary, shown=shown)
-            for response in told:
+            news, shown = _news(update, vocabulary, shown=shown)
+            for response in news:
                 generated += 1
                 yield replace(response, generation_tokens=generated, generation_tps=generated / max(spent_s, 1e-9))
             resumed_s = perf_counter()
@@ -62,57 +62,57 @@ def responses(engine: Engine, segment: Segment, vocabulary: Vocabulary) -> Gener
 
 
 def _copied(segment: Segment, vocabulary: Vocabulary) -> Generator[Response]:
-    # The source's own tokens, at no cost.
+    # A copied segment yields the tokens of its source, without a pass.
     segment, words = copy(segment)
     source, generated = segment.source, 0
     for n, word in enumerate(words, 1):
         tokens = source.tokens[source.bounds[n - 1] : source.bounds[n]]
         read, lags = source.num_words, [source.num_words] * n
-        told = [
+        news = [
             _response(segment, token, text, source_words_read=read, lags=lags[:-1])
             for token, text in _unfinished(tokens[:-1], 0, vocabulary)
         ]
-        told.append(
+        news.append(
             _response(
                 segment, tokens[-1], word.written.text.strip(), source_words_read=read, lags=lags, word_complete=True
             )
         )
-        for response in told:
+        for response in news:
             generated += 1
             is_last = n == len(words) and response.word_complete
             reason = segment.finish_reason if is_last else None
             yield replace(response, generation_tokens=generated, finish_reason=reason)
 
 
-def _tell(update: Update, vocabulary: Vocabulary, *, shown: int) -> tuple[list[Response], int]:
-    """The tokens that the pass made known, behind the `shown` ones of the current word; and how many are shown now."""
+def _news(update: Update, vocabulary: Vocabulary, *, shown: int) -> tuple[list[Response], int]:
+    """Return a pass's responses after the `shown` tokens of the current word, and the new value of `shown`."""
     if isinstance(update.output, Failed):
         raise EngineError(f"the engine failed on this generation: {update.output.error}")
     before, after = update.before.segments.first, update.segment
     if before is None or after is None:
         raise AssertionError("a session that has not failed has its segment before and after its pass")
     words = [event for event in update.events if isinstance(event, OutputTextDelta)]
-    told: list[Response] = []
+    news: list[Response] = []
     for word in words:
         read, lags = word.source_words_read, _lags(after)[: word.index]
-        told += [
+        news += [
             _response(after, token, text, source_words_read=read, lags=lags)
             for token, text in _unfinished(word.tokens[:-1], shown, vocabulary)
         ]
-        token = word.tokens[-1] if word.tokens else told[-1].token  # which may hold several words
-        told.append(_response(after, token, word.word, source_words_read=read, lags=[*lags, read], word_complete=True))
+        token = word.tokens[-1] if word.tokens else news[-1].token  # one token may hold several words
+        news.append(_response(after, token, word.word, source_words_read=read, lags=[*lags, read], word_complete=True))
         shown = 0
     if after.word_begin != before.word_begin:
         shown = 0
-    # The newest token may still turn out to complete its word; and white space alone may still be taken back.
+    # Hold the newest token back, because it may complete its word, and white space, because it may be removed again.
     current = after.word_tokens
     if vocabulary.decode(current).strip():
-        told += [
+        news += [
             _response(after, token, text, source_words_read=after.words_read, lags=_lags(after))
             for token, text in _unfinished(current[:-1], shown, vocabulary)
         ]
         shown = max(shown, len(current) - 1)
-    return _close(told, after, sampled_tokens(update.output), vocabulary) if after.is_finished else told, shown
+    return _close(news, after, sampled_tokens(update.output), vocabulary) if after.is_finished else news, shown
 
 
 def _lags(segment: Segment) -> list[int]:
@@ -120,7 +120,7 @@ def _lags(segment: Segment) -> list[int]:
 
 
 def _unfinished(tokens: tuple[int, ...], shown: int, vocabulary: Vocabulary) -> list[tuple[int, str]]:
-    # Each token with the word so far.
+    # Each token, with the text of the word so far.
     return [
         (tokens[i], vocabulary.decode(tokens[: i + 1]).strip().rstrip(UNFINISHED)) for i in range(shown, len(tokens))
     ]
@@ -142,10 +142,10 @@ def _response(
     )
 
 
-def _close(told: list[Response], segment: Segment, sampled: Sequence[int], vocabulary: Vocabulary) -> list[Response]:
-    # The reason goes with the last token; where the pass brought none, with the one that ended the sequence.
-    if not told:
+def _close(news: list[Response], segment: Segment, sampled: Sequence[int], vocabulary: Vocabulary) -> list[Response]:
+    # The last token carries the finish reason; if the pass showed no token, the one that ended the sequence does.
+    if not news:
         ends = [token for token in sampled if token in vocabulary.eos_tokens]
         token = ends[0] if ends else target_tokens(segment, 0)[-1]
-        told = [_response(segment, token, "", source_words_read=segment.words_read, lags=_lags(segment))]
-    return [*told[:-1], replace(told[-1], finish_reason=segment.finish_reason)]
+        news = [_response(segment, token, "", source_words_read=segment.words_read, lags=_lags(segment))]
+    return [*news[:-1], replace(news[-1], finish_reason=segment.finish_reason)]

@@ -1,4 +1,4 @@
-"""The runner behind the library's generators: one for each model, and a number for each generation."""
+"""The runners of the library's generators: one for each model, and a number for each generation."""
 
 from collections.abc import Iterator
 from copy import copy
@@ -11,11 +11,11 @@ from worker.engine.text.tokenizer import Vocabulary
 
 _ATTRIBUTE = "_library_runners"
 lane_numbers: Iterator[int] = count()
-"""Numbers of all sessions of the library, so that generators which run by turns on one runner never share a lane."""
+"""The numbers of the library's sessions, so that generators that take turns on one runner never share a lane."""
 
 
 def runner_of(model: StreamingModel, vocabulary: Vocabulary, position_offset: int | None = None) -> Runner:
-    """Return the runner of a model, kept with it; with another φ than the model's own, a runner over the same weights.
+    """Return the runner kept with a model; for another φ than the model's, return a new runner over the same weights.
 
     Raises TypeError for a model that `load` has not prepared.
     """

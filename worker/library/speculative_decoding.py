@@ -1,4 +1,4 @@
-"""`SpeculativeDecodingEngine`: one prompt at a time, drafted by a smaller model, with the names of MLX ParaLLM."""
+"""`SpeculativeDecodingEngine`: one prompt at a time, drafted by a smaller model; the names are those of MLX ParaLLM."""
 
 from threading import Lock
 from typing import Any
@@ -17,9 +17,9 @@ from worker.library.ordinary import ordinary_prompt
 
 
 class SpeculativeConfig(msgspec.Struct, kw_only=True):
-    """Which models, by directory, GGUF file, hub id or shipped name, and how far the smaller one may write ahead.
+    """The models, by directory, GGUF file, hub id or shipped name, and the most tokens that are drafted at once.
 
-    `draft_model_path` None: drafts come from the prompt and the answer themselves. `use_speculative` False: none.
+    `draft_model_path` None: drafts come from the prompt and the answer themselves. `use_speculative` False: no drafts.
     """
 
     draft_model_path: str | None = None
@@ -28,13 +28,13 @@ class SpeculativeConfig(msgspec.Struct, kw_only=True):
     use_speculative: bool = True
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a number that is out of range."""
+        """Raise ValueError for a number that is out of range."""
         if not 1 <= self.max_draft_tokens <= 64:
             raise ValueError(f"max_draft_tokens is 1 to 64, got {self.max_draft_tokens}")
 
 
 class SpeculativeDecodingEngine:
-    """A model and its draft model, loaded. Raises ModelNotFound, UnsupportedModel, also for unlike tokenizers."""
+    """A model and its draft model. Raises ModelNotFound, and UnsupportedModel, also if their tokenizers differ."""
 
     def __init__(self, config: SpeculativeConfig) -> None:
         self.config = config
@@ -59,21 +59,21 @@ class SpeculativeDecodingEngine:
         repetition_penalty: float | None = None,
         seed: int = 0,
     ) -> Generation:
-        """The answer, token for token that of the target model alone; same seed, same answer.
+        """Return the answer, the same tokens as the target model's alone; the same seed gives the same answer.
 
         Raises ValueError for a prompt that the model cannot take, EngineError.
         """
         sampling = Sampling(temperature=temperature, top_p=top_p, repetition_penalty=repetition_penalty, seed=seed)
         most = self.config.max_draft_tokens if self.config.use_speculative else 0
-        asked = ordinary_prompt(
+        segment = ordinary_prompt(
             self._vocabulary, prompt, max_tokens=max_tokens, sampling=sampling, max_draft_tokens=most
         )
         with self._lock:
-            answer = complete(self._completions, [asked])[0]
+            answer = complete(self._completions, [segment])[0]
         if isinstance(answer, str):
             raise EngineError(f"the engine failed on this prompt: {answer}")
         return answer
 
     def stats(self) -> dict[str, Any]:
-        """`total_requests`, `average_latency` (s), `batching_stats`, `speculative_stats` of all calls so far."""
+        """Return `total_requests`, `average_latency` (s), `batching_stats`, `speculative_stats` of all calls so far."""
         return self._completions.stats()

@@ -1,4 +1,4 @@
-"""Where a wait-k translation stands: what has been read, what has been written, and what the policy allows next."""
+"""The state of a wait-k translation: the words read, the words written, and the next step that the policy allows."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from worker.library.arguments import check_segments
 
 
 def generate_wait_words_list(source_seg_len: Sequence[int], target_seg_len: Sequence[int], wait_k: int) -> list[int]:
-    """Source segments to read before each target word: `calculate_wait_words` for all of `target_seg_len`.
+    """Return the source segments to read before each target word: `calculate_wait_words` for all of `target_seg_len`.
 
     >>> generate_wait_words_list([9, 1, 2, 1], [1, 1, 3, 1], wait_k=2)
     [2, 3, 3, 3]
@@ -19,8 +19,8 @@ class StreamingState:
     """A wait-k translation of `source_seg_len` = [prompt, word 1 … word N, end] tokens, step by step.
 
     The source is read in N + 1 steps: prompt and word 1, word 2, … word N, end. `is_reading` is a mode for the caller's
-    loop; the state itself only refuses what the policy forbids. Raises ValueError for lengths that are no such source,
-    for wait_k < 1 and for max_target_words < 1.
+    loop; the state itself refuses only what the policy forbids. Raises ValueError for lengths of another form, for
+    wait_k < 1 and for max_target_words < 1.
     """
 
     def __init__(self, source_seg_len: Sequence[int], wait_k: int, max_target_words: int | None = None) -> None:
@@ -46,28 +46,28 @@ class StreamingState:
 
     @property
     def source_words_read(self) -> int:
-        """Source words read so far; the end marker is not counted."""
+        """The number of source words read so far, without the end marker."""
         return min(self._segments_read, len(self.source_seg_len) - 2)
 
     def check_wait_k_policy(self) -> bool:
-        """Tell whether enough source has been read for the next target word."""
+        """Return whether enough source has been read for the next target word."""
         return self._segments_read >= self._needed()
 
     def should_read_next_source(self) -> bool:
-        """Tell whether the next target word needs more source than has been read."""
+        """Return whether the next target word needs more source than has been read."""
         return self._has_room() and not self.check_wait_k_policy()
 
     def should_write_next_target(self) -> bool:
-        """Tell whether the next target word may be written: the policy is met, and max_target_words is not reached."""
+        """Return whether the policy and max_target_words allow the next target word."""
         return self._has_room() and self.check_wait_k_policy()
 
     def get_source_tokens_to_read(self) -> int:
-        """Tokens of the next step: prompt and word 1 at first, then one segment each; 0 once all has been read."""
+        """Return the tokens of the next step: prompt and word 1 first, then one segment each; 0 after the last one."""
         start = self._segments_read + 1 if self._segments_read else 0
         return sum(self.source_seg_len[start : self._segments_read + 2])
 
     def mark_source_read(self) -> None:
-        """One more step of the source has been read. Raises RuntimeError where none is left."""
+        """Count one more step of the source as read. Raises RuntimeError if none is left."""
         if self._segments_read == len(self.source_seg_len) - 1:
             raise RuntimeError(
                 f"all {len(self.source_seg_len)} source segments have been read; get_source_tokens_to_read() is 0 then"
@@ -75,9 +75,9 @@ class StreamingState:
         self._segments_read += 1
 
     def mark_target_written(self) -> None:
-        """One more target word has been written, and its lag recorded.
+        """Count one more target word as written, and record its lag.
 
-        Raises RuntimeError where the policy wants more source first, or max_target_words is reached.
+        Raises RuntimeError if the policy needs more source first, or max_target_words is reached.
         """
         if not self._has_room():
             raise RuntimeError(f"max_target_words={self.max_target_words} target words have been written already")
@@ -90,11 +90,11 @@ class StreamingState:
         self.target_words_generated += 1
 
     def switch_to_writing(self) -> None:
-        """The caller's loop is writing."""
+        """Set the mode of the caller's loop to writing."""
         self.is_reading = False
 
     def switch_to_reading(self) -> None:
-        """The caller's loop is reading."""
+        """Set the mode of the caller's loop to reading."""
         self.is_reading = True
 
     def _needed(self) -> int:

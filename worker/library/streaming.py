@@ -1,4 +1,4 @@
-"""The documents' generators: words come out with a lag of k behind the words that are read."""
+"""The streaming generators: they write words with a lag of k behind the words that they read."""
 
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -34,13 +34,13 @@ def stream_generate_streaming(
     seed: int = 0,
     position_offset: int | None = None,
 ) -> Generator[dict[str, Any]]:
-    """One dict for every target token, with the fields of `Response`; an empty source gives none.
+    """Yield one dict for every target token, with the fields of `Response`; nothing for an empty source.
 
     `source_token_ids` (a sequence, or an array (n,) or (1, n)) and `source_seg_len` are as `prepare_source_text`
     returns them. `position_offset` replaces the model's φ. Sampling depends on `seed` and position only: the same call
-    gives the same words, also while other generators run. The arguments are checked at the call: raises ValueError,
-    TypeError for another kind of model or tokenizer, UnsupportedPrompt (a ValueError) for a model that knows no prompt;
-    on the way, EngineError.
+    gives the same words, also while other generators run. The call itself raises ValueError, TypeError for another kind
+    of model or tokenizer, UnsupportedPrompt (a ValueError) for a model without a prompt; the iteration raises
+    EngineError.
     """
     session = session_options(
         wait_k=wait_k,
@@ -53,8 +53,8 @@ def stream_generate_streaming(
         seed=seed,
     )
     source = source_segments(source_token_ids, source_seg_len)
-    found = _generate(model, tokenizer, source, session, position_offset=position_offset)
-    return (asdict(response) for response in found)
+    answers = _generate(model, tokenizer, source, session, position_offset=position_offset)
+    return (asdict(response) for response in answers)
 
 
 def stream_generate_streaming_llm(
@@ -74,9 +74,9 @@ def stream_generate_streaming_llm(
     seed: int = 0,
     position_offset: int | None = None,
 ) -> Generator[Response]:
-    """One `Response` for every target token, from a prompt such as "Translate to French: Hello, how are you?".
+    """Yield one `Response` for every target token of a prompt such as "Translate to French: Hello, how are you?".
 
-    What a prompt may say: see `StreamingDataPreparator`; the rest, and what is raised: see `stream_generate_streaming`.
+    `StreamingDataPreparator` describes the prompt; `stream_generate_streaming` the other arguments and the errors.
     """
     session = session_options(
         wait_k=wait_k,
@@ -107,7 +107,7 @@ def _generate(
     num_tokens = sum(len(tokens) for tokens in source)
     offset = _position_offset(model, num_tokens) if position_offset is None else position_offset
     runner = runner_of(model, vocabulary, offset)
-    if len(source) <= 2:  # no words, nothing to say
+    if len(source) <= 2:  # no words
         return _nothing()
     _check_known(model, source)
     return responses(runner, _segment(vocabulary, session, source, offset), vocabulary)
@@ -118,7 +118,7 @@ def _nothing() -> Generator[Response]:
 
 
 def _position_offset(model: StreamingModel, num_tokens: int) -> int:
-    # φ = 0: trained with group positions, at any length. A stock model's target must stay clear of its source.
+    # A model with φ = 0 was trained with group positions. A stock model's target positions must follow its source's.
     offset = int(getattr(model, "position_offset", 0))
     return max(offset, num_tokens) if offset else 0
 
@@ -133,7 +133,7 @@ def _check_known(model: StreamingModel, source: list[tuple[int, ...]]) -> None:
 
 
 def _segment(vocabulary: Vocabulary, session: Session, source: list[tuple[int, ...]], offset: int) -> Segment:
-    """A segment whose source is given as tokens, its end known."""
+    """Return a complete segment whose source is given as tokens."""
     prompt_tokens, *words, end = source
     session, prompt = _prompt(vocabulary, session, prompt_tokens)
     max_positions = prompt.max_target_tokens + vocabulary.card.position_offset
@@ -151,7 +151,7 @@ def _segment(vocabulary: Vocabulary, session: Session, source: list[tuple[int, .
 
 
 def _prompt(vocabulary: Vocabulary, session: Session, tokens: tuple[int, ...]) -> tuple[Session, Prompt]:
-    # The tokens before the words tell which language was prepared; what stands around the target is the same for all.
+    # The tokens before the words name the language; the frame of the target is the same for all languages.
     card = vocabulary.card
     choices = [session]
     if card.prompt is not None:

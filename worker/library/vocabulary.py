@@ -1,4 +1,4 @@
-"""From a tokenizer, mlx-lm's or transformers', to the vocabulary and the prompts of its model."""
+"""The vocabulary and the prompts that belong to a tokenizer of mlx-lm or transformers."""
 
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,10 @@ _ATTRIBUTE = "_decalage_vocabulary"
 
 
 def vocabulary_of(tokenizer: Any) -> Vocabulary:
-    """The vocabulary of the model that a tokenizer came from, built once for each tokenizer.
+    """Return the vocabulary of a tokenizer's model, built once for each tokenizer.
 
     `tokenizer` is mlx-lm's TokenizerWrapper or a fast transformers tokenizer; its `name_or_path` leads to the model's
-    card. A model with a prompt of its own is tokenised by its tokenizer.json as it stands. Raises TypeError for
-    anything else.
+    card. For a model with its own prompt, the unchanged tokenizer.json is used. Raises TypeError for anything else.
     """
     inner = tokenizer._tokenizer if isinstance(tokenizer, TokenizerWrapper) else tokenizer
     if not hasattr(inner, "backend_tokenizer"):
@@ -27,27 +26,27 @@ def vocabulary_of(tokenizer: Any) -> Vocabulary:
             f"expected mlx-lm's TokenizerWrapper or a fast transformers tokenizer, got {type(tokenizer).__name__}; "
             "use the one that load() gives"
         )
-    # Kept on the tokenizer itself: a table beside it would hold both alive for ever.
-    known = vars(inner).get(_ATTRIBUTE)
-    if not isinstance(known, Vocabulary):
-        known = _build(tokenizer, str(getattr(inner, "name_or_path", "") or ""))
-        setattr(inner, _ATTRIBUTE, known)
-    return known
+    # The tokenizer itself holds it: a table beside it would keep both alive for ever.
+    vocabulary = vars(inner).get(_ATTRIBUTE)
+    if not isinstance(vocabulary, Vocabulary):
+        vocabulary = _build(tokenizer, str(getattr(inner, "name_or_path", "") or ""))
+        setattr(inner, _ATTRIBUTE, vocabulary)
+    return vocabulary
 
 
 def _build(tokenizer: Any, name_or_path: str) -> Vocabulary:
     if not isinstance(tokenizer, TokenizerWrapper):
-        tokenizer = TokenizerWrapper(tokenizer)  # which knows several end tokens, and each template's own switches
+        tokenizer = TokenizerWrapper(tokenizer)  # adds several end tokens, and the switches of each template
     path = _directory(name_or_path)
     if path is None:
         return Vocabulary(tokenizer, Card())
     is_tagged = read_card(path).prompt is not None
-    # transformers' automatic classes replace the pre-tokenizer of some models: numbers would come out differently.
+    # transformers' automatic classes replace the pre-tokenizer of some models, which would split numbers differently.
     return load_vocabulary(str(path), None if is_tagged else tokenizer)
 
 
 def _directory(name_or_path: str) -> Path | None:
-    # None for a tokenizer that comes from no model directory: it is a stock model's then.
+    # None for a tokenizer without a model directory: it belongs to a stock model.
     if not name_or_path:
         return None
     try:
@@ -58,5 +57,5 @@ def _directory(name_or_path: str) -> Path | None:
 
 
 def unsupported(refused: Refused) -> UnsupportedPrompt:
-    """The library's error for what the core refuses."""
+    """Return the library's error for a refusal of the core."""
     return UnsupportedPrompt(str(refused))

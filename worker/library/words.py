@@ -1,4 +1,4 @@
-"""A whole text through the service's own session machine, without Redis: what the command line prints."""
+"""The translation of a whole text by the service's own sessions, without Redis, for the command line."""
 
 from collections.abc import Generator, Iterable
 from time import perf_counter
@@ -29,7 +29,7 @@ _NAME = "local"
 
 
 def split_prompt(vocabulary: Vocabulary, prompt: str, target_language: str | None = None) -> tuple[Session, str]:
-    """Return the options that a one-off prompt names, and its words: "Translate to French: Hello" -> (… fr, "Hello").
+    """Split a prompt into the options that it names and its words: "Translate to French: Hello" -> (… fr, "Hello").
 
     Raises UnsupportedPrompt (a ValueError) for an instruction that the model has not learned.
     """
@@ -42,10 +42,9 @@ def split_prompt(vocabulary: Vocabulary, prompt: str, target_language: str | Non
 def generate_words(
     model: StreamingModel, vocabulary: Vocabulary, session: Session, text: str, *, drafter: Drafter | None = None
 ) -> Generator[OutputTextDelta | SegmentDone]:
-    """Yield the words of `text` translated, as the service publishes them: a delta for each, and a `segment.done`
-    for each segment.
+    """Translate `text`; yield the service's events: a delta for each word, a `segment.done` for each segment.
 
-    `session` holds all options, both modes included; a `drafter` changes the speed only. Raises UnsupportedPrompt (a
+    `session` holds all options, of both modes; a `drafter` changes only the speed. Raises UnsupportedPrompt (a
     ValueError) for options that the model lacks or a segment that is too long for it, EngineError.
     """
     runner = runner_of(model, vocabulary)
@@ -63,7 +62,7 @@ def _once(local: "LocalSession", events: Iterable[ClientEvent]) -> Generator[Out
 
 
 class LocalSession:
-    """One session that is alone with an engine: events in, words out."""
+    """One session alone on an engine: it takes events and yields words."""
 
     def __init__(self, engine: Engine, vocabulary: rows.Vocabulary, model: str, *, has_drafter: bool = False) -> None:
         self._engine = engine
@@ -72,18 +71,18 @@ class LocalSession:
         self._began_s = perf_counter()
 
     def take(self, events: Iterable[ClientEvent]) -> Generator[OutputTextDelta | SegmentDone]:
-        """Yield what the session says once it has these events: passes run until it wants none before its next word.
+        """Take these events and yield the session's own: run passes until it needs another event.
 
         Raises UnsupportedPrompt (a ValueError), EngineError.
         """
         for event in events:
-            # The whole text is here before the first pass: the bound on words that wait is not for it.
+            # The whole text comes before the first pass, so the bound on waiting words does not apply (`is_replay`).
             yield from _published(self._sessions.step(_NAME, event, now_ms=self._now_ms(), is_replay=True))
         for update in run(self._sessions, self._engine, self._now_ms):
             yield from _published(update.events)
 
     def clear(self) -> None:
-        """Free the session's lane: nothing more can be said."""
+        """Forget the session and free its lane."""
         self._sessions.forget_all()
         run_pass(self._sessions, self._engine, self._now_ms)
 

@@ -1,5 +1,6 @@
-"""`decalage bench`: how fast this machine is at something. Every benchmark is a module here, made like a command's,
-with what it measures in a module `…_loop`, which may import what is slow.
+"""`decalage bench`: benchmarks of this machine, a module each, built like a command's.
+
+A benchmark measures in its module `…_loop`, which may import slow packages.
 """
 
 import argparse

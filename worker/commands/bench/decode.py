@@ -1,4 +1,4 @@
-"""`decalage bench decode`: tokens a second of many sessions that only write, beside mlx-lm's own batched decoding."""
+"""`decalage bench decode`: tokens a second of many sessions that only write, beside mlx-lm's batched decoding."""
 
 import argparse
 from typing import Final

@@ -1,4 +1,4 @@
-"""Sessions that write a token a tick through our runner and through mlx-lm's batch cache, in turns."""
+"""Decoding of a token per session and pass, by our runner and by mlx-lm's batch cache in turns."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -19,19 +19,19 @@ from worker.commands.bench.stages import Stopwatch
 from worker.core.rows import Row, SampleSpec, sampled_tokens
 from worker.engine.model import StreamingModel
 
-_ROUNDS = 3  # of all steps, ours and theirs by turns; the first tokens of each are not measured
-_TOKEN = 5  # what is read: speed does not depend on it
+_ROUNDS = 3  # of all steps, ours and theirs in turns; the first tokens of each are not measured
+_TOKEN = 5  # the token read; the speed does not depend on it
 
 
 class Workload(msgspec.Struct, frozen=True):
-    """What every session does."""
+    """The work of every session."""
 
     source_tokens: int
     steps: int  # tokens measured
 
 
 class Point(msgspec.Struct, frozen=True):
-    """So many sessions."""
+    """The figures for one number of sessions."""
 
     rows: int
     tokens_per_s: float  # of all of them, median over the rounds
@@ -51,7 +51,7 @@ class Decoding(msgspec.Struct, frozen=True):
 
 
 def measure(model: StreamingModel, subject: Subject, rows: Sequence[int], workload: Workload) -> Decoding:
-    """The speeds for each number of sessions."""
+    """Measure the speed for each number of sessions."""
     machine = machine_facts()
     points: list[Point] = []
     for number in tracked(rows, "numbers of sessions"):
@@ -74,7 +74,7 @@ def _point(model: StreamingModel, number: int, workload: Workload, kv_bits: int)
 
 
 def _timed(ticks: Iterator[None], steps: int, watch: Stopwatch | None = None) -> float:
-    for _ in range(2):  # the source, and a token that builds what the others find
+    for _ in range(2):  # the source, and a token as a warm-up
         next(ticks)
     start_s = perf_counter()
     for _ in range(steps):
@@ -105,12 +105,12 @@ def _theirs(model: StreamingModel, number: int, workload: Workload) -> Iterator[
     tokens = mx.full((number, workload.source_tokens + 1), _TOKEN)
     while True:
         tokens = mx.argmax(run(tokens, cache=caches)[:, -1:], axis=-1)
-        tokens.tolist()  # as a server would: each token goes to its client
+        tokens.tolist()  # a server sends each token to its client
         yield
 
 
 def page(report: Decoding) -> Page:
-    """How it looks."""
+    """Lay the report out."""
     rows = [
         (
             str(point.rows),

@@ -1,4 +1,4 @@
-"""A benchmark's picture; imports matplotlib."""
+"""The picture of a benchmark, drawn by matplotlib."""
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, ScalarFormatter
@@ -6,11 +6,11 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, ScalarFormat
 from worker.commands.bench.page import Plot
 from worker.evaluation.picture import COLOURS, MARKERS, as_png, empty_picture
 
-_MANY = 40  # points of a line that are drawn without markers
+_MANY = 40  # lines with more points are drawn without markers
 
 
 def draw(plot: Plot, title: str) -> bytes:
-    """The picture as a PNG."""
+    """Draw the plot; return a PNG."""
     figure, axes = empty_picture(title, plot.x, plot.y)
     for i, (name, points) in enumerate(plot.lines.items()):
         xs, ys = zip(*points, strict=True)
@@ -42,8 +42,8 @@ def _scale(axes: Axes, plot: Plot) -> None:
 
 
 def _ticks(plot: Plot) -> list[float]:
-    found: list[float] = []
+    ticks: list[float] = []
     for x in sorted({x for points in plot.lines.values() for x, _ in points}):
-        if not found or x > 1.25 * found[-1]:  # their names would run into each other
-            found.append(x)
-    return found
+        if not ticks or x > 1.25 * ticks[-1]:  # labels of closer ticks would overlap
+            ticks.append(x)
+    return ticks

@@ -1,4 +1,4 @@
-"""Engines that compute like one model and write like another, so that random weights can serve real text."""
+"""An engine that computes like one model and writes like another, so that random weights can serve real text."""
 
 from collections.abc import Iterable, Sequence
 from time import perf_counter
@@ -9,8 +9,9 @@ from worker.engine.speculative.runner import PassRunner
 
 
 class Forced:
-    """Every pass is run by `engine`, but what it samples is told by `teacher`: the words, and so which drafts are kept,
-    are the teacher's, at the engine's cost.
+    """An engine that runs every pass on `engine`, and returns the tokens of `teacher`.
+
+    The words, and so the accepted drafts, are the teacher's; the cost is the engine's.
     """
 
     def __init__(self, engine: PassRunner, teacher: Engine) -> None:
@@ -20,34 +21,35 @@ class Forced:
 
     @property
     def counters(self) -> Counters:
-        """What the engine has done so far."""
+        """The work of the engine so far."""
         return self._engine.counters
 
     def kv_bytes(self) -> int:
-        """Bytes of all keys and values that the engine holds."""
+        """Return the bytes of all keys and values of the engine."""
         return self._engine.kv_bytes()
 
     def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
-        """What the teacher sampled for each row, or the engine's fault; the dropped lanes are free in both."""
-        gone = tuple(dropped)
-        told = self._told(rows, gone)
-        done = self._engine.run(rows, gone)
-        return [other if isinstance(mine, Tokens) else _failed(mine) for mine, other in zip(done, told, strict=True)]
+        """Free the dropped lanes in both; return the teacher's tokens for each row, or the engine's failure."""
+        lanes = tuple(dropped)
+        lessons = self._run_teacher(rows, lanes)
+        outputs = self._engine.run(rows, lanes)
+        pairs = zip(outputs, lessons, strict=True)
+        return [lesson if isinstance(output, Tokens) else _failed(output) for output, lesson in pairs]
 
     def clock_s(self) -> float:
-        """Seconds that have passed, those of the teacher left out."""
+        """Return the time in seconds, without that of the teacher."""
         return perf_counter() - self._teacher_s
 
-    def _told(self, rows: Sequence[Row], gone: tuple[Lane, ...]) -> Sequence[Output]:
+    def _run_teacher(self, rows: Sequence[Row], lanes: tuple[Lane, ...]) -> Sequence[Output]:
         start_s = perf_counter()
         try:
-            return self._teacher.run(rows, gone)
+            return self._teacher.run(rows, lanes)
         finally:
             self._teacher_s += perf_counter() - start_s
 
 
 def _failed(output: Failed | Evicted | Deferred) -> Failed:
-    # It cannot be asked for again: the teacher has fed it.
+    # The row cannot run again, because the teacher has run it already.
     match output:
         case Failed():
             return output

@@ -1,4 +1,4 @@
-"""`decalage bench ingest`: how fast a worker takes source words in, however many there are."""
+"""`decalage bench ingest`: the speed of source words into a worker, by their number."""
 
 import argparse
 from typing import Final
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and print the figures; 0."""
+    """Measure and print the figures; return 0."""
     with starting(args):
         from worker.commands.bench import ingest_loop as loop
     with output.busy("Measuring"):

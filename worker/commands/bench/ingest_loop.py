@@ -1,4 +1,4 @@
-"""Source words into a worker's sessions, beside the same events into Redis alone."""
+"""The ingest of source words by a worker's sessions, compared with the same events in Redis alone."""
 
 import asyncio
 import time
@@ -18,23 +18,23 @@ from worker.commands.bench.transport_process import NullWorker, redis_server
 from worker.commands.faults import CommandError
 
 SESSION: Final = Session(mode="completion", segmentation="manual", limits=Limits(max_backlog_words=1_000_000))
-"""Nothing is translated before the segment ends."""
+"""The options of a session that translates nothing before the segment ends."""
 
 _WORDS_PER_EVENT: Final = 10
-_EVENTS_PER_CALL: Final = 256  # as `decalage send` has them
+_EVENTS_PER_CALL: Final = 256  # the number of `decalage send`
 _PUBLISHERS_AT_ONCE: Final = 8
 _POLL_S: Final = 0.02
 _PATIENCE_S: Final = 120.0
 
 
 class Point(msgspec.Struct, frozen=True):
-    """So many words, by so many sessions."""
+    """The figures for one number of words and of sessions."""
 
     sessions: int
     words: int
     words_per_s: float  # from the first append to the last word that the worker has taken
-    plain_words_per_s: float  # the same events, appended to streams that nobody reads
-    worker_cpu_us: float  # of the worker, a word
+    plain_words_per_s: float  # the same events, appended to streams without a reader
+    worker_cpu_us: float  # of the worker, for each word
 
 
 class Ingest(msgspec.Struct, frozen=True):
@@ -46,9 +46,9 @@ class Ingest(msgspec.Struct, frozen=True):
 
 
 def measure(sessions: Sequence[int], words: Sequence[int]) -> Ingest:
-    """Measure every number of words by every number of sessions, each on a Redis and a worker of its own.
+    """Measure every number of words with every number of sessions, each on a Redis and a worker of its own.
 
-    Raises CommandError where a worker does not start, or does not get on.
+    Raises CommandError if a worker does not start, or does not finish in time.
     """
     machine, points, version = machine_facts(), [], ""
     for num_sessions in sessions:
@@ -69,7 +69,7 @@ async def _point(url: str, num_sessions: int, num_words: int) -> Point:
             await _share_out([publisher.create() for publisher in publishers])
             before_s, start_s = worker.report().cpu_s, time.perf_counter()
             await _share_out([_append(publisher, share) for publisher, share in zip(publishers, shares, strict=True)])
-            await _taken(worker, num_words)
+            await _until_taken(worker, num_words)
             spent_s, cpu_s = time.perf_counter() - start_s, worker.report().cpu_s - before_s
         finally:
             worker.stop()
@@ -83,7 +83,7 @@ async def _point(url: str, num_sessions: int, num_words: int) -> Point:
 
 
 def _events(num_words: int) -> Iterator[InputTextAppend]:
-    # A word is a number, as the worker's vocabulary knows no others; the first four are special tokens.
+    # The worker's vocabulary has only numbers as words; the first four are special tokens.
     words = [str(4 + i % 1000) for i in range(num_words)]
     for start in range(0, num_words, _WORDS_PER_EVENT):
         yield InputTextAppend(text=" ".join(words[start : start + _WORDS_PER_EVENT]))
@@ -114,7 +114,7 @@ async def _append_plain(redis: Redis, shares: Sequence[int]) -> float:
 
 
 async def _share_out(calls: Sequence[Any]) -> None:
-    # A few at a time, in order: as many connections as calls would be measured instead.
+    # A few at a time, in order, because a connection for each call would be measured instead of the worker.
     limit = asyncio.Semaphore(_PUBLISHERS_AT_ONCE)
 
     async def limited(call: Any) -> None:
@@ -124,16 +124,16 @@ async def _share_out(calls: Sequence[Any]) -> None:
     await asyncio.gather(*map(limited, calls))
 
 
-async def _taken(worker: NullWorker, num_words: int) -> None:
+async def _until_taken(worker: NullWorker, num_words: int) -> None:
     end_s = time.monotonic() + _PATIENCE_S
-    while (found := worker.report().source_words) < num_words:
+    while (count := worker.report().source_words) < num_words:
         if time.monotonic() > end_s:
-            raise CommandError(f"the worker has taken {found} of {num_words} words in {_PATIENCE_S:g} s, and no more")
+            raise CommandError(f"the worker has taken {count} of {num_words} words in {_PATIENCE_S:g} s, and no more")
         await asyncio.sleep(_POLL_S)
 
 
 def page(report: Ingest) -> Page:
-    """Lay the figures out."""
+    """Lay the report out."""
     columns = ("sessions", "words", "words/s", "Redis alone", "ratio", "worker µs/word")
     notes = (
         f"Events of {_WORDS_PER_EVENT} words, up to {_EVENTS_PER_CALL} to a round trip; from the first append to "

@@ -1,4 +1,4 @@
-"""What a benchmark ran on: facts for `--json`, and the lines under its table."""
+"""The machine of a benchmark: facts for `--json`, and the lines under its table."""
 
 import os
 import platform
@@ -10,14 +10,14 @@ from worker.commands import check_machine
 
 
 def machine_facts() -> dict[str, Any]:
-    """Device, cores, memory, BLAS, versions, and the load by whatever ran before."""
+    """Return device, cores, memory, BLAS, versions, and the load of the machine before the benchmark."""
     load = round(os.getloadavg()[0], 1)
     versions = {"Python": platform.python_version()} | {name: metadata.version(name) for name in ("mlx", "mlx-lm")}
     return {**check_machine.device().facts, **check_machine.blas().facts, "versions": versions, "load": load}
 
 
 def machine_lines(machine: dict[str, Any]) -> Iterator[str]:
-    """For people."""
+    """Yield the facts as lines for people."""
     library = f" with {machine['library']}" if machine["library"] else ""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     yield f"{machine['kind']}, {machine['name']}, {machine['cores']} cores"

@@ -1,4 +1,4 @@
-"""Bytes that the keys and values of many sessions take, by length of their texts."""
+"""The memory of sessions, by length of their texts."""
 
 import gc
 import sys
@@ -24,7 +24,7 @@ _LONG_WORDS: Final = 1_000
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """Bytes: what Python holds of a session, and the keys and values that the engine keeps for it."""
+    """The bytes of a session: its Python objects, and its keys and values in the engine."""
 
     between_turns_bytes: int
     between_turns_kv_bytes: int
@@ -34,7 +34,7 @@ class Memory(msgspec.Struct, frozen=True):
 
 
 def memory_of(harness: Harness, sessions: Sessions, sentences: Sequence[Words]) -> Memory:
-    """Return the mean over the sessions, none of which has a sentence open."""
+    """Return the mean over sessions without an open sentence."""
     between = _mean_bytes(sessions), _kv_bytes(harness, sessions)
     longest = max(sentences, key=len)
     for name in sessions:
@@ -72,15 +72,15 @@ def _deep_bytes(state: State | None) -> int:
     seen: dict[int, Any] = {}
     waiting: list[Any] = [state]
     while waiting:
-        thing = waiting.pop()
-        if id(thing) not in seen and not isinstance(thing, type | ModuleType):
-            seen[id(thing)] = thing
-            waiting += gc.get_referents(thing)
+        value = waiting.pop()
+        if id(value) not in seen and not isinstance(value, type | ModuleType):
+            seen[id(value)] = value
+            waiting += gc.get_referents(value)
     return sum(map(sys.getsizeof, seen.values()))
 
 
 def memory_sheet(memory: Memory) -> Sheet:
-    """How it looks."""
+    """Lay the memory out as a table."""
     rows = (
         ("a session between turns", _size(memory.between_turns_bytes), _size(memory.between_turns_kv_bytes)),
         ("a session within a sentence", _size(memory.within_turn_bytes), _size(memory.within_turn_kv_bytes)),

@@ -1,4 +1,4 @@
-"""`decalage bench mixed`: how many people may speak at once before their words come late?"""
+"""`decalage bench mixed`: the number of people who can speak at once before their words come late."""
 
 import argparse
 from typing import Final

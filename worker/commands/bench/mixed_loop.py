@@ -1,4 +1,4 @@
-"""Speakers on a clock: their words into sessions as they come, and passes as fast as they go."""
+"""Speakers at a steady pace: their words enter the sessions on time, and passes run as fast as possible."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,41 +20,41 @@ from worker.commands.talk import Words
 from worker.core.scheduler import Budget
 from worker.core.sessions import Sessions
 
-_MOST = 4096  # speakers: beyond, nobody looks
+_MOST = 4096  # speakers; the search ends there
 
 
 class Workload(msgspec.Struct, frozen=True):
-    """How the speakers speak, and what they may expect."""
+    """The speech, the limit of its delay, and the limits of a pass."""
 
     seconds: float
     pace: float  # words a second of each
-    limit_ms: float  # that 95 % of the delays are to be below
+    limit_ms: float  # for the 95th percentile of the delays
     seed: int
     max_batch_size: int  # sessions in a pass
     max_draft_tokens: int  # of a session, from its own text
-    batch_timeout_ms: int  # that who has nothing to do waits for company of the first word; 0: not measured
+    batch_timeout_ms: int  # how long an idle worker waits for a second session; 0: not measured
 
 
 class Point(msgspec.Struct, frozen=True):
-    """So many speakers."""
+    """The figures for one number of speakers."""
 
     speakers: int
     words: int  # written
     p50_ms: float
     p95_ms: float
     rows_per_pass: float
-    busy: float  # part of the time that was spent computing; above 1, the words pile up
+    busy: float  # part of the time spent computing; above 1, words wait longer and longer
 
 
 class Serving(msgspec.Struct, frozen=True):
-    """One way to serve."""
+    """The figures of one way to serve."""
 
-    most_speakers: int  # of the numbers measured, the largest up to which the limit was kept; 0: not even the first
+    most_speakers: int  # the largest number measured up to which the limit was kept; 0: not even the first
     points: tuple[Point, ...]
 
 
 class Mixed(msgspec.Struct, frozen=True):
-    """One run on one machine."""
+    """The figures of one run on one machine."""
 
     model: Subject
     policy: str
@@ -62,11 +62,11 @@ class Mixed(msgspec.Struct, frozen=True):
     machine: dict[str, Any]
     together: Serving
     alone: Serving  # the baseline: one session a pass
-    waiting: Serving | None  # like `together`, after a wait for company; None: not asked for
+    waiting: Serving | None  # like `together`, with `batch_timeout_ms`; None: not measured
 
 
 class Scenario(msgspec.Struct, frozen=True):
-    """Where speakers are served: the model, what sessions are like, what is said and how."""
+    """The model, the options of the sessions, the text and the workload."""
 
     harness: Harness
     session: Session
@@ -75,7 +75,7 @@ class Scenario(msgspec.Struct, frozen=True):
 
 
 def measure(scenario: Scenario, numbers: Sequence[int] | None) -> Mixed:
-    """The delays for these numbers of speakers; None: for those on the way to the largest that keeps the limit."""
+    """Measure the delays for these numbers of speakers; None: search for the largest that keeps the limit."""
     machine, workload = machine_facts(), scenario.workload
     budget = Budget(max_rows=workload.max_batch_size, max_draft_tokens=workload.max_draft_tokens)
     wait_ms = workload.batch_timeout_ms
@@ -107,9 +107,9 @@ def _serving(scenario: Scenario, budget: Budget, numbers: Sequence[int] | None, 
 
 
 def largest(holds: Callable[[int], bool], maximum: int) -> int:
-    """A number that it holds for, within a tenth of the first for which it does not; 0 where it does not for 1.
+    """Find a number that `holds`, within a tenth of the first that does not; 0 if 1 does not hold.
 
-    It is asked O(log) times: for numbers twice as large each, then between the last two.
+    It calls `holds` O(log) times: for each power of two, then between the last two.
 
     >>> largest(lambda number: number <= 6, 100), largest(lambda number: False, 100), largest(lambda number: True, 4)
     (6, 0, 4)
@@ -131,7 +131,7 @@ def _point(scenario: Scenario, budget: Budget, number: int, wait_ms: int) -> Poi
     coming = speech(number, scenario.sentences, workload.pace, workload.seed)
     audience = Audience(coming, partial(_hear, sessions, scenario.session), seconds=workload.seconds, clock=clock)
     delays_ms: list[int] = []
-    while True:  # what was said is all written, however late: the words that wait are those that count
+    while True:  # until all words are written, however late, because the late words matter most
         audience.listen()
         written = write(sessions, scenario.harness.engine, clock.now_ms)
         if written is not None:
@@ -167,7 +167,7 @@ def _hear(sessions: Sessions, session: Session, heard: Heard) -> None:
 
 
 def page(report: Mixed) -> Page:
-    """How it looks."""
+    """Lay the report out."""
     workload, together, alone = report.workload, report.together, report.alone
     return Page(
         title=f"Speakers of {workload.pace:g} words/s with {report.model}, {report.policy}",

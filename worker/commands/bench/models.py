@@ -1,4 +1,4 @@
-"""Models for benchmarks: real ones, and random weights of well-known shapes."""
+"""The models of benchmarks: real ones, and random weights of well-known shapes."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -40,13 +40,11 @@ ARCHITECTURES: Final[dict[str, dict[str, Any]]] = {
         "rope_theta": 100_000.0,
     },
 }
-
-
 _BUDGET: Final = Budget()
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """Which model was measured."""
+    """The model that was measured."""
 
     name: str
     num_parameters: int
@@ -61,34 +59,34 @@ class Subject(msgspec.Struct, frozen=True):
 
 
 class Harness(NamedTuple):
-    """A model that is ready to be measured on real text: rows go to `engine`."""
+    """A loaded model for real text; rows run on `engine`."""
 
     subject: Subject
-    runner: Runner  # counts what they cost
-    author: Runner  # whose words are written: counts which drafts are kept
+    runner: Runner  # of the measured model; its counters hold the cost
+    author: Runner  # of the model that writes the words; its counters hold the accepted drafts
     engine: Engine
     vocabulary: Any
     clock_s: Callable[[], float]
 
     def sessions(self, budget: Budget = _BUDGET) -> Sessions:
-        """Return what holds sessions on `engine`; none at first."""
+        """Return an empty set of sessions."""
         return Sessions(self.vocabulary, "", budget, numbers=lane_numbers)
 
 
 class AnyTokens:
-    """A vocabulary where every token may come anywhere: speed does not depend on which one comes."""
+    """A vocabulary that allows every token everywhere, because the speed does not depend on the tokens."""
 
     def word_starts(self, size: int) -> mx.array:
-        """All (V,) bool."""
+        """Return True for every token, (V,) bool."""
         return mx.ones(size, mx.bool_)
 
     def forbidden(self, size: int) -> mx.array:
-        """None (V,) bool."""
+        """Return False for every token, (V,) bool."""
         return mx.zeros(size, mx.bool_)
 
 
 def random_model(shape: str) -> StreamingModel:
-    """Random weights of that shape; the same ones each time."""
+    """Return a model of that shape with random weights, the same ones each time."""
     module = import_module(f"mlx_lm.models.{ARCHITECTURES[shape]['model_type']}")
     mx.random.seed(0)
     config = {
@@ -103,19 +101,20 @@ def random_model(shape: str) -> StreamingModel:
 
 
 def load(name: str, shape: str | None, kv_bits: int = 0) -> tuple[StreamingModel, Subject]:
-    """The model of that name or, where a shape is given, random weights of it. Raises EngineError."""
+    """Load the model of that name, or random weights if a shape is given. Raises EngineError."""
     model = translation.load_model(name).engine if shape is None else random_model(shape)
     return model, _subject(model, name, shape, kv_bits)
 
 
 def bare_runner(model: StreamingModel, kv_bits: int = 0) -> Runner:
-    """A runner that any token of the model will do for."""
+    """Return a runner that allows every token of the model."""
     return Runner(model, AnyTokens(), kv_bits=kv_bits)
 
 
 def harness(name: str, shape: str | None, kv_bits: int = 0) -> Harness:
-    """A model for text. Random weights get the words, the tokens and the kept drafts of the shipped model, whose own
-    time does not count. Raises EngineError.
+    """Load a model for text. Raises EngineError.
+
+    Random weights write the words of the shipped model, with its tokens and accepted drafts, but not at its cost.
     """
     loaded = translation.load_model(name if shape is None else DEFAULT_MODEL)
     model, vocabulary = loaded.engine if shape is None else random_model(shape), loaded.vocabulary
@@ -133,6 +132,6 @@ def _subject(model: StreamingModel, name: str, shape: str | None, kv_bits: int) 
 
 
 def spent(before: Counters, runner: Runner) -> Counters:
-    """What a runner has done since."""
+    """Return the work of a runner since `before`."""
     after = runner.counters
     return Counters(*(getattr(after, name) - getattr(before, name) for name in Counters.__struct_fields__))

@@ -1,4 +1,4 @@
-"""Options that benchmarks share."""
+"""The options that benchmarks share."""
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from worker.commands.talk import Words
 
 SHAPES: Final = ("qwen2.5-0.5b", "smollm2-135m")
-"""Models with random weights, by the names of those whose shapes they have."""
+"""The shapes of models with random weights, named after real models."""
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""How every benchmark looks: its tables, what it ran on, and a picture where one is wanted."""
+"""The output of every benchmark: its tables, its machine, and a picture on request."""
 
 import argparse
 import importlib
@@ -12,7 +12,7 @@ from worker.commands import output
 
 
 class Sheet(msgspec.Struct, frozen=True):
-    """A table: names of columns, and rows of cells, the first of each its name."""
+    """A table: names of columns, and rows of cells, of which the first is the row's name."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -20,18 +20,18 @@ class Sheet(msgspec.Struct, frozen=True):
 
 
 class Plot(msgspec.Struct, frozen=True):
-    """A picture: lines of points (x, y), and a level that they are held against."""
+    """A picture: lines of points (x, y), and a level to compare them with."""
 
     x: str
     y: str
     lines: dict[str, tuple[tuple[float, float], ...]]
     level: tuple[str, float] | None = None
-    has_log_x: bool = False  # ticks where points are, each twice or so the one before
+    has_log_x: bool = False  # with ticks at the points, without overlap
     has_log_y: bool = False
 
 
 class Page(msgspec.Struct, frozen=True):
-    """All that people see of a report."""
+    """The form of a report for people."""
 
     title: str
     sheets: tuple[Sheet, ...]
@@ -44,13 +44,14 @@ class Report(Protocol):
 
     @property
     def machine(self) -> dict[str, Any]:
-        """As `machine_facts` tells it."""
+        """The facts of `machine_facts`."""
 
 
 @contextmanager
 def starting(args: argparse.Namespace) -> Iterator[None]:
-    """A spinner while the block imports the engine. Raises ModuleNotFoundError where a picture is wanted and
-    matplotlib missing: better now than after the measuring.
+    """Show a spinner while the block imports the engine.
+
+    Raises ModuleNotFoundError if `--plot` is given without matplotlib: better now than after the measurement.
     """
     output.silence_libraries()
     with output.busy("Starting the engine"):
@@ -61,7 +62,7 @@ def starting(args: argparse.Namespace) -> Iterator[None]:
 
 
 def finish(args: argparse.Namespace, report: Report, page: Page) -> int:
-    """Print the report as JSON or as tables and draw the picture where it is wanted; return 0."""
+    """Draw the picture for `--plot`, and print the report as JSON or as tables; return 0."""
     if page.plot is not None and args.plot is not None:
         from worker.commands.bench.drawing import draw
         from worker.evaluation.records import write_whole
@@ -76,7 +77,7 @@ def finish(args: argparse.Namespace, report: Report, page: Page) -> int:
 
 
 def show(page: Page, machine: dict[str, Any]) -> None:
-    """All of it on stdout."""
+    """Print the page on stdout."""
     from rich.console import Console
     from rich.text import Text
 

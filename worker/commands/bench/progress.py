@@ -1,4 +1,4 @@
-"""How far a benchmark has come, on a terminal."""
+"""The progress bars of benchmarks."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,12 +11,12 @@ _T = TypeVar("_T")
 
 
 def progress() -> Progress:
-    """A bar for each task on stderr; nothing where that is no terminal."""
+    """Return bars on stderr, one for each task, disabled unless it is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
-def tracked(each: Sequence[_T], what: str) -> Iterator[_T]:
-    """Each of them, counted by a bar."""
+def tracked(items: Sequence[_T], what: str) -> Iterator[_T]:
+    """Yield each item, and count them with a bar."""
     with progress() as bar:
-        yield from bar.track(each, description=what)
+        yield from bar.track(items, description=what)

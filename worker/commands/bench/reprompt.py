@@ -1,4 +1,4 @@
-"""`decalage bench reprompt`: what the dual cache saves against prompting again with the whole text for every word."""
+"""`decalage bench reprompt`: the savings of the dual cache over prompting again with the whole text for every word."""
 
 import argparse
 from typing import Final

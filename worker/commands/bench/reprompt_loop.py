@@ -1,4 +1,4 @@
-"""One segment that grows, its words by the dual cache and by prompting again, at several lengths."""
+"""The cost of a word with the dual cache and by prompting again, at several lengths of one segment."""
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, cycle, islice, pairwise
@@ -27,18 +27,18 @@ from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
 
 _CHUNK_TOKENS = Budget().max_source_tokens
-_PREFILL_TOKENS = 2048  # as mlx-lm's own generation has it
+_PREFILL_TOKENS = 2048  # the chunk of mlx-lm's own generation
 
 
 class Workload(msgspec.Struct, frozen=True):
-    """Where it is measured."""
+    """The lengths to measure at, and the words measured."""
 
     source_words: tuple[int, ...]
     words: int  # measured at each of them
 
 
 class Point(msgspec.Struct, frozen=True):
-    """So many source words read."""
+    """The figures at one number of source words read."""
 
     source_words: int
     tokens: int  # prompt, source and target so far
@@ -46,7 +46,7 @@ class Point(msgspec.Struct, frozen=True):
     reprompt_ms: float
     ratio: float
     passes_per_word: float  # of the dual cache
-    is_beyond: bool  # longer than the segments that the model was made for
+    is_beyond: bool  # longer than the segments that the model was trained on
 
 
 class Reprompting(msgspec.Struct, frozen=True):
@@ -55,13 +55,13 @@ class Reprompting(msgspec.Struct, frozen=True):
     model: Subject
     policy: str
     workload: Workload
-    max_segment_words: int | None  # the longest that the model was trained for; None: not known
+    max_segment_words: int | None  # of the segments that the model was trained on; None: unknown
     machine: dict[str, Any]
     points: tuple[Point, ...]
 
 
 def measure(harness: Harness, session: Session, sentences: Sequence[Words], workload: Workload) -> Reprompting:
-    """The cost of a word at each length."""
+    """Measure the cost of a word at each length. Raises CommandError for a length below k."""
     if min(workload.source_words) < _lag(session):
         raise CommandError(f"expected --at of at least k = {_lag(session)} words, got {min(workload.source_words)}")
     machine, recorded = machine_facts(), record(harness, session, sentences)
@@ -73,7 +73,7 @@ def measure(harness: Harness, session: Session, sentences: Sequence[Words], work
 
 
 class _Rehearsed:
-    """An engine that writes what the script says. Up to `perform`, it only notes what its lane would hold."""
+    """An engine that writes the words of the script. Until `perform`, it computes nothing and only notes its rows."""
 
     def __init__(self, runner: Runner, script: Script) -> None:
         self._runner, self._script = runner, script
@@ -93,7 +93,7 @@ class _Rehearsed:
         return self._script.run(rows)
 
     def perform(self) -> None:
-        """Fill the lane with what was noted; from now on everything is computed."""
+        """Fill the lane with the noted tokens, and compute every row from now on."""
         lane = self._lane
         if lane is None:
             raise RuntimeError("nothing was rehearsed: no row has come for a lane yet")
@@ -109,7 +109,7 @@ def _row(lane: Lane, source: tuple[int, ...], target: tuple[int, ...], target_st
 
 
 class _Talk(msgspec.Struct, frozen=True):
-    """One segment: what is said, and what is written of it."""
+    """One segment: its source, and the recorded translation."""
 
     harness: Harness
     session: Session
@@ -135,20 +135,20 @@ def _point(talk: _Talk, number: int, num_words: int) -> Point:
 
 
 def _limit(harness: Harness, session: Session) -> int | None:
-    # Random weights were trained for nothing.
+    # Random weights have no training, hence no limit.
     limit: int | None = harness.vocabulary.prompt(session).max_segment_words
     return limit if harness.subject.weights == "trained" else None
 
 
 def _dual(talk: _Talk, number: int, num_words: int) -> tuple[list[float], int]:
-    """Milliseconds of each word written behind `number` source words, and the passes of all."""
+    """Return the milliseconds of each word written after `number` source words, and the passes of all."""
     harness, vocabulary = talk.harness, Unlimited(talk.harness.vocabulary)
     engine = _Rehearsed(harness.runner, _script(talk, number + num_words))
     sessions = harness._replace(vocabulary=vocabulary).sessions(PLAIN)
     create(sessions, "text", talk.session)
     _say(sessions, engine, talk.text[: number - 1])
     engine.perform()
-    _say(sessions, engine, talk.text[number - 1 : number])  # not measured: it builds what the others find
+    _say(sessions, engine, talk.text[number - 1 : number])  # a warm-up, not measured
     passes, spent_ms = harness.runner.counters.passes, []
     for word in talk.text[number : number + num_words]:
         start_s = perf_counter()
@@ -160,7 +160,7 @@ def _dual(talk: _Talk, number: int, num_words: int) -> tuple[list[float], int]:
 
 
 def _say(sessions: Sessions, engine: Engine, words: Words) -> int:
-    """Say the words and write what there is to write of them. Return how many words that is."""
+    """Append the words, run passes until nothing is left to write, and return the number of words written."""
     hear(sessions, "text", InputTextAppend(text=" ".join(words)))
     num_written = 0
     while (written := write(sessions, engine)) is not None:
@@ -174,7 +174,7 @@ def _script(talk: _Talk, number: int) -> Script:
 
 
 def _prompt(talk: _Talk, number: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """All that is known when a target word is written behind `number` source words, and its tokens."""
+    """Return the prompt of the target word after `number` source words, and the tokens of that word."""
     vocabulary, prompt = talk.harness.vocabulary, talk.harness.vocabulary.prompt(talk.session)
     heard = pairwise(("", *talk.text[:number]))
     source = [token for before, word in heard for token in vocabulary.encode_word(word, before)]
@@ -194,15 +194,15 @@ def _reprompted_ms(model: StreamingModel, tokens: Sequence[int], word: Sequence[
     while fed < len(tokens) - 1:
         chunk = tokens[fed : min(fed + _PREFILL_TOKENS, len(tokens) - 1)]
         run(mx.array([chunk]), cache=cache)
-        mx.eval([layer.state for layer in cache])  # the head is not computed: nobody asks for these logits
+        mx.eval([layer.state for layer in cache])  # without the logits, which are not needed
         fed += len(chunk)
-    for token in (tokens[-1], *word):  # what follows the word's last token tells that it has ended
+    for token in (tokens[-1], *word):  # the token after the word's last one shows that it has ended
         mx.argmax(run(mx.array([[token]]), cache=cache)[:, -1], axis=-1).item()
     return 1000 * (perf_counter() - start_s)
 
 
 def page(report: Reprompting) -> Page:
-    """How it looks."""
+    """Lay the report out."""
     rows = [
         (
             f"{point.source_words:,}{'*' if point.is_beyond else ''}",

@@ -1,4 +1,4 @@
-"""A recorded translation, replayed over and over in place of a model: for texts longer than the model can handle."""
+"""A recorded translation, repeated in place of a model, for texts longer than the model can handle."""
 
 from collections.abc import Iterable, Sequence
 from itertools import chain, cycle, islice, pairwise
@@ -14,11 +14,11 @@ from worker.core.rows import Engine, Lane, Output, Prompt, Row, Tokens, sampled_
 from worker.core.scheduler import Budget
 
 PLAIN = Budget(max_draft_tokens=0)
-"""Without guesses from the text: where that comes again and again, they would all come true."""
+"""A budget without drafts from the text, because in a repeated text all of them would be accepted."""
 
 
 class Recorded:
-    """What was written: words, and for each draft that was fed, in order, whether it was kept."""
+    """The words written, and for each draft, in order, whether it was accepted."""
 
     def __init__(self, words: Sequence[str], kept: Sequence[bool]) -> None:
         self.words, self.kept = words, kept
@@ -40,7 +40,7 @@ class _Recorder:
 
 
 def record(harness: Harness, session: Session, sentences: Sequence[Words]) -> Recorded:
-    """What the harness's author writes of the sentences, each a segment."""
+    """Record the translation of the sentences by the harness's author, each as a segment."""
     recorder = _Recorder(harness.author)
     sessions = harness.sessions(PLAIN)
     create(sessions, "record", session)
@@ -55,10 +55,10 @@ def record(harness: Harness, session: Session, sentences: Sequence[Words]) -> Re
 
 
 class Script:
-    """An engine for one lane that writes what was recorded, over and over, `num_words` of it.
+    """An engine for one lane that writes `num_words` words, by repeating the recorded ones.
 
-    The token that begins a word is sampled twice: as the end of the word before, and again once more source is read.
-    The first time it is another one where the recorded draft was not kept.
+    The token that begins a word is sampled twice: as the end of the word before, and again after more source is read.
+    If the recorded draft was not accepted, the first sample is another token.
     """
 
     def __init__(self, recorded: Recorded, num_words: int, prompt: Prompt, vocabulary: Any) -> None:
@@ -75,14 +75,14 @@ class Script:
         self._others = {self.tokens[start] for start in starts[:-1]}
 
     def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
-        """The recorded tokens at the place of each row."""
+        """Return the recorded tokens at the position of each row."""
         return [self._sampled(row) if row.num_samples else Tokens() for row in rows]
 
     def _sampled(self, row: Row) -> Tokens:
         place, tokens = row.sampling.position - self._first, []
         for i in range(row.num_drafts + 1):
             tokens.append(self._token(place + i))
-            if i < row.num_drafts and tokens[i] != row.drafts[i]:  # nobody looks at what follows
+            if i < row.num_drafts and tokens[i] != row.drafts[i]:  # later samples are not used
                 tokens += [tokens[i]] * (row.num_drafts - i)
                 break
         return Tokens(tuple(tokens))
@@ -105,7 +105,6 @@ class Unlimited:
         return getattr(self._vocabulary, name)
 
     def prompt(self, session: Session) -> Prompt:
-        """The model's prompt without its limits."""
-        found: Prompt = self._vocabulary.prompt(session)
-        endless = 2**30
-        return replace(found, max_source_tokens=endless, max_target_tokens=endless, max_segment_words=None)
+        """Return the model's prompt without its limits."""
+        prompt: Prompt = self._vocabulary.prompt(session)
+        return replace(prompt, max_source_tokens=2**30, max_target_tokens=2**30, max_segment_words=None)

@@ -1,4 +1,4 @@
-"""Sessions as a worker would hold them, on the model that is measured; Redis is left out."""
+"""The sessions of a worker on the measured model, without Redis."""
 
 from collections.abc import Callable, Iterable
 
@@ -9,20 +9,20 @@ from worker.core.sessions import Sessions, run_pass
 
 
 def create(sessions: Sessions, name: str, options: Session, now_ms: int = 0) -> None:
-    """Add a session with these options. Raises CommandError where the model refuses them."""
+    """Add a session with these options. Raises CommandError if the model refuses them."""
     sessions.add(name)
     hear(sessions, name, SessionCreate(session=options), now_ms)
 
 
 def hear(sessions: Sessions, name: str, event: ClientEvent, now_ms: int = 0) -> None:
-    """Give a session an event. Raises CommandError where it is refused."""
+    """Give an event to a session. Raises CommandError if the session refuses it."""
     _publish(sessions, name, sessions.step(name, event, now_ms=now_ms, is_replay=True))
 
 
 def write(
     sessions: Sessions, engine: Engine, clock_ms: Callable[[], int] = lambda: 0
 ) -> list[tuple[str, OutputTextDelta]] | None:
-    """Run a pass over all sessions that want one. Return its words, by session; None where there is nothing to do."""
+    """Run a pass over all sessions that need one. Return its words by session; None if no session needs one."""
     updates = run_pass(sessions, engine, clock_ms)
     if updates is None:
         return None

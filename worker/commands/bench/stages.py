@@ -1,4 +1,4 @@
-"""The time of a pass by its stages, measured by patching them from outside: the engine has no timing code."""
+"""The time of a pass by stage, measured by patching the stages, so that the engine needs no timing code."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ NOTE: Final = (
     "evaluation = computing it; update = from tokens to words; in ms, of one more round."
 )
 _PASS: Final = (Runner, "_run_pass")
-# What a stage does inside another one counts for itself alone.
+# The time of a stage inside another one counts only for the inner one.
 _SPOTS: Final[tuple[tuple[Any, str, str | None], ...]] = (
     (scheduler, "plan", "plan"),
     (Runner, "run", "batch"),
@@ -29,35 +29,35 @@ _SPOTS: Final[tuple[tuple[Any, str, str | None], ...]] = (
     (Sampler, "sample", "graph"),
     (mx, "eval", "evaluation"),
     (session, "update", "update"),
-    (Forced, "_told", None),  # is no part of what is measured
+    (Forced, "_run_teacher", None),  # not measured
 )
 
 
 class Stopwatch:
-    """Milliseconds by stage, while it watches; only one watches at a time, from the thread that computes."""
+    """A timer of the stages. Only one may watch at a time, on the thread that computes."""
 
     def __init__(self) -> None:
         self._spent_s: dict[str, float] = defaultdict(float)
-        self._inner_s = [0.0]  # of each call that is going on, the time of the calls in it
+        self._inner_s = [0.0]  # for each running call, the time of the calls inside it
         self._is_muted = False
         self._num_passes = 0
 
     def ms_a_pass(self) -> dict[str, float]:
-        """The milliseconds of each stage, for one pass."""
+        """Return the milliseconds of each stage, for one pass."""
         return {name: round(1000 * self._spent_s[name] / max(1, self._num_passes), 3) for name in STAGES}
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """The stages are timed while the block runs."""
-        found = [(owner, name, getattr(owner, name)) for owner, name, _ in _SPOTS]
+        """Time the stages while the block runs."""
+        originals = [(owner, name, getattr(owner, name)) for owner, name, _ in _SPOTS]
         counted = (*_PASS, getattr(*_PASS))
-        for (owner, name, call), (*_, stage) in zip(found, _SPOTS, strict=True):
+        for (owner, name, call), (*_, stage) in zip(originals, _SPOTS, strict=True):
             setattr(owner, name, self._timed(call, stage))
         setattr(*_PASS, self._counted(counted[2]))
         try:
             yield
         finally:
-            for owner, name, call in (*found, counted):
+            for owner, name, call in (*originals, counted):
                 setattr(owner, name, call)
 
     def _counted(self, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -75,9 +75,9 @@ class Stopwatch:
             try:
                 return call(*args, **options)
             finally:
-                whole_s = perf_counter() - start_s
-                own_s = whole_s - self._inner_s.pop()
-                self._inner_s[-1] += whole_s
+                total_s = perf_counter() - start_s
+                own_s = total_s - self._inner_s.pop()
+                self._inner_s[-1] += total_s
                 if stage is not None and not self._is_muted:
                     self._spent_s[stage] += own_s
                 self._is_muted = was_muted
@@ -85,10 +85,10 @@ class Stopwatch:
         return timed
 
 
-def sheet(name: str, each: dict[int, dict[str, float]]) -> Sheet:
-    """A row for each number of `name`: the milliseconds of its stages, and their sum."""
+def sheet(name: str, stages_ms: dict[int, dict[str, float]]) -> Sheet:
+    """Return a table with a row for each number of `name`: the milliseconds of its stages, and their sum."""
     rows = [
         (str(number), *(f"{ms[stage]:.2f}" for stage in STAGES), f"{sum(ms.values()):.2f}")
-        for number, ms in each.items()
+        for number, ms in stages_ms.items()
     ]
     return Sheet((name, *STAGES, "sum"), tuple(rows), title="ms a pass, by stage")

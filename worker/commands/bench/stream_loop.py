@@ -1,4 +1,4 @@
-"""The sentences of a talk through sessions, scheduler and engine, with more and more sessions at once."""
+"""The translation of a talk by sessions, scheduler and engine, with several numbers of sessions."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -22,11 +22,11 @@ _ROUNDS = 3
 
 
 class Point(msgspec.Struct, frozen=True):
-    """So many sessions at once."""
+    """The figures for one number of sessions."""
 
     sessions: int
     words_per_s: float  # target words of all of them, median over the rounds
-    undrafted_words_per_s: float  # the baseline: the same without drafts, not even the token that ended a word
+    undrafted_words_per_s: float  # the baseline: the same without any drafts
     speedup: float  # against the first number of sessions
     forwards_per_word: float  # rows computed
     passes_per_word: float
@@ -46,13 +46,13 @@ class Streaming(msgspec.Struct, frozen=True):
 
 
 def measure(harness: Harness, session: Session, sentences: Sequence[str], numbers: Sequence[int]) -> Streaming:
-    """The speeds for each number of sessions."""
+    """Measure the speed for each number of sessions."""
     machine = machine_facts()
     points: list[Point] = []
     for number in tracked(numbers, "numbers of sessions"):
         point = _point(harness, session, sentences, number)
-        first = points[0].words_per_s if points else point.words_per_s
-        points.append(replace(point, speedup=round(point.words_per_s / first, 2)))
+        base = points[0] if points else point
+        points.append(replace(point, speedup=round(point.words_per_s / base.words_per_s, 2)))
     return Streaming(harness.subject, policy_name(session.policy), machine, tuple(points))
 
 
@@ -62,10 +62,10 @@ def _point(harness: Harness, session: Session, sentences: Sequence[str], number:
     for _ in range(_ROUNDS):
         before, drafted_before = copy(harness.runner.counters), copy(harness.author.counters)
         runs.append(_round(harness, session, sentences, number))
-        did, drafted = spent(before, harness.runner), spent(drafted_before, harness.author)  # the same in every round
+        work, drafted = spent(before, harness.runner), spent(drafted_before, harness.author)  # the same in every round
         plain.append(_round(harness, without, sentences, number))
     words = runs[-1].num_words
-    computed = did.source_tokens + did.target_tokens + did.padding_tokens
+    computed = work.source_tokens + work.target_tokens + work.padding_tokens
     watch = Stopwatch()
     with watch.watching():
         _round(harness, session, sentences, number)
@@ -74,28 +74,28 @@ def _point(harness: Harness, session: Session, sentences: Sequence[str], number:
         words_per_s=round(median(run.words_per_s for run in runs), 1),
         undrafted_words_per_s=round(median(run.words_per_s for run in plain), 1),
         speedup=1.0,
-        forwards_per_word=round(did.forwards / words, 3),
-        passes_per_word=round(did.passes / words, 3),
+        forwards_per_word=round(work.forwards / words, 3),
+        passes_per_word=round(work.passes / words, 3),
         tokens_per_word=round(_num_tokens(harness, runs[-1]) / words, 3),
-        padding=round(did.padding_tokens / computed, 3),
+        padding=round(work.padding_tokens / computed, 3),
         accepted_drafts=round(drafted.accepted_drafts / max(1, drafted.proposed_drafts), 3),
         stages_ms=watch.ms_a_pass(),
     )
 
 
 def _round(harness: Harness, session: Session, sentences: Sequence[str], number: int) -> Run:
-    # Every session has the whole talk, so that none runs out of sentences before the others.
+    # Every session gets the whole talk, so that all of them end together.
     corpus = [Sentence(i, text, text) for i, text in enumerate(list(sentences) * number, 1)]
     return translate(harness.engine, harness.vocabulary, session, corpus, max_rows=number, clock_s=harness.clock_s)
 
 
 def _num_tokens(harness: Harness, run: Run) -> int:
-    written = [word for sentence in run.sentences for word in sentence.prediction.split()]
-    return sum(len(harness.vocabulary.encode_word(word, "x")) for word in written)
+    words = [word for sentence in run.sentences for word in sentence.prediction.split()]
+    return sum(len(harness.vocabulary.encode_word(word, "x")) for word in words)
 
 
 def page(report: Streaming) -> Page:
-    """How it looks."""
+    """Lay the report out."""
     rows = [
         (
             str(point.sessions),

@@ -1,4 +1,4 @@
-"""Where the drafts of `decalage bench table` come from: a draft model, or a record of what will be written."""
+"""The drafts of `decalage bench table`: those of a draft model, or taken from a record of the translation."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,16 +12,16 @@ from worker.engine.speculative.forced import ForcedDrafter
 from worker.engine.speculative.runner import Drafter, SpeculativeRunner
 
 Texts = dict[tuple[int, ...], tuple[int, ...]]
-"""For the source tokens of each request, all target tokens, the prompt's included, the end left out."""
+"""The source tokens of each request, with all its target tokens, including the prompt's but not the end."""
 
 
 class Drafts(msgspec.Struct, frozen=True):
-    """What drafts are like: those of a model; else forced ones, with the passes of a shape where there is one."""
+    """The kind of drafts: those of a model, else forced ones, with the cost of `shape` if given."""
 
     model: str | None
     shape: str | None
     acceptance: float
-    everywhere: bool  # also where they do not pay
+    everywhere: bool  # also in passes that they do not speed up
 
     def __str__(self) -> str:
         where = ", in every pass" if self.everywhere else ""
@@ -32,7 +32,7 @@ class Drafts(msgspec.Struct, frozen=True):
 
 
 class Recorder:
-    """An engine around another one, which notes what is read and written in each lane."""
+    """An engine around another one that records the source and the target tokens of each lane."""
 
     def __init__(self, engine: Engine, ends: frozenset[int]) -> None:
         self._engine = engine
@@ -41,17 +41,17 @@ class Recorder:
         self._targets: dict[Lane, tuple[int, ...]] = {}
 
     def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
-        """What the engine sampled."""
-        found = self._engine.run(rows, dropped)
-        for row, output in zip(rows, found, strict=True):
+        """Run the engine, record its tokens, and return its outputs."""
+        outputs = self._engine.run(rows, dropped)
+        for row, output in zip(rows, outputs, strict=True):
             self._sources[row.lane] = self._sources.get(row.lane, ()) + row.source
             before = self._targets.get(row.lane, ())[: row.target_start]
             self._targets[row.lane] = before + row.target + sampled_tokens(output)
-        return found
+        return outputs
 
     @property
     def each(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-        """What was read in a lane, and what was written, for all lanes."""
+        """The source and the target tokens of each lane, the target without end tokens."""
         return [
             (source, tuple(token for token in self._targets[lane] if token not in self._ends))
             for lane, source in self._sources.items()
@@ -59,7 +59,7 @@ class Recorder:
 
 
 def with_drafts(harness: Harness, drafts: Drafts, texts: Texts) -> Harness:
-    """The harness with an engine that drafts."""
+    """Return the harness with an engine that drafts."""
     forced = None if harness.author is harness.runner else Forced(harness.runner, teacher=harness.author)
     clock_s = forced.clock_s if forced else harness.clock_s
     engine = SpeculativeRunner(

@@ -1,4 +1,4 @@
-"""Requests one by one and many at once, without drafts and with them."""
+"""The speed of requests one by one and in batches, with and without drafts."""
 
 from collections.abc import Iterator, Sequence
 from copy import copy
@@ -21,7 +21,7 @@ from worker.evaluation.corpus import Sentence
 from worker.evaluation.run import Run, translate
 
 _RESAMPLINGS: Final = 2_000
-_FEWEST_ROUNDS: Final = 8  # whose resamplings tell anything
+_FEWEST_ROUNDS: Final = 8  # for an interval by resampling
 THEIRS: Final = {
     "Baseline": (50, 200, 1.0),
     "Speculative": (120, 83, 2.4),
@@ -29,12 +29,12 @@ THEIRS: Final = {
     "Both": (400, 100, 8.0),
 }
 """Tokens/s, latency in ms and ratio by the README of mlx-parallm, "Example performance improvements (results may
-vary)": on a GPU, in batches of 8; which model and prompts, it does not tell.
+vary)": on a GPU, in batches of 8; it does not name the model and the prompts.
 """
 
 
 class Workload(msgspec.Struct, frozen=True):
-    """What is asked for."""
+    """The requests, and how they are served."""
 
     batch: int
     requests: int  # in a round
@@ -44,10 +44,10 @@ class Workload(msgspec.Struct, frozen=True):
 
 
 class Gain(msgspec.Struct, frozen=True):
-    """The speed with drafts to that without, of as many rows in the same rounds, by their time taken together."""
+    """The ratio of the speed with drafts to that without, over the same rounds and numbers of rows."""
 
-    ratio: float
-    low: float | None  # in 95 % of resamplings of the rounds it lies between these; None: too few rounds to tell
+    ratio: float  # of the total times
+    low: float | None  # of the interval with 95 % of the resamplings of the rounds; None: too few rounds
     high: float | None
 
     def __str__(self) -> str:
@@ -55,11 +55,11 @@ class Gain(msgspec.Struct, frozen=True):
 
 
 class Method(msgspec.Struct, frozen=True):
-    """One way to serve the requests."""
+    """The figures of one way to serve the requests."""
 
     name: str
     tokens_per_s: float  # median over the rounds
-    latency_ms: float  # of a request, from when its turn comes to its end; median
+    latency_ms: float  # of a request, from its first pass to its end; median
     ratio: float  # tokens/s to those of the baseline
     gain: Gain | None  # None: without drafts
     passes_per_token: float
@@ -69,7 +69,7 @@ class Method(msgspec.Struct, frozen=True):
 
 
 class Methods(msgspec.Struct, frozen=True):
-    """One run on one machine."""
+    """The figures of one run on one machine."""
 
     model: Subject
     workload: Workload
@@ -79,19 +79,19 @@ class Methods(msgspec.Struct, frozen=True):
 
 
 class _Way(msgspec.Struct):
-    # One of the four, and what its rounds have come to.
+    # One of the four methods, and the results of its rounds.
     name: str
     harness: Harness
     rows: int
     session: Session
     has_drafter: bool
     runs: list[Run]
-    spent: list[Counters]  # of the model that is measured
-    drafted: list[Counters]  # of the one that tells which drafts are kept
+    spent: list[Counters]  # of the measured model
+    drafted: list[Counters]  # of the model that accepts the drafts
 
 
 def measure(harness: Harness, session: Session, sentences: Sequence[str], workload: Workload) -> Methods:
-    """The four ways, in turns. Raises EngineError for a draft model that cannot be had, or does not fit."""
+    """Measure the four methods in turns. Raises EngineError for a draft model that is missing or does not fit."""
     machine = machine_facts()
     corpus = [Sentence(i, text, text) for i, text in enumerate(islice(cycle(sentences), workload.requests), 1)]
     off = replace(session, speculation=Speculation(enabled=False))
@@ -99,14 +99,14 @@ def measure(harness: Harness, session: Session, sentences: Sequence[str], worklo
     translate(recorder, harness.vocabulary, off, corpus, max_rows=workload.batch)
     on = replace(session, speculation=Speculation(max_draft_tokens=workload.max_draft_tokens))
     texts = dict(recorder.each)
-    ways = [  # each finds out for itself where its drafts pay
+    ways = [  # each has its own engine, which learns in which passes its drafts save time
         _Way(name, with_drafts(harness, workload.drafts, texts), rows, on, has_drafter, [], [], [])
         if has_drafter
         else _Way(name, harness, rows, off, has_drafter, [], [], [])
         for name, rows, has_drafter in _ways(workload.batch)
     ]
     for number in tracked(range(workload.rounds), "rounds"):
-        for way in ways[:: -1 if number % 2 else 1]:  # a machine that slows down favours none
+        for way in ways[:: -1 if number % 2 else 1]:  # alternate, so that a machine that slows down favours none
             _round(way, corpus)
     num_tokens = sum(len(target) for _, target in recorder.each)
     num_tokens -= len(corpus) * len(harness.vocabulary.prompt(off).target)
@@ -143,13 +143,13 @@ def _gain(off: _Way, way: _Way) -> Gain:
 
 
 def gain_of(pairs: Sequence[tuple[float, float]]) -> Gain:
-    """What drafts gain, by the seconds of each round without them and with them."""
+    """Return the gain of drafts from the seconds of each round without and with them."""
     ratio = round(_ratio(pairs), 3)
     if len(pairs) < _FEWEST_ROUNDS:
         return Gain(ratio, None, None)
     draw = Random(0)
-    found = sorted(_ratio(draw.choices(pairs, k=len(pairs))) for _ in range(_RESAMPLINGS))
-    low, high = (round(found[round(part * _RESAMPLINGS)], 3) for part in (0.025, 0.975))
+    ratios = sorted(_ratio(draw.choices(pairs, k=len(pairs))) for _ in range(_RESAMPLINGS))
+    low, high = (round(ratios[round(part * _RESAMPLINGS)], 3) for part in (0.025, 0.975))
     return Gain(ratio, low, high)
 
 
@@ -160,9 +160,9 @@ def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
 def _method(way: _Way, num_tokens: int, baseline_s: float, gain: Gain | None) -> Method:
     model, time_s = way.harness.runner.model, median(run.compute_s for run in way.runs)
     latencies_ms = [sentence.compute_ms[-1] for run in way.runs for sentence in run.sentences if sentence.compute_ms]
-    did, drafted, rounds = _sum(way.spent), _sum(way.drafted), len(way.runs)
+    work, drafted, rounds = _sum(way.spent), _sum(way.drafted), len(way.runs)
     weights_bytes = model.num_parameters * model.dtype.size
-    products = 2 * model.num_parameters * (did.source_tokens + did.target_tokens)
+    products = 2 * model.num_parameters * (work.source_tokens + work.target_tokens)
     kept = round(drafted.accepted_drafts / drafted.proposed_drafts, 3) if drafted.proposed_drafts else None
     return Method(
         name=way.name,
@@ -170,20 +170,20 @@ def _method(way: _Way, num_tokens: int, baseline_s: float, gain: Gain | None) ->
         latency_ms=round(median(latencies_ms), 2),
         ratio=round(baseline_s / time_s, 3),
         gain=gain,
-        passes_per_token=round(did.passes / num_tokens / rounds, 3),
+        passes_per_token=round(work.passes / num_tokens / rounds, 3),
         accepted_drafts=kept,
-        gigabytes_per_s=round(weights_bytes * did.passes / time_s / rounds / 1e9, 2),
+        gigabytes_per_s=round(weights_bytes * work.passes / time_s / rounds / 1e9, 2),
         gflops=round(products / time_s / rounds / 1e9, 2),
     )
 
 
 def _sum(rounds: Sequence[Counters]) -> Counters:
-    # Which forced drafts come true differs from round to round.
-    return Counters(*(sum(getattr(each, name) for each in rounds) for name in Counters.__struct_fields__))
+    # The accepted forced drafts differ from round to round.
+    return Counters(*(sum(getattr(counters, name) for counters in rounds) for name in Counters.__struct_fields__))
 
 
 def page(report: Methods) -> Page:
-    """How it looks."""
+    """Lay the report out."""
     rows = []
     for method in report.methods:
         kept = "" if method.accepted_drafts is None else f"{method.accepted_drafts:.0%}"

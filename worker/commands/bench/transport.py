@@ -1,4 +1,4 @@
-"""`decalage bench transport`: what Redis and the worker cost, without a model."""
+"""`decalage bench transport`: the cost of Redis and the worker, without a model."""
 
 import argparse
 from typing import Final

@@ -1,4 +1,4 @@
-"""How many commits a second: the script that publishes a word, many sessions in one pipeline."""
+"""The number of commits a second: the script that publishes a word, many sessions in one pipeline."""
 
 import time
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from worker.io.client import connect
 from worker.io.index import SessionIndex
 from worker.io.store import Checkpoint, Claim, Commit, Store
 
-_PER_TURN: Final = 20  # ticks of ours, then as many of the baseline, and so on: noise hits both
+_PER_TURN: Final = 20  # ticks of ours, then as many of the baseline, and so on, so that noise affects both
 
 
 class Commits(msgspec.Struct, frozen=True):
-    """Words published a second by one connection, so many sessions in one pipeline."""
+    """The words published a second by one connection, with `per_tick` sessions in one pipeline."""
 
     per_tick: int
     commits_per_s: float  # fence, entry, checkpoint, expiry: one script
@@ -29,19 +29,19 @@ class Commits(msgspec.Struct, frozen=True):
 
 
 async def commit_speed(url: str, per_tick: int, seconds: float) -> Commits:
-    """Measured for so many seconds."""
+    """Measure the commits a second for `seconds`."""
     async with connected(url) as redis, connect(url) as ours:
         store, names = Store(ours, "bench", SessionIndex(ours, NUM_SHARDS)), [f"commit-{i}" for i in range(per_tick)]
         opened = await store.open([Claim(name, 1) for name in names])
-        epochs = [one[0] for one in opened if not isinstance(one, Exception)]
+        epochs = [session[0] for session in opened if not isinstance(session, Exception)]
         ours_s = theirs_s = cpu_s = 0.0
         seq, end_s = 0, time.monotonic() + seconds
         while time.monotonic() < end_s:
-            before_s = await _cpu_s(redis)
+            before_s = await redis_cpu_s(redis)
             for _ in range(_PER_TURN):
                 seq += 1
                 ours_s += await _ours(store, names, epochs, seq)
-            cpu_s += await _cpu_s(redis) - before_s
+            cpu_s += await redis_cpu_s(redis) - before_s
             for n in range(seq - _PER_TURN, seq):
                 theirs_s += await _theirs(redis, names, n + 1)
     total = seq * per_tick
@@ -71,13 +71,14 @@ async def _theirs(redis: Redis, names: Sequence[str], seq: int) -> float:
     return time.perf_counter() - start_s
 
 
-async def _cpu_s(redis: Redis) -> float:
+async def redis_cpu_s(redis: Redis) -> float:
+    """Return the CPU seconds of Redis since its start."""
     info = await redis.info("cpu")
     return float(info["used_cpu_user"] + info["used_cpu_sys"])
 
 
 def _progress(seq: int) -> Progress:
-    # As in the middle of a sentence of twenty words.
+    # The size of a checkpoint in the middle of a sentence of twenty words.
     decode = Decode(14, draft=(1234,), num_computed_source=17, visible_source=(17,), prompt_visible_source=3)
     return Progress(seq=seq, decode=decode, source_words=seq, target_words=seq, created_ms=1_700_000_000_000)
 

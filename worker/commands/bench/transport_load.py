@@ -1,6 +1,6 @@
-"""Words at a steady pace into many streams, and how long each takes to come out of another (or of the same one).
+"""The delay of words that are sent at a steady pace into many streams and read back from others (or the same ones).
 
-A word is the microsecond at which it was sent, so whoever reads it back knows how long it was under way.
+A word is the microsecond at which it was sent, so its reader knows its delay.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from protocol.keys import BELL_FIELD, EVENT_FIELD
 from worker.commands.bench.transport_null import SESSION
 
 WATCHED: Final = 64
-"""So many sessions are read back; a reader of all of them would be measured instead of the worker."""
+"""The number of sessions read back; a reader of all of them would be measured instead of the worker."""
 
 _SEGMENT_WORDS: Final = 20
 _BELL_ENTRIES: Final = 10_000
@@ -37,33 +37,33 @@ _WARM_UP_S: Final = 1.0
 
 
 class Load(msgspec.Struct, frozen=True):
-    """So many sessions, each at this pace."""
+    """A number of sessions and the pace of each."""
 
     sessions: int
     words_per_s: float  # of one session
 
     def words(self, seconds: float) -> Iterator[tuple[float, int, int]]:
-        """When, in seconds from the start, which session says which word (from 0), the earliest first."""
+        """Yield the seconds from the start, the session and the number of each word (from 0), the earliest first."""
         for number in range(max(1, round(seconds * self.words_per_s))):
             for session in range(self.sessions):
                 yield (number + session / self.sessions) / self.words_per_s, session, number
 
 
 class Way(Protocol):
-    """Where words go in and come out."""
+    """The streams that words are written to and read from."""
 
     def say(self, pipe: Any, session: int, number: int) -> None:
-        """The session's word of that number, which is the time, is in the pipeline."""
+        """Add the session's word of that number, which is the current time, to the pipeline."""
 
     def key(self, session: int) -> str:
-        """The stream where its words come out."""
+        """Return the stream that the session's words are read from."""
 
     def heard(self, data: bytes) -> int | None:
-        """The time that the entry tells; None: it is no word."""
+        """Return the time of a word; None for another entry."""
 
 
 class Plain:
-    """The baseline: a word is read from the stream that it was written to."""
+    """The baseline: words are read from the stream that they were written to."""
 
     def say(self, pipe: Any, session: int, number: int) -> None:
         pipe.xadd(self.key(session), {EVENT_FIELD: now_us()})
@@ -76,7 +76,7 @@ class Plain:
 
 
 class Served:
-    """Through a worker: in at the session's source stream, with its bell, out at its target stream."""
+    """The way through a worker: words are written to a source stream, with a bell, and read from its target stream."""
 
     def say(self, pipe: Any, session: int, number: int) -> None:
         self._put(pipe, session, InputTextAppend(text=str(now_us())))
@@ -85,7 +85,7 @@ class Served:
         self._ring(pipe, session)
 
     def create(self, pipe: Any, session: int) -> None:
-        """The session is asked for."""
+        """Add the creation of the session to the pipeline."""
         self._put(pipe, session, SessionCreate(session=SESSION))
         self._ring(pipe, session)
 
@@ -109,13 +109,13 @@ def _name(session: int) -> str:
 
 
 def now_us() -> int:
-    """A clock that does not jump."""
+    """Return the time of a monotonic clock in microseconds."""
     return time.monotonic_ns() // 1000
 
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Redis]:
-    """A client; its connections end with the block."""
+    """Return a client that closes its connections at the end of the block."""
     client = Redis.from_url(url, protocol=2)
     try:
         yield client
@@ -124,17 +124,17 @@ async def connected(url: str) -> AsyncIterator[Redis]:
 
 
 async def delays_ms(url: str, load: Load, seconds: float, way: Way) -> list[float]:
-    """How long each word of the watched sessions was under way; those of the first second are left out."""
+    """Measure the delay of each word of the watched sessions, without those of the first second."""
     step = max(1, load.sessions // WATCHED)
     watched = range(0, load.sessions, step)
     num_expected = len(watched) * max(1, round(seconds * load.words_per_s))
     start_us = now_us()
     async with connected(url) as writer, connected(url) as reader:
         saying = asyncio.create_task(_say(writer, load, seconds, way))
-        found = await _hear(reader, {way.key(session): "0-0" for session in watched}, num_expected, way)
+        words = await _hear(reader, {way.key(session): "0-0" for session in watched}, num_expected, way)
         await saying
     after_us = start_us + min(_WARM_UP_S, seconds / 2) * 1e6
-    return [(heard_us - sent_us) / 1000 for sent_us, heard_us in found if sent_us >= after_us]
+    return [(heard_us - sent_us) / 1000 for sent_us, heard_us in words if sent_us >= after_us]
 
 
 async def _say(writer: Redis, load: Load, seconds: float, way: Way) -> None:
@@ -149,13 +149,13 @@ async def _say(writer: Redis, load: Load, seconds: float, way: Way) -> None:
 
 
 async def _hear(reader: Redis, last: dict[str, str], num_expected: int, way: Way) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
-    while len(found) < num_expected:
+    words: list[tuple[int, int]] = []
+    while len(words) < num_expected:
         answer: Any = await reader.xread(dict(last), block=1000)  # type: ignore[arg-type]
         heard_us = now_us()
         for key, entries in answer:
             last[key.decode()] = entries[-1][0].decode()
             for _, fields in entries:
                 if (sent_us := way.heard(fields[EVENT_FIELD.encode()])) is not None:
-                    found.append((sent_us, heard_us))
-    return found
+                    words.append((sent_us, heard_us))
+    return words

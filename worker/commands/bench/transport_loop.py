@@ -1,4 +1,4 @@
-"""Words through Redis and a worker without a model, beside words through Redis alone; and commits a second."""
+"""The delay of words through Redis and a worker without a model, and through Redis alone; and commits a second."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from worker.commands.bench.machine import machine_facts
 from worker.commands.bench.page import Page, Plot, Sheet
-from worker.commands.bench.transport_commits import Commits, commit_speed
+from worker.commands.bench.transport_commits import Commits, commit_speed, redis_cpu_s
 from worker.commands.bench.transport_load import WATCHED, Load, Plain, Served, connected, delays_ms
 from worker.commands.bench.transport_process import NullWorker, redis_server
 
@@ -19,7 +19,7 @@ _START_LIMIT_S: Final = 60.0
 
 
 class Point(msgspec.Struct, frozen=True):
-    """One load. Delays are from before the append of a source word to after the read of its target word."""
+    """The figures of one load. A delay lasts from before the append of a word to after the read of its target word."""
 
     sessions: int
     words_per_s: float  # of all sessions, published
@@ -30,7 +30,7 @@ class Point(msgspec.Struct, frozen=True):
     num_delays: int
     worker_cpu: float  # of one core
     redis_cpu: float
-    hundredths_ms: tuple[float, ...]  # so long were 1, 2, … 99 % of the words under way at most
+    hundredths_ms: tuple[float, ...]  # percentiles 1 to 99 of the delays
     plain_hundredths_ms: tuple[float, ...]
 
 
@@ -45,16 +45,15 @@ class Transport(msgspec.Struct, frozen=True):
 
 
 def measure(loads: Sequence[Load], seconds: float, commits: int) -> Transport:
-    """Each load for so many seconds, on a Redis and a worker of its own; then `commits` a tick (0: none)."""
+    """Measure each load for `seconds`, on a Redis and a worker of its own; then `commits` in a tick (0: none)."""
     machine = machine_facts()
-    points, version = [], ""
+    points = []
     for load in loads:
         with redis_server() as server:
             points.append(asyncio.run(_point(server.url, load, seconds)))
     with redis_server() as server:
-        version = server.version
         speed = asyncio.run(commit_speed(server.url, commits, seconds)) if commits else None
-    return Transport(version, seconds, machine, tuple(points), speed)
+    return Transport(server.version, seconds, machine, tuple(points), speed)
 
 
 async def _point(url: str, load: Load, seconds: float) -> Point:
@@ -63,11 +62,11 @@ async def _point(url: str, load: Load, seconds: float) -> Point:
     try:
         async with connected(url) as redis:
             await _create(redis, load)
-            start_s, cpus = time.monotonic(), (worker.report().cpu_s, await _redis_cpu_s(redis))
+            start_s, cpus = time.monotonic(), (worker.report().cpu_s, await redis_cpu_s(redis))
             delays = await delays_ms(url, load, seconds, Served())
             words = worker.report().target_words
             spent_s = time.monotonic() - start_s
-            worker_cpu, redis_cpu = worker.report().cpu_s - cpus[0], await _redis_cpu_s(redis) - cpus[1]
+            worker_cpu, redis_cpu = worker.report().cpu_s - cpus[0], await redis_cpu_s(redis) - cpus[1]
     finally:
         worker.stop()
     hundredths, plain_hundredths = _hundredths(delays), _hundredths(plain)
@@ -87,7 +86,7 @@ async def _point(url: str, load: Load, seconds: float) -> Point:
 
 
 async def _create(redis: Redis, load: Load) -> None:
-    # All sessions are open; nobody waits for the first ones while the last ones come.
+    # Open all sessions before the first word, so that creation delays none.
     pipe = redis.pipeline(transaction=False)
     for session in range(load.sessions):
         Served().create(pipe, session)
@@ -97,17 +96,12 @@ async def _create(redis: Redis, load: Load) -> None:
             await redis.xread({Served().key(session): "0-0"}, block=round(1000 * _START_LIMIT_S / 20))
 
 
-async def _redis_cpu_s(redis: Redis) -> float:
-    info = await redis.info("cpu")
-    return float(info["used_cpu_user"] + info["used_cpu_sys"])
-
-
 def _hundredths(values: Sequence[float]) -> tuple[float, ...]:
     return tuple(round(value, 3) for value in quantiles(values, n=100, method="inclusive"))
 
 
 def page(report: Transport) -> Page:
-    """How it looks."""
+    """Lay the report out."""
     columns = ("sessions", "words/s", "p50 ms", "p99 ms", "plain 50", "plain 99", "worker", "redis")
     sheets = (Sheet(columns, tuple(map(_cells, report.points))),) if report.points else ()
     title = "Words through Redis and a worker whose engine answers at once"

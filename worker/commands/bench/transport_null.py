@@ -1,4 +1,4 @@
-"""An engine that answers at once: its translation of a sentence is the sentence. What remains is the transport."""
+"""An engine that answers at once with the source itself, so that only the transport is measured."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -11,16 +11,16 @@ from worker.engine.runner import Counters
 _EOS, _TAG, _END, _START = range(4)
 _LONGEST: Final = 2_000_000
 SESSION: Final = Session(policy=WaitK(k=1), limits=Limits(max_tokens_per_word=1))
-"""The options of a session whose words come back one by one: read a word, write a word."""
+"""The options of a session that writes a word for each word that it reads."""
 
 
 def null_engine() -> Engine:
-    """An engine on a thread of its own, as a model would have it. Source words are numbers, each one token."""
+    """Return an engine on a thread of its own, like a model's. Its source words are numbers, each one token."""
     return Engine(EngineThread(), _Echo(), _Numbers(), "null engine")
 
 
 class _Numbers:
-    """Words that are numbers, from 4 on: a word's token is the number."""
+    """A vocabulary of numbers from 4 on; a word's token is its number."""
 
     eos_tokens = frozenset({_EOS})
 
@@ -37,7 +37,7 @@ class _Numbers:
 
 
 class _Echo:
-    """A lane holds its source tokens; the target token after n words is source word n."""
+    """A runner whose lanes hold their source tokens; the target token after n words is source word n."""
 
     def __init__(self) -> None:
         self.counters = Counters()
@@ -58,8 +58,7 @@ class _Echo:
         source.extend(row.source)
         if not row.target:
             return Tokens()
-        # The prompts of both sides are one token long, so a word has the same place in source and target.
-        first = row.target_start + len(row.target) - row.num_drafts
-        heard = source[first : first + row.num_drafts + 1]
-        answer = [_EOS if token == _END else token for token in heard]
+        # The prompts of both sides are one token long, so a word has the same position in source and target.
+        start = row.target_start + len(row.target) - row.num_drafts
+        answer = [_EOS if token == _END else token for token in source[start : start + row.num_drafts + 1]]
         return Tokens(tuple(answer + [_EOS] * (row.num_drafts + 1 - len(answer))))

