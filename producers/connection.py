@@ -1,8 +1,8 @@
-"""Connections to the broker: two kinds, with their time-outs, and errors that name it without its password.
+"""Connections to the broker: a writer and a follower, their time-outs, and errors that name it without its password.
 
-Writing waits a few seconds at most, so that a live source learns soon that its words go nowhere. Following blocks
-inside Redis, and so needs a connection of its own whose read time-out lies above the blocking time: redis-py does not
-add the two.
+A writer waits a few seconds at most, so that a live source soon learns that its words do not arrive. A follower blocks
+inside Redis, so it needs a connection of its own whose read time-out is longer than the blocking time: redis-py does
+not add the two.
 """
 
 import asyncio
@@ -42,17 +42,17 @@ BLOCK_MS: Final = 4_000
 """Longest wait inside one XREAD."""
 
 FOLLOW_TIMEOUT_S: Final = 2 * BLOCK_MS / 1000
-"""Read time-out of a blocking connection: a reply that is this late never comes."""
+"""Read time-out of a blocking connection: a reply this late counts as lost."""
 
 NO_ANSWER: Final = (RedisConnectionError, RedisTimeoutError, ClusterError, RedisClusterException, OSError)
-"""What redis-py lets out when the broker cannot be reached, or goes away."""
+"""Exceptions of redis-py when the broker cannot be reached or the connection breaks."""
 
 _POOL_STATE: Final = ("maint_notifications", "orig_", "himport_registry")
-"""Prefixes of what a pool adds to its connections' settings for itself; not for another pool to share."""
+"""Prefixes of the settings that a pool adds to its connections for itself; another pool must not take them over."""
 
 
 def backoff_s(num_failures: int) -> float:
-    """The pause after this many failures in a row: 0.05 s, doubled each time, at most 1 s.
+    """Return the pause after this many failures in a row: 0.05 s, doubled each time, at most 1 s.
 
     >>> backoff_s(1), backoff_s(3), backoff_s(99)
     (0.05, 0.2, 1.0)
@@ -63,8 +63,8 @@ def backoff_s(num_failures: int) -> float:
 def is_passing(failure: BaseException) -> bool:
     """Tell whether another attempt, on a new connection, may succeed where this one failed.
 
-    So it is where nobody answers, and where a server does that is not, or no longer, the one to ask: after a failover,
-    a connection leads to a replica for as long as it stays open.
+    That is so when no server answers, and when the server that answers is not the master: after a failover, an open
+    connection keeps leading to the old master, now a replica.
     """
     if isinstance(failure, AuthenticationError | AuthorizationError):
         return False
@@ -74,7 +74,7 @@ def is_passing(failure: BaseException) -> bool:
 
 
 class Link(Struct, frozen=True):
-    """A client, the address to name in messages, and whether the client is ours to close."""
+    """A client, its address for messages, and whether we own the client and have to close it."""
 
     client: Redis
     address: str
@@ -82,28 +82,28 @@ class Link(Struct, frozen=True):
     is_cluster: bool = False
 
     async def drop_connections(self) -> None:
-        """Close the connections that no call uses; the next call opens one."""
-        if not self.is_cluster:  # there, redis-py asks anew which node to talk to
+        """Close the idle connections; the next call opens a new one."""
+        if not self.is_cluster:  # in a cluster, redis-py finds the new node itself
             await self.client.connection_pool.disconnect(inuse_connections=False)
 
     async def close(self) -> None:
-        """Close the connections of our own; a client that was handed in stays as it is."""
+        """Close the client if we own it; leave a client that was passed in as it is."""
         if self.is_owned:
             await self.client.aclose()
 
 
 def open_writer(broker: Broker) -> Link:
-    """A link for short commands; nothing is connected yet. Raises InvalidBrokerUrl."""
+    """Return a link for short commands, not connected yet. Raises InvalidBrokerUrl."""
     if isinstance(broker, Redis):
         return Link(broker, address_of(broker), is_owned=False)
-    # A resent append is harmless, as events are numbered: so a lost reply is asked for again.
+    # Events are numbered, so sending an append again is harmless: redis-py may retry after a lost reply.
     retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), WRITE_RETRIES)
     return _open(broker, socket_timeout=WRITE_TIMEOUT_S, retry=retry)
 
 
 def open_follower(broker: Broker) -> Link:
-    """A link for blocking reads, never shared with a client that was handed in. Raises InvalidBrokerUrl."""
-    # The subscriber counts failures itself: it knows what it has read, redis-py does not.
+    """Return a link for blocking reads, never shared with a client that was passed in. Raises InvalidBrokerUrl."""
+    # The subscriber retries itself: it knows how far it has read, redis-py does not.
     settings: dict[str, Any] = {"socket_timeout": FOLLOW_TIMEOUT_S, "retry": Retry(NoBackoff(), 0)}
     if isinstance(broker, str):
         return _open(broker, **settings)
@@ -115,7 +115,7 @@ def _open(text: str, **settings: Any) -> Link:
     url = _parsed(text)
     settings |= {"protocol": 2, "socket_connect_timeout": CONNECT_TIMEOUT_S}
     if url.is_cluster:
-        # It takes the same calls as the client of one server.
+        # RedisCluster takes the same calls as Redis.
         client = cast(Redis, RedisCluster(**url.settings, **settings))
     else:
         client = Redis(**url.settings, **settings)
@@ -126,11 +126,11 @@ def _parsed(text: str) -> RedisUrl:
     try:
         return parse_redis_url(text)
     except InvalidRedisUrl as error:
-        raise InvalidBrokerUrl(str(error)) from None  # the cause holds the URL
+        raise InvalidBrokerUrl(str(error)) from None  # the cause holds the URL, and so the password
 
 
 def _beside(client: Redis, **settings: Any) -> Redis:
-    """Another client of the same server, with these settings and replies as bytes."""
+    """Return another client of the same server, with these settings and replies as bytes."""
     pool = client.connection_pool
     kept = {name: value for name, value in pool.connection_kwargs.items() if not name.startswith(_POOL_STATE)}
     kept |= {"protocol": 2, "decode_responses": False, "socket_connect_timeout": CONNECT_TIMEOUT_S, **settings}
@@ -138,7 +138,7 @@ def _beside(client: Redis, **settings: Any) -> Redis:
 
 
 def address_of(client: Redis) -> str:
-    """The URL of the client's server, without user and password."""
+    """Return the URL of the client's server, without user and password."""
     pool = client.connection_pool
     settings = pool.connection_kwargs
     url = RedisUrl(
@@ -153,7 +153,7 @@ def address_of(client: Redis) -> str:
 
 @contextmanager
 def broker_errors(address: str) -> Iterator[None]:
-    """Raise what redis-py raises inside as BrokerUnreachable or BrokerRefused of this address."""
+    """Turn exceptions of redis-py in the block into BrokerUnreachable or BrokerRefused for this address."""
     try:
         yield
     except (RedisError, RedisClusterException, OSError) as failure:
@@ -162,10 +162,10 @@ def broker_errors(address: str) -> Iterator[None]:
 
 
 async def interruptibly(call: Awaitable[_T]) -> _T:
-    """The outcome of a call of redis-py; a cancellation, such as a time-out's or Ctrl-C's, always gets through.
+    """Return the result of a redis-py call; pass every cancellation on, such as that of a time-out or Ctrl-C.
 
-    redis-py sends inside `asyncio.wait_for`, which before Python 3.12 swallows a cancellation that comes at the moment
-    when the sending is done; a blocking read would then go on as if nothing had happened.
+    redis-py sends inside `asyncio.wait_for`, which before Python 3.12 swallows a cancellation that arrives at the
+    moment when the sending is done; a blocking read would then continue.
     """
     task = asyncio.ensure_future(call)
     task.add_done_callback(_take_note)
@@ -178,6 +178,6 @@ async def interruptibly(call: Awaitable[_T]) -> _T:
 
 
 def _take_note(task: asyncio.Future[Any]) -> None:
-    # Nobody waits for a call that was left behind; without this, its failure would be reported as forgotten.
+    # Nothing awaits an abandoned call: without this, asyncio would report that its exception was never retrieved.
     if not task.cancelled():
         task.exception()

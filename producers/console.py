@@ -1,4 +1,4 @@
-"""What `decalage send` and `decalage watch` share: exit codes, what is printed when, and the end of a pipe."""
+"""Parts that `decalage send` and `decalage watch` share: exit codes, output, and how a broken pipe ends a command."""
 
 import asyncio
 import json
@@ -20,15 +20,15 @@ BROKEN_PIPE: Final = 141
 """128 + SIGPIPE."""
 
 HINT_AFTER_S: Final = 3.0
-"""Silence after which somebody who watches is told how to start a worker."""
+"""Silence after which a hint tells how to start a worker."""
 
 View: TypeAlias = Transcript | JsonLines
 
 
 def run_command(command: Coroutine[Any, Any, int], *, as_json: bool = False) -> int:
-    """The command's exit code; a failure is one line on the standard error, never a traceback.
+    """Run the command and return its exit code. A failure is one line on the standard error, never a traceback.
 
-    `as_json`: the failure is a JSON object on the standard output too.
+    `as_json`: a failure is also printed as a JSON object on the standard output.
     """
     try:
         code = asyncio.run(command)
@@ -37,7 +37,7 @@ def run_command(command: Coroutine[Any, Any, int], *, as_json: bool = False) -> 
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Python flushes once more at its end, and would complain: let that flush go nowhere.
+        # Python flushes once more at exit and would report an error: send that flush to /dev/null.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except (ProducerError, ProtocolError, TimeoutError) as failure:
@@ -45,7 +45,7 @@ def run_command(command: Coroutine[Any, Any, int], *, as_json: bool = False) -> 
 
 
 def fail(message: str, *, code: str = "invalid_input", as_json: bool = False) -> int:
-    """The exit code of a failure, which has been told."""
+    """Print the failure and return its exit code."""
     if as_json:
         print(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False), flush=True)
     say(f"decalage: error: {message}")
@@ -53,12 +53,12 @@ def fail(message: str, *, code: str = "invalid_input", as_json: bool = False) ->
 
 
 def say(line: str) -> None:
-    """The line stands on the standard error."""
+    """Print the line on the standard error."""
     print(line, file=sys.stderr, flush=True)
 
 
 def emit(shown: Shown) -> None:
-    """Both parts are with whoever reads them."""
+    """Write both parts and flush them."""
     if shown.out:
         sys.stdout.write(shown.out)
         sys.stdout.flush()
@@ -72,9 +72,9 @@ async def follow(
 ) -> int:
     """Show the session's events and return its exit code: 1 if it closed with an error.
 
-    `hint` is said once if nothing comes for a while. `is_new`: an error in place of session.created is the end, because
-    a session that was refused is never closed. `is_sender`: any error event is a failure, since it refuses what was
-    sent.
+    `hint` is printed once if no event arrives for a while. `is_new`: an error in place of session.created is the end,
+    because a refused session is never closed. `is_sender`: any error event is a failure, since it refuses an event that
+    was sent.
     """
     code = 0
     reminder = asyncio.create_task(_remind(hint)) if hint else None
@@ -105,5 +105,5 @@ async def _remind(hint: str) -> None:
 
 
 def worker_hint(address: str) -> str:
-    """What to do when no worker answers."""
+    """Return the hint for a session that no worker answers."""
     return f"nothing yet from {address}: is a worker running? `decalage serve` starts one, `--redis` names its broker"

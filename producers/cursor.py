@@ -1,4 +1,4 @@
-"""A reader's place in a target stream, before any Redis: each event once, in order, and a gap never passes."""
+"""A reader's position in a target stream, without Redis: each event once, in order, and no gap."""
 
 from producers.errors import TargetGap
 from producers.tail import Fields, event_data
@@ -6,7 +6,7 @@ from protocol import ServerEvent, SessionPhase, advance_server, decode_server
 
 
 class Cursor:
-    """Has delivered the events up to `last_seq`."""
+    """The position behind the last delivered event, whose number is `last_seq`."""
 
     def __init__(self, session_id: str, *, after: int = 0, phase: SessionPhase = SessionPhase.ABSENT) -> None:
         self._session_id = session_id
@@ -20,7 +20,7 @@ class Cursor:
 
     @property
     def last_id(self) -> str:
-        """The entry id to read on from; never `$`, which would skip what comes between two reads."""
+        """The entry id to read on from; never `$`, which would skip entries added between two reads."""
         return f"{self._last_seq}-0"
 
     @property
@@ -29,7 +29,7 @@ class Cursor:
         return self._phase is SessionPhase.CLOSED
 
     def accept(self, entry_id: object, fields: Fields) -> ServerEvent:
-        """The entry's event, delivered. Raises TargetGap, or a ProtocolError, and stays where it was."""
+        """Return the entry's event and move behind it. Raises TargetGap or a ProtocolError and then does not move."""
         event = decode_server(event_data(entry_id, fields))
         if event.seq != self._last_seq + 1:
             raise TargetGap(self._session_id, expected=self._last_seq + 1, got=event.seq)

@@ -1,17 +1,17 @@
-"""What can go wrong on the way to and from the broker, apart from broken rules of the protocol.
+"""Errors on the way to and from the broker, apart from broken rules of the protocol.
 
     ProducerError
     ├── InvalidBrokerUrl     the URL cannot name a Redis
     ├── BrokerUnreachable    no answer from Redis, or none in time
     ├── BrokerRefused        Redis answered with an error
     ├── WrongShards          the deployment has another number of shards
-    ├── SessionExists        a new session has the id of one that is there
-    ├── SessionNotFound      the session to join, or any session to watch, is not there
-    ├── OutboxFull           too many events wait for the broker to come back
+    ├── SessionExists        the id of the session to create is taken
+    ├── SessionNotFound      there is no such session to join, or no session to watch
+    ├── OutboxFull           too many unsent events wait for the broker
     ├── TargetGap            events of a target stream are missing
     └── UnreadableSource     the text to send cannot be read
 
-What a producer does against the protocol raises the ProtocolError that a worker would answer with. No message here
+A broken rule of the protocol raises the ProtocolError that a worker would answer with. No message here
 ever holds a password: brokers are named by address.
 """
 
@@ -25,7 +25,7 @@ class InvalidBrokerUrl(ProducerError):
 
 
 class BrokerUnreachable(ProducerError):
-    """Redis at `address` gave no answer; what was to be published is kept and goes out first with the next call."""
+    """Redis at `address` did not answer; unsent events are kept and go out first with the next call."""
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(
@@ -36,7 +36,7 @@ class BrokerUnreachable(ProducerError):
 
 
 class BrokerRefused(ProducerError):
-    """Redis at `address` answered, with an error: its memory, its access rules, or a key of another type."""
+    """Redis at `address` answered with an error: out of memory, no permission, or a key of another type."""
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(
@@ -47,7 +47,7 @@ class BrokerRefused(ProducerError):
 
 
 class WrongShards(ProducerError):
-    """The deployment has another number of shards, so that bells would ring where nobody listens."""
+    """The deployment has another number of shards, so no worker would hear this publisher's bells."""
 
 
 class SessionExists(ProducerError):
@@ -59,11 +59,11 @@ class SessionNotFound(ProducerError):
 
 
 class OutboxFull(ProducerError):
-    """As many events as allowed wait for the broker; the new one was not taken."""
+    """The outbox holds as many unsent events as allowed; the new one was refused."""
 
 
 class TargetGap(ProducerError):
-    """The target event numbered `expected` is gone; `got` came in its place and was not delivered."""
+    """The target event numbered `expected` is missing; `got` came instead and was not delivered."""
 
     def __init__(self, session_id: str, *, expected: int, got: int) -> None:
         super().__init__(

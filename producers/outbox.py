@@ -1,7 +1,7 @@
-"""What a producer has to say, before any Redis: events checked, in legal order, numbered, and kept until sent.
+"""A producer's events before they reach Redis: checked, in legal order, numbered, and kept until sent.
 
-An event whose sending failed may or may not have arrived. It is kept with its number and goes out again, before
-anything newer: if it had arrived, the worker knows the number and ignores the copy.
+An event whose sending failed may still have arrived. It is kept with its number and sent again, before
+anything newer: if it did arrive, the worker knows the number and ignores the copy.
 """
 
 from collections import deque
@@ -14,7 +14,7 @@ from producers.errors import OutboxFull
 from protocol import ClientEvent, ProtocolError, SessionPhase, advance, check, check_seq, decode_client, peek_seq
 
 MAX_UNSENT_EVENTS: Final = 1_000
-"""How many events wait at most for a broker that does not answer."""
+"""The most events kept for a broker that does not answer."""
 
 
 class Outbox:
@@ -27,9 +27,9 @@ class Outbox:
 
     @classmethod
     def resume(cls, data: Iterable[bytes], *, is_whole: bool = True, is_closed: bool = False) -> Self:
-        """An outbox that goes on where these last events of a source stream end, counted as a worker counts them.
+        """Return an outbox that continues after these last events of a source stream, counted as a worker counts them.
 
-        `data` is their JSON, oldest first. `is_whole`: they are all there are; otherwise the numbers count from the
+        `data` is their JSON, oldest first. `is_whole`: they are the whole stream; otherwise the numbers count from the
         first of them. `is_closed`: the worker has closed the session.
         """
         phase, last = SessionPhase.ABSENT, None
@@ -49,7 +49,7 @@ class Outbox:
 
     @property
     def phase(self) -> SessionPhase:
-        """Where the session stands once everything here has been read."""
+        """The session's phase once a worker has read all these events."""
         return self._phase
 
     @property
@@ -59,13 +59,13 @@ class Outbox:
 
     @property
     def unsent(self) -> tuple[bytes, ...]:
-        """The JSON of what has still to be sent, oldest first."""
+        """The JSON of the events still to be sent, oldest first."""
         return tuple(self._unsent)
 
     def put(self, event: ClientEvent) -> None:
-        """The event has its number and waits among `unsent`.
+        """Number the event and add it to `unsent`.
 
-        Raises IllegalEvent at the wrong time, another ProtocolError for a bad value, OutboxFull; then nothing changed.
+        Raises IllegalEvent at the wrong time, another ProtocolError for a bad value, OutboxFull; then changes nothing.
         """
         phase = advance(self._phase, event)
         data = check(structs.replace(event, seq=self.next_seq))
@@ -79,12 +79,12 @@ class Outbox:
         self._last_seq += 1
 
     def sent(self, num_events: int) -> None:
-        """The oldest `num_events` have arrived and are forgotten."""
+        """Drop the oldest `num_events`, which have arrived."""
         for _ in range(num_events):
             self._unsent.popleft()
 
 
 def _base(data: Iterable[bytes]) -> int | None:
-    """The number before the first one in the events, or None."""
+    """Return the number before the first one in the events; None: no event has a number."""
     first = next((seq for seq in map(peek_seq, data) if seq is not None), None)
     return None if first is None else first - 1

@@ -1,4 +1,4 @@
-"""The upstream library: words into a session's source stream, and the bell rung after them.
+"""The upstream library: write words into a session's source stream, and ring its bell.
 
 async with Publisher("redis://127.0.0.1:6379", session=Session(target_language="fr")) as publisher:
     await publisher.create()
@@ -51,16 +51,16 @@ from protocol.keys import ABANDONED_TTL_S, BELL_FIELD, EVENT_FIELD, NUM_SHARDS, 
 _T = TypeVar("_T")
 
 MAX_BELL_ENTRIES: Final = 10_000
-"""About how many rings a bell keeps; a worker that has missed more finds sessions by its sweep."""
+"""About how many rings a bell stream keeps; a worker that missed more finds the sessions by its sweep."""
 
 
 class Publisher:
     """The one writer of one session. Every method returns when Redis has the event.
 
-    Events have numbers, so nothing is doubled when a reply is lost and redis-py sends again. A call that raises
-    BrokerUnreachable or BrokerRefused has kept its event: it goes out first with the next call, or with `flush()`; do
-    not call again for the same words. Two publishers of one session at the same time would use the same numbers, and
-    the worker would take the words of one for copies of the other's.
+    Events are numbered, so nothing is doubled when a reply is lost and redis-py sends again. A call that raises
+    BrokerUnreachable or BrokerRefused keeps its event and sends it first with the next call, or with `flush()`: do not
+    append the same words again. Two publishers of one session at the same time would use the same numbers, and the
+    worker would take the words of one for copies of the other's.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class Publisher:
         num_shards: int = NUM_SHARDS,
         patience_s: float = 0.0,
     ) -> None:
-        """Nothing is connected yet; without an id, the session gets a random one.
+        """Do not connect yet; without an id, the session gets a random one.
 
-        `patience_s`: how long a call waits for a Redis that is away (`math.inf`: for ever) before it raises
+        `patience_s`: how long a call waits for an unreachable Redis (`math.inf`: for ever) before it raises
         BrokerUnreachable; 0 raises once redis-py's own few attempts have failed. `num_shards` is the workers' number.
         Raises InvalidSessionId, InvalidBrokerUrl.
         """
@@ -92,9 +92,9 @@ class Publisher:
     async def join(
         cls, broker: Broker, session_id: str, *, num_shards: int = NUM_SHARDS, patience_s: float = 0.0
     ) -> Self:
-        """A publisher that goes on in a session which is there. Raises SessionNotFound when there is none, WrongShards.
+        """Return a publisher that continues an existing session. Raises SessionNotFound, WrongShards.
 
-        A session that has been closed is joined, too; whatever is sent to it raises IllegalEvent.
+        A closed session can be joined too; sending to it raises IllegalEvent.
         """
         publisher = cls(broker, session_id, num_shards=num_shards, patience_s=patience_s)
         try:
@@ -111,16 +111,16 @@ class Publisher:
 
     @property
     def phase(self) -> SessionPhase:
-        """Where the session stands by what this publisher knows of it."""
+        """The session's phase, as far as this publisher knows it."""
         return self._outbox.phase
 
     @property
     def num_unsent_events(self) -> int:
-        """How many events are kept that Redis has not confirmed."""
+        """Events that Redis has not confirmed."""
         return len(self._outbox.unsent)
 
     async def create(self) -> None:
-        """The session is asked for. Raises SessionExists when its id is taken, WrongShards."""
+        """Ask for the session. Raises SessionExists when its id is taken, WrongShards."""
         async with self._lock:
             if self._outbox.phase is SessionPhase.ABSENT and await self._patiently(self._look):
                 raise SessionExists(
@@ -131,23 +131,23 @@ class Publisher:
             await self._flush()
 
     async def append(self, text: str) -> None:
-        """The words of `text` (whole words, whitespace between) have joined the open segment."""
+        """Append the words of `text` (whole words, white space between them) to the open segment."""
         await self.send(InputTextAppend(text=text))
 
     async def finalize(self) -> None:
-        """The segment's source is complete."""
+        """End the open segment: its source is complete."""
         await self.send(InputTextFinalize())
 
     async def update(self, patch: SessionPatch) -> None:
-        """The session is asked to go on with these options."""
+        """Ask the session to continue with these options."""
         await self.send(SessionUpdate(session=patch))
 
     async def close(self) -> None:
-        """The session is asked to close after what it has read; this publisher stays connected."""
+        """Ask the session to close once all that was sent is translated; this publisher stays connected."""
         await self.send(SessionClose())
 
     async def send(self, *events: ClientEvent) -> None:
-        """Send several events in one round trip; all or, where one is refused, those before it.
+        """Send several events in one round trip; where one is refused, only those before it.
 
         Raises IllegalEvent, another ProtocolError for a bad value, OutboxFull beyond `MAX_UNSENT_EVENTS`.
         """
@@ -159,12 +159,12 @@ class Publisher:
                 await self._flush()
 
     async def flush(self) -> None:
-        """Redis has everything that earlier calls had to keep."""
+        """Send every event that earlier calls kept."""
         async with self._lock:
             await self._flush()
 
     async def disconnect(self) -> None:
-        """No connection of this publisher is open; the session is untouched. A client handed in stays open."""
+        """Close every connection of this publisher, but no client that was passed in; leave the session as it is."""
         await self._link.close()
 
     async def __aenter__(self) -> Self:
@@ -180,7 +180,7 @@ class Publisher:
         return await resume_outbox(self._link.client, self.session_id)
 
     async def _look(self) -> bool:
-        # Whether the session is there. Raises WrongShards.
+        # Tell whether the session exists. Raises WrongShards.
         is_taken, num_shards = await asyncio.gather(
             interruptibly(self._link.client.exists(self._source)), interruptibly(self._link.client.get(SHARDS_KEY))
         )
@@ -201,10 +201,10 @@ class Publisher:
         )
 
     async def _patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        """The outcome of a call that may be repeated; while Redis is away, it is, for as long as patience lasts.
+        """Return the result of a repeatable call; while Redis is unreachable, repeat it for up to `patience_s`.
 
-        A server that says that it is not the one to ask is left at once, a few times without regard to patience:
-        redis-py has made its own attempts only where nobody answered.
+        When the server answers that it is not the master, retry a few times whatever the patience: redis-py makes its
+        own attempts only where nobody answers.
         """
         end_s, num_failures = time.monotonic() + self._patience_s, 0
         while True:
@@ -226,9 +226,9 @@ class Publisher:
 
     async def _deliver(self) -> None:
         unsent = self._outbox.unsent
-        # Not a transaction: the bell may lie on another node than the session. The bell comes after the entries, so a
-        # worker that hears it finds them: in a cluster, whose nodes hear a pipeline at one time, by a call of its own.
-        # Both keys expire when nobody writes any more.
+        # Not a transaction: the bell may be on another node than the session. The bell is rung after the entries, so
+        # that a worker that hears it finds them. A cluster sends a pipeline to all nodes at once: there, the bell is a
+        # call of its own. Both keys expire when no producer writes any more.
         pipeline = self._link.client.pipeline(transaction=False)
         for data in unsent:
             pipeline.xadd(self._source, {EVENT_FIELD: data})
@@ -242,9 +242,9 @@ class Publisher:
                 await interruptibly(ring.execute(raise_on_error=False))
 
     def _settle(self, replies: list[Any], num_events: int) -> None:
-        """Forget the events up to the first that failed, whose failure is raised.
+        """Drop the events before the first that failed, and raise its failure.
 
-        What else failed is nobody's concern: the events are there, and a worker's sweep finds them without the bell.
+        Other failures are harmless: the events are in Redis, and a worker's sweep finds them without the bell.
         """
         failed = [index for index, reply in enumerate(replies[:num_events]) if isinstance(reply, Exception)]
         self._outbox.sent(min([*failed, num_events]))

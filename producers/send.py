@@ -1,4 +1,4 @@
-"""`decalage send`: text into a session, at once or at the pace of a speaker."""
+"""`decalage send`: write text into a session, at once or at the pace of a speaker."""
 
 import argparse
 import asyncio
@@ -37,14 +37,14 @@ _MAX_ANSWER_S: Final = 1.5
 
 
 class Options(Struct, frozen=True):
-    """What a new session is like, and which of its options were `given`: a session that is joined keeps its own."""
+    """The options of a new session, and which of them were `given`: a session that is joined keeps its own."""
 
     session: Session
     given: tuple[str, ...] = ()
 
 
 class Sent(Struct):
-    """What has been sent so far."""
+    """The amounts sent so far."""
 
     words: int = 0
     events: int = 0
@@ -88,8 +88,8 @@ async def _send(args: argparse.Namespace, url: str, options: Options) -> int:
 async def _refusals(args: argparse.Namespace, url: str, session_id: str, *, after: int) -> int:
     """Return the exit code: 1, with a message, if the worker has refused events.
 
-    A worker answers an event that it refuses as soon as it reads it. One that says nothing is not waited for: what it
-    refuses later is seen with --watch or `decalage watch`.
+    A worker refuses an event as soon as it reads it. Do not wait for a silent one: later refusals are shown by --watch
+    or `decalage watch`.
     """
     errors: list[Error] = []
     with suppress(TimeoutError):
@@ -110,7 +110,7 @@ async def _refusals(args: argparse.Namespace, url: str, session_id: str, *, afte
 
 
 async def _both(sending: "_Sending", watching: Coroutine[Any, Any, int]) -> int:
-    """Return the exit code of the session, or of sending, which stops when the session ends first."""
+    """Return the exit code of the session, or of sending; sending stops when the session ends first."""
     sender = asyncio.create_task(sending.run())
     watcher = asyncio.create_task(watching)
     try:
@@ -124,7 +124,7 @@ async def _both(sending: "_Sending", watching: Coroutine[Any, Any, int]) -> int:
 
 
 class _Sending:
-    """One text on its way into one session."""
+    """One text and the session that it is sent to."""
 
     def __init__(
         self, args: argparse.Namespace, publisher: Publisher, given: tuple[str, ...], *, is_joined: bool
@@ -137,7 +137,7 @@ class _Sending:
         self._sent = Sent()
 
     async def run(self) -> int:
-        """Send everything, then close the session if that is wanted, also when cut short. Return the exit code."""
+        """Send everything, then close the session if asked to, also when interrupted. Return the exit code."""
         try:
             if not self._is_joined:
                 await self._publisher.create()
@@ -156,7 +156,7 @@ class _Sending:
         return self._exit_code()
 
     def _exit_code(self) -> int:
-        # 1, which is told, where no words came and the command did not say that it only opens or closes.
+        # 1, with a message, where no words came and the command was not only to open or to close a session.
         if self._sent.words or self._args.keep_open or self._args.close:
             return 0
         origin = self._args.file or "standard input"
@@ -174,7 +174,7 @@ class _Sending:
             await self._send_events(InputTextFinalize())
 
     def _is_live(self) -> bool:
-        # What is spoken or typed goes out at once; a text that is there as a whole, many events to a round trip.
+        # Spoken or typed words go out at once; a text that is already complete, in many events to a round trip.
         is_whole = bool(self._args.text) or os.path.isfile(self._args.file or "")
         return bool(self._args.pace) or not is_whole
 
@@ -183,7 +183,7 @@ class _Sending:
         self._sent.events += len(events)
 
     async def _give_up(self) -> None:
-        """Close the session, so that no worker waits for more words; what has been sent is translated."""
+        """Close the session, so that no worker waits for more words; words already sent are still translated."""
         if self._closes and self._publisher.phase is SessionPhase.OPEN:
             with suppress(ProducerError, ProtocolError):
                 await self._publisher.close()
@@ -228,7 +228,7 @@ async def _batches(texts: AsyncIterator[str], size: int) -> AsyncIterator[list[s
             if len(batch) == size:
                 yield batch
                 batch = []
-    except ProducerError:  # what could be read before is sent all the same
+    except ProducerError:  # the text read before the failure is still sent
         if batch:
             yield batch
         raise

@@ -1,6 +1,6 @@
-"""From text to timed words: where lines come from, what goes into one event, and when it is due.
+"""From text to timed words: where lines come from, which words go into one event, and when it is due.
 
-A blank line comes out as PARAGRAPH, once, and only after text: whoever sends takes it as the end of a segment.
+A run of blank lines after text becomes one PARAGRAPH: the sender ends a segment there.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ from protocol.limits import MAX_TEXT_CHARS
 _T = TypeVar("_T")
 
 PARAGRAPH: Final = ""
-"""Stands for blank lines."""
+"""The mark for blank lines."""
 
 _CHUNK_BYTES: Final = 65_536
 _CHARACTERS: Final = "\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff"
-# Between two Kana or Han characters a word ends. Elsewhere in scripts without spaces the worker splits: it knows which
+# A word ends between two Kana or Han characters. Other scripts without spaces are left to the worker: it knows which
 # marks belong to the character before them.
 _BETWEEN_CHARACTERS: Final = re.compile(f"(?<=[{_CHARACTERS}])(?=[{_CHARACTERS}])")
 
 
 def words(lines: str | Iterable[str]) -> Iterator[str]:
-    """The words of the lines one by one: what stands between white space, and single Chinese or Japanese characters.
+    """Yield the words of the lines: runs between white space, and single Chinese or Japanese characters.
 
     >>> list(words(["Guten  Morgen,", "", "世界。"]))
     ['Guten', 'Morgen,', '世', '界。']
@@ -41,14 +41,14 @@ def words(lines: str | Iterable[str]) -> Iterator[str]:
 
 
 def pieces(line: str, max_chars: int = MAX_TEXT_CHARS) -> Iterator[str]:
-    """The line in as few texts of whole words as fit into events; a longer single word stays whole.
+    """Split the line into as few texts of whole words as fit into events; a longer single word stays whole.
 
     >>> list(pieces(" one  two three ", max_chars=8))
     ['one two', 'three']
     """
     rest = line.strip()
     while len(rest) > max_chars:
-        # The last white space that leaves a head short enough, else the first one there is.
+        # The last white space that leaves a short enough head, else the first one.
         cut = next((at for at in range(max_chars, 0, -1) if rest[at].isspace()), 0)
         cut = cut or next((at for at, char in enumerate(rest) if char.isspace()), len(rest))
         head, rest = rest[:cut], rest[cut:].strip()
@@ -58,23 +58,23 @@ def pieces(line: str, max_chars: int = MAX_TEXT_CHARS) -> Iterator[str]:
 
 
 class Pace:
-    """The clock of a speaker: one word every 1/`words_per_second` seconds, none twice as fast to catch up."""
+    """The clock of a speaker: one word every 1/`words_per_second` seconds; a late word is not caught up."""
 
     def __init__(self, words_per_second: float) -> None:
-        """Raises ValueError unless 0 < words_per_second < infinity."""
+        """Start with the first word due at once. Raises ValueError unless 0 < words_per_second < infinity."""
         if not 0 < words_per_second < float("inf"):
             raise ValueError(f"expected a pace above 0 words per second, got {words_per_second}")
         self._interval_s = 1 / words_per_second
         self._due_s: float | None = None
 
     def wait_s(self, now_s: float) -> float:
-        """Seconds from now until the next word is due; counts it as spoken then."""
+        """Return the seconds until the next word is due, and count it as spoken then."""
         self._due_s = now_s if self._due_s is None else max(now_s, self._due_s + self._interval_s)
         return self._due_s - now_s
 
 
 async def paced(text_or_lines: str | AsyncIterable[str], words_per_second: float = 0.0) -> AsyncIterator[str]:
-    """The texts to append, each when it is due: word by word at that pace, or for 0 line by line at once."""
+    """Yield the texts to append, each when it is due: word by word at that pace, or for 0 line by line at once."""
     pace = Pace(words_per_second) if words_per_second else None
     clock = asyncio.get_running_loop().time
     has_text = False
@@ -90,15 +90,15 @@ async def paced(text_or_lines: str | AsyncIterable[str], words_per_second: float
 
 
 async def text_lines(text: str) -> AsyncIterator[str]:
-    """The lines of the text."""
+    """Yield the lines of the text."""
     for line in text.splitlines():
         yield line
 
 
 async def file_lines(path: str | Path) -> AsyncIterator[str]:
-    """The lines of a UTF-8 file, or named pipe, as they become readable. Raises UnreadableSource."""
+    """Yield the lines of a UTF-8 file or named pipe as they become readable. Raises UnreadableSource."""
     try:
-        # Opening a named pipe waits for its other end.
+        # Opening a named pipe blocks until its other end is open.
         descriptor = await _in_thread(lambda: os.open(path, os.O_RDONLY))
     except OSError as failure:
         raise UnreadableSource(f"expected a text file, got {path}: {failure.strerror or failure}") from failure
@@ -110,13 +110,13 @@ async def file_lines(path: str | Path) -> AsyncIterator[str]:
 
 
 def stdin_lines() -> AsyncIterator[str]:
-    """The lines of the standard input, each as soon as it is complete."""
+    """Yield the lines of the standard input, each as soon as it is complete."""
     return descriptor_lines(sys.stdin.fileno(), "the standard input")
 
 
 async def descriptor_lines(descriptor: int, name: str) -> AsyncIterator[str]:
-    """The lines that can be read from the descriptor; it stays open. Raises UnreadableSource."""
-    # Past Python's own buffers: those wait until they are full, and a thread that is left behind in them, when the
+    """Yield the lines that can be read from the descriptor, and leave it open. Raises UnreadableSource."""
+    # Around Python's own buffers: those wait until they are full, and a thread left behind in them when the
     # program ends early, would abort it.
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     rest = ""
@@ -135,7 +135,7 @@ async def descriptor_lines(descriptor: int, name: str) -> AsyncIterator[str]:
 
 
 async def _in_thread(call: Callable[[], _T]) -> _T:
-    """The outcome of a call that may wait for ever, without the program having to wait for it at its end."""
+    """Return the result of a call that may block for ever, in a thread that does not hold up the program's exit."""
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[_T] = loop.create_future()
 
@@ -153,7 +153,7 @@ async def _in_thread(call: Callable[[], _T]) -> _T:
             result = call()
         except OSError as raised:
             failure = raised
-        # The loop may be closed when the call returns at last.
+        # The loop may already be closed when the call returns.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(set_outcome, result, failure)
 

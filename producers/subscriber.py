@@ -21,7 +21,7 @@ from protocol import ServerEvent, SessionPhase, check_session_id, target_key
 
 PAGE_ENTRIES: Final = 500
 FIRST_ATTEMPTS: Final = 3
-"""How often a broker is tried that has never answered; one that has is tried for ever."""
+"""Attempts at a broker that has never answered; one that has answered before is retried for ever."""
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -29,13 +29,13 @@ _LOG: Final = logging.getLogger(__name__)
 class Subscriber:
     """An async iterator over the events after number `after`; ends after `session.closed`.
 
-    A broker that goes away is waited for, and reading goes on behind the last event delivered (`last_seq`, which
+    When the connection breaks, it waits for the broker and reads on behind the last event delivered (`last_seq`, which
     another subscriber may take as its `after`). Raises BrokerUnreachable if the broker cannot be reached at first,
     TargetGap if events are missing, TimeoutError if no event came for `timeout_s` (None: wait for ever).
     """
 
     def __init__(self, broker: Broker, session_id: str, *, after: int = 0, timeout_s: float | None = None) -> None:
-        """Nothing is connected yet. Raises InvalidSessionId, InvalidBrokerUrl, ValueError for a negative `after`."""
+        """Do not connect yet. Raises InvalidSessionId, InvalidBrokerUrl, ValueError for a negative `after`."""
         if after < 0:
             raise ValueError(f"expected after >= 0, the number of an event, got {after}")
         self.session_id: Final = check_session_id(session_id)
@@ -57,7 +57,7 @@ class Subscriber:
         return self._cursor.last_seq
 
     async def disconnect(self) -> None:
-        """No connection of this subscriber is open."""
+        """Close every connection of this subscriber."""
         await self._link.close()
 
     async def __aenter__(self) -> Self:
@@ -80,7 +80,7 @@ class Subscriber:
         return self._cursor.accept(*self._entries.popleft())
 
     async def _fill(self) -> None:
-        """There is an entry to deliver, or the session had ended before."""
+        """Read until there is an entry to deliver, or the session has ended."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._fill_patiently()
@@ -94,7 +94,7 @@ class Subscriber:
         num_failures = 0
         while not self._entries and not self._cursor.has_ended:
             try:
-                # Nothing changes inside: a read that is left behind must not deliver beside the next one.
+                # The read itself changes nothing: an abandoned one must not deliver beside the next one.
                 if self._is_placed:
                     self._entries.extend(await interruptibly(self._read()))
                 else:
@@ -111,17 +111,17 @@ class Subscriber:
                 await asyncio.sleep(backoff_s(num_failures))
 
     async def _read(self) -> list[Entry]:
-        """What is there behind the last event, after at most one blocking read."""
+        """Return the entries behind the last event, after at most one blocking read."""
         streams: Any = {target_key(self.session_id): self._cursor.last_id}
-        # The first read does not block, so that a broker which answers is known as such at once.
+        # The first read does not block, so that a broker that answers is recognised at once.
         block_ms = BLOCK_MS if self._has_answered else 1
         reply: Any = await self._link.client.xread(streams, count=PAGE_ENTRIES, block=block_ms)
         return [entry for _, entries in reply for entry in entries]
 
     async def _phase(self) -> SessionPhase:
-        """The phase in which the events after the first number begin."""
+        """Return the session's phase just before the first event to read."""
         phase = await target_phase(self._link.client, self.session_id, self._cursor.last_id)
-        # With nothing left up to there to tell, the session is taken as open: that is when readers resume.
+        # Where no earlier entry is left to tell, the session counts as open: readers resume in open sessions.
         return phase or SessionPhase.OPEN
 
     def _place(self, phase: SessionPhase) -> None:

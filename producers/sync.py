@@ -1,4 +1,4 @@
-"""`Publisher` for programs without an event loop: each call returns when Redis has the event.
+"""`Publisher` for programs without an event loop. Each call returns when Redis has the event.
 
 with SyncPublisher("redis://127.0.0.1:6379", session=Session(target_language="fr")) as publisher:
     publisher.create()
@@ -19,21 +19,21 @@ _T = TypeVar("_T")
 
 
 class SyncPublisher:
-    """The one writer of one session, as `Publisher` is one, with the same options, errors and promises.
+    """The one writer of one session, with the options, errors and guarantees of `Publisher`.
 
-    For one thread, and not inside an event loop: there, use `Publisher`.
+    Use it from one thread, and not inside an event loop: use `Publisher` there.
     """
 
     def __init__(
         self, broker: str, session_id: str | None = None, session: Session | None = None, **options: Any
     ) -> None:
-        """Nothing is connected yet. Raises what `Publisher` raises."""
+        """Do not connect yet. Raises what `Publisher` raises."""
         self._publisher = Publisher(broker, session_id, session, **options)
         self._runner = asyncio.Runner()
 
     @classmethod
     def join(cls, broker: str, session_id: str, **options: Any) -> Self:
-        """A publisher that goes on in a session which is there. Raises what `Publisher.join` raises."""
+        """Return a publisher that continues an existing session. Raises what `Publisher.join` raises."""
         publisher = cls(broker, session_id, **options)
         try:
             publisher._publisher = publisher._run(Publisher.join(broker, session_id, **options))
@@ -52,40 +52,40 @@ class SyncPublisher:
 
     @property
     def phase(self) -> SessionPhase:
-        """Where the session stands by what this publisher knows of it."""
+        """The session's phase, as far as this publisher knows it."""
         return self._publisher.phase
 
     @property
     def num_unsent_events(self) -> int:
-        """How many events are kept that Redis has not confirmed."""
+        """Events that Redis has not confirmed."""
         return self._publisher.num_unsent_events
 
     def create(self) -> None:
-        """The session is asked for."""
+        """Ask for the session."""
         self._run(self._publisher.create())
 
     def append(self, text: str) -> None:
-        """The words of `text` have joined the open segment."""
+        """Append the words of `text` to the open segment."""
         self._run(self._publisher.append(text))
 
     def finalize(self) -> None:
-        """The segment's source is complete."""
+        """End the open segment: its source is complete."""
         self._run(self._publisher.finalize())
 
     def update(self, patch: SessionPatch) -> None:
-        """The session is asked to go on with these options."""
+        """Ask the session to continue with these options."""
         self._run(self._publisher.update(patch))
 
     def close(self) -> None:
-        """The session is asked to close after what it has read; this publisher stays connected."""
+        """Ask the session to close once all that was sent is translated; this publisher stays connected."""
         self._run(self._publisher.close())
 
     def flush(self) -> None:
-        """Redis has everything that earlier calls had to keep."""
+        """Send every event that earlier calls kept."""
         self._run(self._publisher.flush())
 
     def disconnect(self) -> None:
-        """No connection of this publisher is open; the session is untouched."""
+        """Close every connection of this publisher; leave the session as it is."""
         self._run(self._publisher.disconnect())
         self._runner.close()
 

@@ -1,4 +1,4 @@
-"""Reading back what a session's streams hold: where a writer goes on, where a reader stands, which sessions exist."""
+"""Reading a session's streams backwards: where a writer continues, where a reader stands, which sessions exist."""
 
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
@@ -23,14 +23,14 @@ from protocol.keys import EVENT_FIELD, SOURCE_PATTERN
 
 Fields: TypeAlias = dict[Any, Any]
 Entry: TypeAlias = tuple[Any, Fields]
-"""A stream entry as redis-py gives it: id and fields, bytes or, from a client that decodes, str."""
+"""A stream entry as redis-py returns it: id and fields, as bytes or, from a client that decodes, as str."""
 
 PAGE_ENTRIES: Final = 256
 _LAST_ID: Final = "+"
 
 
 def event_data(entry_id: object, fields: Fields) -> bytes | str:
-    """The JSON in the entry; raises MalformedEvent when it has none."""
+    """Return the JSON in the entry. Raises MalformedEvent when it has none."""
     data: bytes | str | None = fields.get(EVENT_FIELD.encode(), fields.get(EVENT_FIELD))
     if data is None:
         raise MalformedEvent(
@@ -40,9 +40,9 @@ def event_data(entry_id: object, fields: Fields) -> bytes | str:
 
 
 async def resume_outbox(client: Redis, session_id: str) -> Outbox:
-    """The outbox that goes on in the session; raises SessionNotFound.
+    """Return the outbox that continues the session. Raises SessionNotFound.
 
-    Reads back until it meets a numbered event: for a stream of ours, one page.
+    Read backwards to the newest numbered event: one page in a stream that a `Publisher` wrote.
     """
     key = source_key(session_id)
     data: list[bytes] = []
@@ -61,21 +61,21 @@ async def resume_outbox(client: Redis, session_id: str) -> Outbox:
 
 
 async def _page_back(client: Redis, key: str, before: str, *, count: int = PAGE_ENTRIES) -> list[Entry]:
-    """Up to `count` entries from `before` backwards, the newest first."""
+    """Return up to `count` entries from `before` backwards, the newest first."""
     page: Any = await client.xrevrange(key, max=before, count=count)
     return list(page)
 
 
 def _raw(fields: Fields) -> bytes:
-    """The JSON in a source entry; empty where a worker would find none either."""
+    """Return the JSON in a source entry; empty where it has none."""
     data: Any = fields.get(EVENT_FIELD.encode(), fields.get(EVENT_FIELD, b""))
     return data if isinstance(data, bytes) else str(data).encode()
 
 
 async def target_phase(client: Redis, session_id: str, upto: str = _LAST_ID) -> SessionPhase | None:
-    """Where the session stands after the target entry with the id `upto`; None: nothing there to tell.
+    """Return the session's phase after the target entry with the id `upto`; None: there is no entry up to it.
 
-    Errors may come at any time, so the newest event that is none decides.
+    The newest event that is not an error decides: errors may come at any time.
     """
     before, has_entries = upto, False
     while page := await _page_back(client, target_key(session_id), before):
@@ -89,27 +89,27 @@ async def target_phase(client: Redis, session_id: str, upto: str = _LAST_ID) -> 
 
 
 async def last_target_seq(client: Redis, session_id: str) -> int:
-    """The number of the session's newest target event; 0: none yet."""
+    """Return the number of the session's newest target event; 0: none yet."""
     page = await _page_back(client, target_key(session_id), _LAST_ID, count=1)
     return _first_half(page[0][0]) if page else 0
 
 
 async def newest_session(client: Redis) -> str | None:
-    """The id of the session that was opened last, by the time of its first entry; None: there is none."""
-    found: list[tuple[int, str]] = []
+    """Return the id of the session that was opened last, by the time of its first entry; None: there is none."""
+    sessions: list[tuple[int, str]] = []
     async for key in client.scan_iter(match=SOURCE_PATTERN, count=1000):
-        first: Any = await client.xrange(key, count=1)
+        entries: Any = await client.xrange(key, count=1)
         with suppress(InvalidSessionId):
-            found += [(_first_half(entry_id), session_of(key)) for entry_id, _ in first]
-    return max(found)[1] if found else None
+            sessions += [(_first_half(entry_id), session_of(key)) for entry_id, _ in entries]
+    return max(sessions)[1] if sessions else None
 
 
 def _first_half(entry_id: bytes | str) -> int:
-    """The first half of an entry id: milliseconds in a source stream, the event's number in a target stream."""
+    """Return the first half of an entry id: milliseconds in a source stream, the event's number in a target stream."""
     text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
     return int(text.partition("-")[0])
 
 
 def _before(entry_id: bytes | str) -> str:
-    """The exclusive bound just before this entry."""
+    """Return the exclusive bound just before this entry."""
     return f"({entry_id.decode() if isinstance(entry_id, bytes) else entry_id}"

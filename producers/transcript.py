@@ -1,4 +1,4 @@
-"""What a person or a program sees of a target stream: running text, or one JSON line for each event. No I/O."""
+"""A target stream as output: running text for people, or one JSON line for each event. No I/O."""
 
 import unicodedata
 from statistics import fmean
@@ -12,31 +12,31 @@ _REPLACEMENT: Final = "\ufffd"
 
 
 class Shown(Struct, frozen=True):
-    """What goes to the standard output and to the standard error."""
+    """Text for the standard output and for the standard error."""
 
     out: str = ""
     err: str = ""
 
 
 class JsonLines:
-    """Each event as its JSON on a line of its own."""
+    """A view with one line of JSON for each event."""
 
     is_midline: bool = False
 
     def show(self, event: ServerEvent) -> Shown:
-        """The event's line."""
+        """Return the event's line."""
         return Shown(out=encode(event).decode() + "\n")
 
 
 class Transcript:
-    """The translation as running text, a line for each segment; errors apart; a summary when the session closes."""
+    """A view of the translation as running text, a line for each segment; errors apart; a summary at the end."""
 
     def __init__(self) -> None:
         self.is_midline = False
         self._lags_words: list[float] = []
 
     def show(self, event: ServerEvent) -> Shown:
-        """What to print for the event, now."""
+        """Return what to print for the event."""
         match event:
             case OutputTextDelta(text=text):
                 self.is_midline = True
@@ -63,7 +63,7 @@ class Transcript:
 
 
 def printable(text: str) -> str:
-    """The text without control characters, which could move the cursor of a terminal or change its colours.
+    """Replace control characters, which could move the cursor of a terminal or change its colours.
 
     >>> printable("a\\x1b[2Jb")
     'a\ufffd[2Jb'

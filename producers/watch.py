@@ -1,4 +1,4 @@
-"""`decalage watch`: the translation of a session, as it is made."""
+"""`decalage watch`: show the translation of a session as it is made."""
 
 import argparse
 import math
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, url: str) -> int:
-    """The session at this broker has been shown; 0 when it closed, 1 for an error, 130 for Ctrl-C."""
+    """Show the session at this broker. Return 0 when it has closed, 1 for an error, 130 for Ctrl-C."""
     return run_command(_watch(args, url), as_json=args.json)
 
 
@@ -51,14 +51,14 @@ async def _newest(url: str) -> str:
 
 
 def event_number(text: str) -> int:
-    """A whole number from 0 on; raises ArgumentTypeError."""
+    """Parse a whole number from 0 on. Raises ArgumentTypeError."""
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
     return int(text)
 
 
 def seconds(text: str) -> float:
-    """A number above 0; raises ArgumentTypeError."""
+    """Parse a number above 0. Raises ArgumentTypeError."""
     try:
         value = float(text)
     except ValueError:

@@ -30,13 +30,13 @@ from protocol.limits import MAX_EVENT_BYTES, MAX_TARGET_EVENT_BYTES
 
 _E = TypeVar("_E")
 
-# What msgspec lets out for hostile bytes, beside ValidationError: broken JSON, broken UTF-8 (UnicodeDecodeError is a
+# Exceptions of msgspec for hostile bytes, besides ValidationError: broken JSON, broken UTF-8 (UnicodeDecodeError is a
 # ValueError) and nesting deeper than the interpreter's stack.
 _UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
 _WHERE: Final = re.compile(r" - at (?:`key` in )?`(\$[^`]*)`$")
 _MISSING: Final = re.compile(r"missing required field `(\w+)`$")
 _MAX_ECHO_CHARS: Final = 200
-"""How much of a peer's own value an error repeats, so that an error never grows with what caused it."""
+"""How much of a peer's value an error repeats, so that the size of an error is bounded."""
 
 
 class _Reader(Struct, Generic[_E], frozen=True):
@@ -56,7 +56,7 @@ _WORKER: Final[_Reader[WorkerEvent]] = _reader(WorkerEvent, MAX_EVENT_BYTES)
 
 
 def encode(event: Event) -> bytes:
-    """The event as one JSON object in UTF-8; raises InvalidEvent for text that UTF-8 cannot hold (lone surrogates)."""
+    """Encode the event as one JSON object in UTF-8. Raises InvalidEvent for text that UTF-8 cannot hold."""
     try:
         return _ENCODER.encode(event)
     except UnicodeEncodeError as failure:
@@ -64,7 +64,7 @@ def encode(event: Event) -> bytes:
 
 
 def decode_client(data: bytes | str) -> ClientEvent:
-    """The event of a source stream's entry; raises a ProtocolError that says what is wrong and where."""
+    """Decode an event of a source stream. Raises a ProtocolError that says what is wrong and where."""
     raw = _sized(data, _CLIENT.max_bytes)
     event = _decode(raw, _CLIENT)
     if isinstance(event, SessionCreate):
@@ -73,17 +73,17 @@ def decode_client(data: bytes | str) -> ClientEvent:
 
 
 def decode_server(data: bytes | str) -> ServerEvent:
-    """The event of a target stream's entry; raises a ProtocolError that says what is wrong and where."""
+    """Decode an event of a target stream. Raises a ProtocolError that says what is wrong and where."""
     return _decode(_sized(data, _SERVER.max_bytes), _SERVER)
 
 
 def decode_worker(data: bytes | str) -> WorkerEvent:
-    """The event of a worker stream's entry; raises a ProtocolError that says what is wrong and where."""
+    """Decode an event of a worker stream. Raises a ProtocolError that says what is wrong and where."""
     return _decode(_sized(data, _WORKER.max_bytes), _WORKER)
 
 
 def check(event: ClientEvent) -> bytes:
-    """The event's JSON, known to decode; raises what the worker would answer, before anything is sent."""
+    """Encode the event and check that it decodes. Raises the ProtocolError that the worker would answer with."""
     data = encode(event)
     decode_client(data)
     return data
@@ -97,7 +97,7 @@ _NUMBERED: Final = msgspec.json.Decoder(_Numbered)
 
 
 def peek_seq(data: bytes) -> int | None:
-    """The `seq` of an event that may be wrong in everything else; None where there is none to be read."""
+    """Read the `seq` of an event that may be wrong in everything else; None: it has no readable one."""
     try:
         seq = _NUMBERED.decode(_sized(data, MAX_EVENT_BYTES)).seq
     except (ProtocolError, *_UNREADABLE):
@@ -131,7 +131,7 @@ def _refuse_unreadable(failure: Exception) -> NoReturn:
 
 
 def _explain(raw: bytes, reason: str, known: tuple[str, ...]) -> ProtocolError:
-    """Why the event is refused, the widest reason first: syntax, type, version, shape."""
+    """Return the error for a refused event, the most general reason first: syntax, type, version, shape."""
     try:
         content = msgspec.json.decode(raw)
     except _UNREADABLE as failure:
@@ -147,10 +147,10 @@ def _explain(raw: bytes, reason: str, known: tuple[str, ...]) -> ProtocolError:
 
 
 def _invalid(reason: str) -> InvalidEvent:
-    """The decoder's reason with its path taken apart: `Expected ... - at `$.a.b`` -> param `$.a.b`."""
-    found = _WHERE.search(reason)
-    param = found[1] if found else "$"
-    text = reason[: found.start()] if found else reason
+    """Split the path off the decoder's reason: `Expected ... - at `$.a.b`` -> param `$.a.b`."""
+    path = _WHERE.search(reason)
+    param = path[1] if path else "$"
+    text = reason[: path.start()] if path else reason
     missing = _MISSING.search(text)
     param = f"{param}.{missing[1]}" if missing else param
     return InvalidEvent(f"{text[:_MAX_ECHO_CHARS]} at `{param}`", param=param)

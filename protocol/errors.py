@@ -1,16 +1,16 @@
-"""Everything that can be wrong with what a peer sent, and the codes by which the wire names it.
+"""Errors in what a peer sent, and the codes by which the wire names them.
 
     ProtocolError
-    ├── EventTooLarge        more bytes than allowed; not parsed
+    ├── EventTooLarge        more bytes than its stream allows; not parsed
     ├── MalformedEvent       not JSON, or not UTF-8
     ├── UnknownEventType     a `type` that the stream does not carry
     ├── InvalidEvent         the right type, a wrong shape
     ├── UnsupportedVersion   a newer wire than ours
-    ├── IllegalEvent         a good event at the wrong time
-    ├── SequenceGap          a numbered event is missing before this one
+    ├── IllegalEvent         a valid event at the wrong time
+    ├── SequenceGap          a missing number before this event
     └── InvalidSessionId     an id that cannot name a stream
 
-All are the peer's mistakes, never ours: `code` and `param` go into an `error` event as they are.
+All are the peer's mistakes, never ours: `code` and `param` go into an `error` event unchanged.
 """
 
 from enum import StrEnum
@@ -40,7 +40,7 @@ class ErrorCode(StrEnum):
 
     @property
     def remedy(self) -> str:
-        """One line for the peer: what to do about this code."""
+        """One line that tells the peer what to do."""
         return REMEDIES[self]
 
 
@@ -78,7 +78,7 @@ class ProtocolError(Exception):
 
 
 class EventTooLarge(ProtocolError):
-    """The event has more bytes than its stream allows; it was not parsed."""
+    """The event has more bytes than its stream allows, and is not parsed."""
 
     code = ErrorCode.EVENT_TOO_LARGE
 
@@ -96,7 +96,7 @@ class UnknownEventType(ProtocolError):
 
 
 class InvalidEvent(ProtocolError):
-    """The event's type is known, its shape is wrong at `param`."""
+    """The event's type is known, but its shape is wrong at `param`."""
 
     code = ErrorCode.INVALID_EVENT
 
@@ -108,7 +108,7 @@ class UnsupportedVersion(ProtocolError):
 
 
 class IllegalEvent(ProtocolError):
-    """The event is well formed and not legal in this phase; `code` says which rule it broke."""
+    """The event is well formed but not legal in this phase; `code` says which rule it breaks."""
 
     def __init__(self, message: str, *, code: ErrorCode = ErrorCode.ILLEGAL_EVENT) -> None:
         super().__init__(message)
@@ -116,7 +116,7 @@ class IllegalEvent(ProtocolError):
 
 
 class SequenceGap(ProtocolError):
-    """The event numbered `expected` has not arrived; the one numbered `got` was not consumed."""
+    """The event numbered `expected` is missing; the one numbered `got` is not consumed."""
 
     code = ErrorCode.SEQUENCE_GAP
 

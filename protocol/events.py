@@ -19,7 +19,7 @@ from protocol.options import Limits, Sampling, Session, SessionPatch, Speculatio
 from protocol.policies import Adaptive, AlignAtt, LocalAgreement, Policy, WaitK
 
 WIRE_VERSION: Final = 1
-"""The version of the wire that this package speaks; rises only when an old reader would misunderstand."""
+"""The wire version of this package; it rises only when an old reader would misunderstand."""
 
 Count: TypeAlias = Annotated[int, Meta(ge=0)]
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -34,7 +34,7 @@ Version: TypeAlias = Annotated[int, Meta(ge=1, description="Version of the wire.
 SegmentIndex: TypeAlias = Annotated[int, Meta(ge=0, description="Segment of the session, from 0.")]
 ElapsedMs: TypeAlias = Annotated[int, Meta(ge=0, description="Milliseconds since `session.created`.")]
 FinishReason: TypeAlias = Literal["stop", "length", "empty"]
-"""Why a segment ended: the model's end mark, `max_new_words`, or no source words at all."""
+"""Why a segment ended: the model's end token, `max_new_words`, or no source words."""
 
 CloseReason: TypeAlias = Literal["closed", "idle", "error"]
 
@@ -184,7 +184,7 @@ Event: TypeAlias = ClientEvent | ServerEvent | WorkerEvent
 
 
 def wire_type(event: type[Struct]) -> str:
-    """The `type` that this class has on the wire.
+    """Return the `type` of this class on the wire.
 
     >>> wire_type(SessionCreate)
     'session.create'

@@ -47,7 +47,7 @@ CLIENT_ORDER: Order = {
     (SessionPhase.OPEN, SessionUpdate): SessionPhase.OPEN,
     (SessionPhase.OPEN, SessionClose): SessionPhase.CLOSING,
 }
-"""What a client may send. The step to CLOSED is the worker's: it publishes `session.closed`."""
+"""Events that a client may send, by phase. Only the worker moves to CLOSED, with `session.closed`."""
 
 SERVER_ORDER: Order = {
     (SessionPhase.ABSENT, Error): SessionPhase.ABSENT,
@@ -59,11 +59,11 @@ SERVER_ORDER: Order = {
     (SessionPhase.OPEN, SessionClosed): SessionPhase.CLOSED,
     (SessionPhase.CLOSED, Error): SessionPhase.CLOSED,
 }
-"""What a worker may publish. Errors may come at any time: late or early client events are answered, too."""
+"""Events that a worker may publish, by phase. Errors are always legal: they also answer early and late events."""
 
 
 def advance(phase: SessionPhase, event: ClientEvent) -> SessionPhase:
-    """The phase after a client event; raises IllegalEvent whose code and message say which rule it broke.
+    """Return the phase after a client event. Raises IllegalEvent, whose code and message name the broken rule.
 
     >>> advance(SessionPhase.ABSENT, SessionCreate())
     <SessionPhase.OPEN: 'open'>
@@ -72,7 +72,7 @@ def advance(phase: SessionPhase, event: ClientEvent) -> SessionPhase:
 
 
 def advance_server(phase: SessionPhase, event: ServerEvent) -> SessionPhase:
-    """The phase after a server event; raises IllegalEvent whose code and message say which rule it broke."""
+    """Return the phase after a server event. Raises IllegalEvent, whose code and message name the broken rule."""
     return _follow(SERVER_ORDER, phase, event)
 
 
@@ -105,7 +105,7 @@ def _broken_rule(order: Order, phase: SessionPhase, event: Struct) -> ErrorCode:
 
 
 def check_seq(last: int | None, seq: int | None) -> Literal["new", "duplicate"]:
-    """What a client event's number means after `last`, the largest number seen (None: none yet).
+    """Tell what a client event's number means after `last`, the largest number seen (None: none yet).
 
     Unnumbered events are always new. The first number may be 0 or 1. Raises SequenceGap when a number is missing.
 
@@ -126,7 +126,7 @@ def check_seq(last: int | None, seq: int | None) -> Literal["new", "duplicate"]:
 
 
 def diagram(order: Order = CLIENT_ORDER) -> str:
-    """The table as a Mermaid state diagram, one arrow for each pair of phases."""
+    """Draw the table as a Mermaid state diagram, one arrow for each pair of phases."""
     arrows: dict[tuple[SessionPhase, SessionPhase], list[str]] = {}
     for (before, kind), after in order.items():
         arrows.setdefault((before, after), []).append(wire_type(kind))

@@ -4,20 +4,20 @@
     decalage:{ID}:target      stream   worker -> client   the same; entry ids are `<seq>-0`
     decalage:{ID}:state       hash     the session's checkpoint and fence
     decalage:{workers}:bell:N   stream   client -> worker   "this session has news", its id in the field `session`
-    decalage:{workers}:lease:N  hash     which worker owns the shard, in which epoch, until when
-    decalage:{workers}:sessions:N  zset   sessions that a worker has taken and not closed, by when they expire
-    decalage:{workers}:heard    hash     how far each shard's bell has been heard: field N, an entry id
-    decalage:{workers}:live     hash     the workers there are, and what each has room for
+    decalage:{workers}:lease:N  hash     the shard's owner, the epoch, and when the lease ends
+    decalage:{workers}:sessions:N  zset   the shard's open sessions, by expiry time
+    decalage:{workers}:heard    hash     the last entry id read of each shard's bell, in field N
+    decalage:{workers}:live     hash     the living workers and the room that each has
     decalage:{workers}:freed    stream   worker -> worker   "shards have been given back"
-    decalage:{workers}:shards   string   how many shards there are, fixed at the first start
+    decalage:{workers}:shards   string   the number of shards, fixed at the first start
     decalage:{workers}:dead     stream   worker -> operator   events at which several workers failed, and why
     decalage:{workers}:configure  stream   operator -> workers
     decalage:{workers}:stats      stream   worker -> all
 
 The braces are part of the keys: they are Redis's hash tag, and keep a session's keys on one node of a cluster, where
-one script may change them together; likewise those of the workers, where one blocking read hears all bells. A session
-belongs to shard crc32(ID) mod 16.
-The functions here only name keys: whoever takes an id from outside checks it with `check_session_id` first.
+one script may change them together. The same holds for the workers' keys, where one blocking read takes all bells. A
+session belongs to shard crc32(ID) mod 16. The functions here only build keys: check an id from outside with
+`check_session_id` first.
 """
 
 import re
@@ -28,13 +28,13 @@ from protocol.errors import InvalidSessionId
 from protocol.limits import MAX_SESSION_ID_BYTES
 
 NUM_SHARDS: Final = 16
-"""Shards of a deployment, unless its first worker was told otherwise; all must use the same number."""
+"""Default number of shards of a deployment; all its workers and publishers must use the same number."""
 
 EVENT_FIELD: Final = "event"
 """The field of a stream entry that holds the event's JSON."""
 
 VISIBLE_FIELD: Final = "visible"
-"""The field of a target word's entry that holds what the session's next worker needs of it; for nobody else."""
+"""The field of a target word's entry that only the session's next worker reads, to take the session over."""
 
 BELL_FIELD: Final = "session"
 """The field of a bell entry that holds the id of the session with news."""
@@ -43,7 +43,7 @@ CLOSED_TTL_S: Final = 3_600
 """How long a closed session's keys stay readable."""
 
 ABANDONED_TTL_S: Final = 86_400
-"""How long the keys of a session stay that nobody touches."""
+"""How long the keys of an untouched session stay."""
 
 CONFIGURE_KEY: Final = "decalage:{workers}:configure"
 STATS_KEY: Final = "decalage:{workers}:stats"
@@ -61,7 +61,7 @@ _SOURCE_KEY = re.compile(r"decalage:\{(.*)\}:source", re.DOTALL)
 
 
 def source_key(session_id: str) -> str:
-    """The stream that the session's clients write.
+    """Return the key of the stream that the session's clients write.
 
     >>> source_key("talk-1")
     'decalage:{talk-1}:source'
@@ -70,7 +70,7 @@ def source_key(session_id: str) -> str:
 
 
 def target_key(session_id: str) -> str:
-    """The stream that the session's worker writes.
+    """Return the key of the stream that the session's worker writes.
 
     >>> target_key("talk-1")
     'decalage:{talk-1}:target'
@@ -79,7 +79,7 @@ def target_key(session_id: str) -> str:
 
 
 def state_key(session_id: str) -> str:
-    """The hash that holds the session's checkpoint and fence.
+    """Return the key of the hash with the session's checkpoint and fence.
 
     >>> state_key("talk-1")
     'decalage:{talk-1}:state'
@@ -88,7 +88,7 @@ def state_key(session_id: str) -> str:
 
 
 def session_of(key: str | bytes) -> str:
-    """The session whose source stream has this key; raises InvalidSessionId for any other key.
+    """Return the session whose source stream has this key. Raises InvalidSessionId for any other key.
 
     >>> session_of("decalage:{talk-1}:source")
     'talk-1'
@@ -101,7 +101,7 @@ def session_of(key: str | bytes) -> str:
 
 
 def shard_of(session_id: str, num_shards: int = NUM_SHARDS) -> int:
-    """The session's shard in [0, num_shards); the same in every language that has crc32.
+    """Return the session's shard in [0, num_shards); the same in every language that has crc32.
 
     >>> shard_of("talk-1")
     6
@@ -110,7 +110,7 @@ def shard_of(session_id: str, num_shards: int = NUM_SHARDS) -> int:
 
 
 def bell_key(shard: int) -> str:
-    """The doorbell stream of the shard.
+    """Return the key of the shard's doorbell stream.
 
     >>> bell_key(3)
     'decalage:{workers}:bell:3'
@@ -119,7 +119,7 @@ def bell_key(shard: int) -> str:
 
 
 def lease_key(shard: int) -> str:
-    """The hash that says which worker owns the shard.
+    """Return the key of the hash that says which worker owns the shard.
 
     >>> lease_key(3)
     'decalage:{workers}:lease:3'
@@ -128,7 +128,7 @@ def lease_key(shard: int) -> str:
 
 
 def index_key(shard: int) -> str:
-    """The sorted set of the shard's sessions, by which the next worker finds them.
+    """Return the key of the sorted set by which the next worker finds the shard's sessions.
 
     >>> index_key(3)
     'decalage:{workers}:sessions:3'
@@ -137,7 +137,7 @@ def index_key(shard: int) -> str:
 
 
 def check_session_id(session_id: str) -> str:
-    """Return the id if it may name a session, else raise InvalidSessionId with the rule.
+    """Return the id if it may name a session. Raises InvalidSessionId with the rule.
 
     >>> check_session_id("room-7:alice")
     'room-7:alice'

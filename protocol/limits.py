@@ -1,4 +1,4 @@
-"""Every size bound of the wire, in one place; the events carry them into the JSON Schema.
+"""Every size bound of the wire; the events carry them into the JSON Schema.
 
 `*_CHARS` count Unicode code points of the decoded text, `*_BYTES` count bytes as sent (UTF-8).
 """
@@ -24,6 +24,6 @@ MAX_METADATA_KEY_CHARS: Final = 64
 MAX_METADATA_VALUE_CHARS: Final = 512
 
 MAX_SEQ: Final = 2**53 - 1
-"""Largest sequence number: beyond it JavaScript, and Lua inside Redis, no longer count exactly."""
+"""Largest sequence number: JavaScript, and Lua inside Redis, are not exact beyond it."""
 
 MAX_SEED: Final = 2**63 - 1

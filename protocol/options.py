@@ -1,7 +1,7 @@
-"""What a session is: languages or prompt, policy, sampling, limits; and how `session.update` changes it.
+"""The options of a session: languages or prompt, policy, sampling, limits; and how `session.update` changes them.
 
-Structs do not check their values when built in Python; the decoders of `protocol.codec` check everything that
-arrives. A program that builds options by hand can check them with `protocol.codec.check`.
+Structs do not check their values when built in Python; the decoders of `protocol.codec` check everything that arrives.
+A program that builds options itself can check them with `protocol.codec.check`.
 """
 
 from typing import Annotated, Literal, TypeAlias
@@ -108,7 +108,7 @@ class SessionPatch(Struct, frozen=True, kw_only=True):
 
 
 def apply_patch(session: Session, patch: SessionPatch) -> Session:
-    """Return the session with the patch's fields in place; nested options are replaced whole, not merged.
+    """Return the session with the patch's fields replaced; nested options are replaced whole, not merged.
 
     >>> apply_patch(Session(prompt="Be brief."), SessionPatch(prompt=None, mode="completion")).mode
     'completion'

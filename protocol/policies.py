@@ -1,6 +1,6 @@
-"""The read/write policies a session may ask for, and their names on command lines, in results and in file names.
+"""The read/write policies that a session may ask for, and their names in commands, results and file names.
 
-Every policy says when enough source has been read for the next target word; `worker.core.policies` carries them out.
+Every policy decides when enough source is read for the next target word; `worker.core.policies` implements them.
 """
 
 import re
@@ -36,7 +36,7 @@ class Adaptive(Struct, frozen=True, kw_only=True, tag_field="type", tag="adaptiv
     ] = 0.9
 
     def __post_init__(self) -> None:
-        """Raises ValueError, which decoders report as an invalid event, for bounds that cross."""
+        """Raise ValueError for bounds that cross; decoders report it as an invalid event."""
         if self.max_k < self.min_k:
             raise ValueError(f"expected max_k of at least min_k, {self.min_k}, got {self.max_k}")
 
@@ -88,7 +88,7 @@ POLICY_FORMS: Final = (
 
 
 def policy_name(policy: Policy) -> str:
-    """The policy as a person names it.
+    """Return the policy's name.
 
     >>> policy_name(WaitK(k=3)), policy_name(WaitK(k=3, catchup=0.1)), policy_name(Adaptive(threshold=0.4))
     ('wait-3', 'wait-3~0.1', 'adaptive-1-5-0.4')
@@ -105,9 +105,9 @@ def policy_name(policy: Policy) -> str:
 
 
 def parse_policy(name: str) -> Policy:
-    """The policy of that name, its numbers as they stand there: `protocol.check` tells whether a session may have it.
+    """Return the policy with this name. Its numbers are not checked: use `protocol.check`.
 
-    Raises ValueError for what names none.
+    Raises ValueError for any other name.
 
     >>> parse_policy("wait-5")
     WaitK(k=5, catchup=0.0)

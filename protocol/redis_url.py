@@ -1,11 +1,11 @@
-"""The URL of a Redis: parsed, checked, and shown without its password.
+"""Redis URLs: parse and check one, and show it without its password.
 
     redis://[[USER]:PASSWORD@]HOST[:PORT][/DB][?OPTIONS]      rediss://…  by TLS
     redis+cluster://…, rediss+cluster://…                     a cluster, named by any of its nodes
     unix://[[USER]:PASSWORD@]/PATH[?OPTIONS]                  a socket on this machine
 
-A password may hold any character as it is, `/ @ ? # [` included; `%XX` stands for one character, so a `%` that is
-followed by two hexadecimal digits is written `%25`.
+A password may hold any character unescaped, `/ @ ? # [` included. `%XX` stands for one character, so write a `%` before
+two hexadecimal digits as `%25`.
 """
 
 import re
@@ -19,8 +19,8 @@ import msgspec
 RECONNECT_CODES: Final = frozenset(
     {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN", "UNBLOCKED"}
 )
-"""First words of errors by which a server says that it cannot serve now, or is a master no more: the connection that
-got one is dropped, since a new one may lead to another server."""
+"""First words of errors from a server that cannot serve now, or is not the master any more. Drop the connection: a new
+one may lead to another server."""
 
 OVERRIDDEN_OPTIONS: Final = frozenset(
     {
@@ -29,7 +29,7 @@ OVERRIDDEN_OPTIONS: Final = frozenset(
         *("socket_read_size", "socket_timeout", "timeout"),
     }
 )
-"""Options that other programs may have put into a shared URL; Decalage sets them itself."""
+"""Options that a URL shared with other programs may hold; Decalage sets them itself."""
 
 _FORMS: Final = (
     "expected redis://HOST:PORT/DB, rediss://HOST:PORT/DB, redis+cluster://HOST:PORT or unix:///PATH, with "
@@ -47,12 +47,12 @@ class InvalidRedisUrl(ValueError):
 
 
 class RedisUrl(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a Redis is and how to log in."""
+    """The address of a Redis and the login."""
 
     host: str = "localhost"
     port: int = 6379
     path: str = ""
-    """Of the Unix socket; empty: TCP."""
+    """Path of the Unix socket; empty: TCP."""
     db: int = 0
     username: str = ""
     password: str = ""
@@ -79,13 +79,13 @@ class RedisUrl(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The arguments of redis-py's `Redis` or, for a cluster, `RedisCluster` that lead there."""
+        """Arguments for redis-py's `Redis` or, for a cluster, `RedisCluster`."""
         place: dict[str, Any] = {"unix_socket_path": self.path} if self.path else {"host": self.host, "port": self.port}
         login = {name: getattr(self, name) or None for name in ("username", "password", "client_name")}
         return {**place, **login, "db": self.db, **({"ssl": True, **self.tls} if self.is_tls else {})}
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """What the connection is encrypted with; None: it is not. Raises OSError for files that cannot be read."""
+        """Return the connection's TLS context; None: no TLS. Raises OSError for unreadable certificate files."""
         if not self.is_tls:
             return None
         context = ssl.create_default_context(cafile=self.tls.get("ssl_ca_certs"))
@@ -103,7 +103,7 @@ class RedisUrl(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_redis_url(url: str) -> RedisUrl:
-    """The parts of `url`. Raises InvalidRedisUrl.
+    """Parse `url`. Raises InvalidRedisUrl.
 
     >>> parse_redis_url("rediss://worker:p@ss@[::1]/2?ssl_cert_reqs=none").settings["password"]
     'p@ss'
@@ -129,20 +129,20 @@ def parse_redis_url(url: str) -> RedisUrl:
 
 
 def _split(rest: str, *, is_socket: bool) -> tuple[str, dict[str, Any]]:
-    # User and password, and where the server is. An `@` may belong to either: the first one that leaves a place on its
-    # right ends the password; no `@` may be needed at all.
+    # Split the login from the server's place. An `@` may belong to either: the password ends at the first `@` with a
+    # valid place on its right. A URL without a login needs none.
     pattern = re.compile((_PATH if is_socket else _HOST) + _QUERY, re.ASCII)
-    for end in (-1, *(found.start() for found in re.finditer("@", rest))):
-        found = pattern.fullmatch(rest, end + 1)
-        if found is not None:
-            _check_options(found["query"] or "")
-            return rest[: max(end, 0)], found.groupdict()
+    for end in (-1, *(at.start() for at in re.finditer("@", rest))):
+        place = pattern.fullmatch(rest, end + 1)
+        if place is not None:
+            _check_options(place["query"] or "")
+            return rest[: max(end, 0)], place.groupdict()
     raise InvalidRedisUrl(f"{_FORMS}; this is none. {_REMEDY}")
 
 
 def _check_options(query: str) -> None:
     unknown = [name for name, _ in parse_qsl(query, keep_blank_values=True) if name not in _OPTIONS]
-    if unknown and "@" in query:  # a password may have been cut in two, so nothing is quoted
+    if unknown and "@" in query:  # the query may hold part of a password, so do not quote it
         raise InvalidRedisUrl(f"{_FORMS}; in this, it is not clear what the password is. {_REMEDY}")
     if unknown:
         raise InvalidRedisUrl(
@@ -177,12 +177,12 @@ def _place(place: Mapping[str, str | None], options: Mapping[str, Any]) -> dict[
 
 
 def _tls(options: Mapping[str, Any], *, is_tls: bool) -> dict[str, Any]:
-    found = {name: value for name, value in options.items() if name.startswith("ssl_")}
-    if found and not is_tls:
-        raise InvalidRedisUrl(f"expected rediss:// (TLS) with {', '.join(sorted(found))}; use it, or leave them out")
-    if found.get("ssl_cert_reqs") == "none" and found.setdefault("ssl_check_hostname", False):
+    tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    if tls and not is_tls:
+        raise InvalidRedisUrl(f"expected rediss:// (TLS) with {', '.join(sorted(tls))}; use it, or leave them out")
+    if tls.get("ssl_cert_reqs") == "none" and tls.setdefault("ssl_check_hostname", False):
         raise InvalidRedisUrl("expected ssl_check_hostname=false with ssl_cert_reqs=none: no name is in question")
-    return found
+    return tls
 
 
 def _yes_or_no(text: str) -> bool:

@@ -1,9 +1,9 @@
-"""The wire's own documents, generated from the Structs and the key names: JSON Schema and AsyncAPI.
+"""JSON Schema and AsyncAPI of the wire, generated from the Structs and the key names.
 
     python -m protocol.schema            print both
     python -m protocol.schema --write    write the committed copies in protocol/schema/
 
-Components come from msgspec in the order in which the events name them: the same Structs always give the same text.
+Components are in the order in which the events name them: the same Structs always give the same text.
 """
 
 import argparse
@@ -28,14 +28,14 @@ from protocol.events import (
 Json: TypeAlias = dict[str, Any]
 
 COPIES: Final = Path(__file__).with_name("schema")
-"""Where the committed copies lie."""
+"""The folder of the committed copies."""
 
 _UNIONS: Final = {"ClientEvent": ClientEvent, "ServerEvent": ServerEvent, "WorkerEvent": WorkerEvent}
 _BELL: Final = "bell"
 
 
 def json_schema() -> Json:
-    """A JSON Schema (2020-12) of all events; `$defs` holds every Struct, and the unions by stream."""
+    """Return a JSON Schema (2020-12) of all events; `$defs` holds every Struct, and the unions by stream."""
     unions, components = msgspec.json.schema_components(list(_UNIONS.values()), ref_template="#/$defs/{name}")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -47,7 +47,7 @@ def json_schema() -> Json:
 
 
 def asyncapi() -> Json:
-    """An AsyncAPI 3.0 document: streams, messages and operations, as the worker sees them."""
+    """Return an AsyncAPI 3.0 document: streams, messages and operations, as the worker sees them."""
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -129,7 +129,7 @@ def _schemas() -> Json:
 
 
 def _plain(node: Any) -> Any:
-    """The schema without OpenAPI's `discriminator` objects, which AsyncAPI spells as a string."""
+    """Return the schema without OpenAPI's `discriminator` objects, which AsyncAPI spells as a string."""
     if isinstance(node, dict):
         return {key: _plain(value) for key, value in node.items() if key != "discriminator"}
     return [_plain(item) for item in node] if isinstance(node, list) else node
@@ -158,7 +158,7 @@ def _types(union: Any) -> list[str]:
 
 
 def documents() -> dict[str, str]:
-    """File name -> text of both documents, as committed."""
+    """Return the text of both documents by file name, as committed."""
     contents = {"events.schema.json": json_schema(), "asyncapi.json": asyncapi()}
     return {name: json.dumps(content, indent=2, ensure_ascii=False) + "\n" for name, content in contents.items()}
 

@@ -1,7 +1,7 @@
-"""Words that a full stop follows without ending the sentence, by language; and words that begin sentences.
+"""Words whose full stop does not end the sentence, by language; and words that begin sentences.
 
-`worker.core.sentences` has the rules that go with them. The entries have no last full stop; they are lower case,
-but for single letters, where case counts: `p.` is a page, `P.` an initial.
+`worker.core.sentences` applies them. The entries have no last full stop and are lower case, except single letters,
+where case counts: `p.` is a page, `P.` an initial.
 """
 
 from typing import Final
@@ -19,7 +19,7 @@ NEVER: Final = {
     "ru": "т т.е н им ул проф акад св ст см рис стр гл тел",
     "hi": "डॉ श्री पं प्रो कु स्व सुश्री रु",
 }
-"""No sentence ends here, whatever follows: titles, and what is said in the middle of a clause."""
+"""A sentence never ends here: titles, and abbreviations in the middle of a clause."""
 
 BEFORE_NUMBER: Final = {
     "": "nr pp",
@@ -31,7 +31,7 @@ BEFORE_NUMBER: Final = {
     "pt": "p n.º pág págs art fig",
     "nl": "nr blz art afb",
 }
-"""Part of a number that follows, else an ordinary word: "No. 5", but "Did he come? No. He was at home."."""
+"""Part of the number that follows, otherwise an ordinary word: "No. 5", but "Did he come? No. He was at home."."""
 
 BEFORE_CAPITAL: Final = {
     "": "etc inc ltd co corp jr sr bros gmbh llc plc est dept al "
@@ -44,7 +44,7 @@ BEFORE_CAPITAL: Final = {
     "nl": "enz mrt okt",
     "ru": "г гг д п э др пр тыс млн млрд руб т.д т.п",
 }
-"""A sentence ends here if the next word has a capital that a sentence's first word has."""
+"""A sentence ends here if the next word has the capital of a sentence's first word."""
 
 BEFORE_STARTER: Final = {
     "en": "st ave blvd rd",
@@ -53,13 +53,13 @@ BEFORE_STARTER: Final = {
     "es": "ee uu",
     "pt": "ex",
 }
-"""A sentence ends here if the next word is one that begins sentences; so it is for `U.S.`, `Ph.D.` and initials."""
+"""A sentence ends here if the next word often begins sentences. The same holds for `U.S.`, `Ph.D.` and initials."""
 
 CALENDAR: Final = (
     "january february march april may june july august september october november december monday tuesday wednesday "
     "thursday friday saturday sunday est edt cst cdt mst mdt pst pdt gmt utc cet cest bst eastern pacific"
 )
-"""Capitals behind a time of day that begin no sentence."""
+"""Words with a capital that begin no sentence behind a time of day."""
 
 ORDINALS: Final = "de da nb nn no fi et lv cs sk sl hr bs hu pl tr is lb"
 """Languages that write `3.` for 3rd."""
@@ -89,4 +89,4 @@ STARTERS: Final = {
     "van voor naar uit om toen nu vandaag gisteren morgen wat wie waar hoe waarom wanneer ja nee dank zijn haar mijn "
     "ons onze ook niet geen alle veel",
 }
-"""Frequent first words of sentences that no name begins with, cut at an apostrophe."""
+"""Frequent first words of sentences, cut at an apostrophe; no name begins with them."""

@@ -1,6 +1,6 @@
-"""One source-stream entry applied to its session, live or in a replay: both take the same step.
+"""Applying one source-stream entry to its session: live service and replay take the same step.
 
-A replay cannot know whether there was room for an entry at the time, so an `Admission` answers that.
+A replay cannot know whether there was room for an entry at the time, so an `Admission` decides it.
 """
 
 from collections.abc import Container, Mapping
@@ -27,16 +27,16 @@ _OLDEST_MS = 3_600_000
 
 
 class WorkerFull(ProtocolError):
-    """The worker takes no further session."""
+    """The worker takes no more sessions."""
 
     code = ErrorCode.WORKER_FULL.value
 
 
 class Admission(Protocol):
-    """Whether there is room for an event."""
+    """The check that there is room for an event."""
 
     def __call__(self, state: State, event: ClientEvent, source_id: str) -> None:
-        """Raise WorkerFull or BacklogFull where there is none."""
+        """Raise WorkerFull or BacklogFull where there is no room."""
 
 
 class Step(Protocol):
@@ -49,12 +49,12 @@ class Step(Protocol):
 
 
 def opens(state: State, event: ClientEvent) -> bool:
-    """Tell whether the event opens the session, so that the worker has one more."""
+    """Tell whether the event opens the session, so that the worker has one more session."""
     return isinstance(event, SessionCreate) and state.phase is SessionPhase.ABSENT
 
 
 def as_before(refused: Container[str]) -> Admission:
-    """Return the admission of a replay: no room for the entries with the ids in `refused`, and for all others."""
+    """Return the admission of a replay: refuse the entries with the ids in `refused`, admit all others."""
 
     def admit(state: State, event: ClientEvent, source_id: str) -> None:
         if source_id in refused:
@@ -73,9 +73,9 @@ def step(
     model: str,
     admit: Admission,
 ) -> Outcome:
-    """Return the session after the entry with the id `source_id`; `heard_ms` None: in a replay.
+    """Return the session after the entry with the id `source_id`; `heard_ms` None: it is a replay.
 
-    Delays count from the word's arrival in Redis, idleness from when it was heard.
+    Delays count from the word's arrival in Redis, idleness from `heard_ms`.
     """
     data = fields.get(EVENT_FIELD.encode(), b"")
     try:
@@ -96,7 +96,7 @@ def step(
 
 
 def order(source_id: str) -> tuple[int, int]:
-    """Return the entry's place in its stream.
+    """Return the entry's place in its stream, to compare entries by.
 
     >>> order("9-1") < order("10-0")
     True
@@ -113,6 +113,6 @@ def _decoded(fields: Mapping[bytes, bytes], data: bytes) -> ClientEvent:
 
 
 def _arrival_ms(source_id: str, heard_ms: int | None) -> int:
-    # Entry ids carry Redis's clock. One that a producer chose itself may be anything: then what counts is now.
+    # Entry ids carry Redis's clock. A producer may choose its own ids: then the time of reading counts.
     stamp_ms, _ = order(source_id)
     return stamp_ms if heard_ms is None or 0 <= heard_ms - stamp_ms <= _OLDEST_MS else heard_ms

@@ -1,4 +1,4 @@
-"""What the words of a producer do to a session: they go into its open segment, end it, begin another."""
+"""Source words taken into a session: into its open segment, with the end of a segment and the start of the next."""
 
 from typing import Final
 
@@ -13,23 +13,23 @@ from worker.core.sentences import Ending
 from worker.core.state import State, backlog_words
 
 MAX_SEGMENT_WORDS: Final = 60
-"""Where sentences end by themselves, the longest segment for a model that does not say what it was trained on."""
+"""Longest segment with segmentation "sentence", for a model whose card names no limit."""
 
 
 class BacklogFull(ProtocolError):
-    """More words wait for translation than the session allows; the same event may be sent again later."""
+    """More words would wait for translation than the session allows; the same event may be sent again later."""
 
     code = "backlog_full"
 
 
 class SegmentTooLong(ProtocolError):
-    """A segment would have more source tokens than the model has positions for."""
+    """The segment would have more source tokens than the model has positions for."""
 
     code = "segment_too_long"
 
 
 def check_backlog(state: State, text: str) -> None:
-    """Check that the words of `text` are not too many. Raises BacklogFull."""
+    """Check that the session's backlog has room for the words of `text`. Raises BacklogFull."""
     waiting, coming, limit = backlog_words(state), len(words.source_words(text)), state.session.limits.max_backlog_words
     if waiting + coming > limit:
         raise BacklogFull(
@@ -39,7 +39,7 @@ def check_backlog(state: State, text: str) -> None:
 
 
 def append(state: State, text: str, now_ms: int, vocabulary: Vocabulary) -> State:
-    """Return the session with the words of `text`. Raises SegmentTooLong."""
+    """Return the session with the words of `text` added. Raises SegmentTooLong."""
     new_words = words.source_words(text)
     for word in new_words:
         state = _append_word(_end_before(state, word, now_ms), word, now_ms, vocabulary)
@@ -47,7 +47,7 @@ def append(state: State, text: str, now_ms: int, vocabulary: Vocabulary) -> Stat
 
 
 def _end_before(state: State, word: str, now_ms: int) -> State:
-    # An abbreviation ends a sentence or not: the next word tells.
+    # The next word decides whether an abbreviation ends its sentence.
     last = state.segments.last
     if last is None or last.source.ended or last.session.segmentation != "sentence" or not last.source.words:
         return state
@@ -64,7 +64,7 @@ def _append_word(state: State, word: str, now_ms: int, vocabulary: Vocabulary) -
     if is_too_long and is_sentence and last.source.words:
         return _append_word(end_last(state, now_ms), word, now_ms, vocabulary)
     if is_too_long and is_sentence and last.source.is_copied:
-        tokens = ()  # no segment can hold it: it is one of its own, and copied
+        tokens = ()  # no segment can hold the word: copy it, as a segment of its own
     elif is_too_long:
         raise SegmentTooLong(
             f"segment {last.index} would hold {num_tokens} source tokens with the word {last.source.num_words + 1}, "
@@ -86,7 +86,7 @@ def _ends_sentence(segment: Segment) -> bool:
 
 
 def _open_segment(state: State, vocabulary: Vocabulary) -> tuple[State, Segment]:
-    # The segment that takes the next word: the last one, or a new one with the options of now.
+    # The segment for the next word: the last one, or a new one with the present options.
     last = state.segments.last
     if last is not None and not last.source.ended:
         return state, last
@@ -96,19 +96,19 @@ def _open_segment(state: State, vocabulary: Vocabulary) -> tuple[State, Segment]
 
 
 def finalize(state: State, now_ms: int, vocabulary: Vocabulary) -> State:
-    """Return the session whose open segment has ended; without words it is an empty one, unless sentences end by
-    themselves.
+    """Return the session with its open segment ended. Without an open one, add an empty segment, except with
+    segmentation "sentence".
     """
     newest = state.segments.last
     is_open = newest is not None and not newest.source.ended
     if not is_open and state.session.segmentation == "sentence":
-        return state  # the sentence's own full stop has ended the segment already
+        return state  # the sentence's full stop has ended the segment already
     state, last = _open_segment(state, vocabulary)
     return replace(state, segments=state.segments.with_last(segments.end(last, now_ms)))
 
 
 def end_last(state: State, now_ms: int) -> State:
-    """Return the session whose open segment, if there is one, has ended."""
+    """Return the session with its open segment, if there is one, ended."""
     last = state.segments.last
     if last is None or last.source.ended:
         return state

@@ -1,4 +1,4 @@
-"""Languages by code and by English name, and the instructions that name one."""
+"""Languages by code and by English name, and instructions that name a language."""
 
 import re
 
@@ -21,7 +21,7 @@ _INSTRUCTION = re.compile(
 
 
 def language_name(code: str) -> str:
-    """The English name of a language code, or the code itself where it is not known.
+    """Return the English name of a language code, or an unknown code as it is.
 
     >>> language_name("fr"), language_name("xx")
     ('French', 'xx')
@@ -30,7 +30,7 @@ def language_name(code: str) -> str:
 
 
 def language_code(name: str) -> str:
-    """The code of a language given by name, code or tag, lower case and without its region.
+    """Return the code of a language given by name, code or tag, in lower case and without a region.
 
     >>> language_code("French"), language_code("DE"), language_code("fr-CA")
     ('fr', 'de', 'fr')
@@ -40,15 +40,16 @@ def language_code(name: str) -> str:
 
 
 def split_instruction(prompt: str) -> tuple[str | None, str]:
-    """Return the target language that a leading "Translate to …:" names, and the text behind it, normalised; None and
-    the text as it is without one.
+    """Split a leading "Translate to …:" off the prompt: return the target language and the normalised rest.
+
+    Return None and the unchanged prompt where there is no such instruction.
 
     >>> split_instruction("Translate to French: Hello, how are you?")
     ('fr', 'Hello, how are you?')
     >>> split_instruction("Summarize this text: …")
     (None, 'Summarize this text: …')
     """
-    # The blank lets an instruction stand without a text behind it.
+    # The added blank lets an instruction match without a text behind it.
     text = normalize(prompt)
     match = _INSTRUCTION.match(text + " ")
     if match is None:

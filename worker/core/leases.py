@@ -1,16 +1,17 @@
-"""Who owns which shard: what one worker decides from what it sees of the others. Pure; times are given.
+"""Shard ownership: which shards one worker takes and gives back, given the leases and workers that it sees.
 
-Each worker looks at all leases and all living workers several times within a lease's life, in one script that also
-prolongs its own (`worker/io/lua/leases.lua`). What it sees, it turns into what it holds by its own monotonic clock
-(`learn`), and into what it takes and gives back (`decide`). All workers decide by the same rule, so they need not talk:
+Each worker reads all leases and all living workers several times within a lease's life, in one script that also renews
+its own leases (`worker/io/lua/leases.lua`). From the answer it computes the leases that it holds, by its own monotonic
+clock (`learn`), and the shards to take and to give back (`decide`). All workers use the same rule, so they need no
+other coordination:
 
     share = shards * own weight / weight of all living workers that are not leaving
     take  free shards while fewer than the share are held
-    give  shards back while one or more above the share are held and another worker lacks one or more
+    give  shards back while at least one more than the share is held and another worker lacks at least one
 
-A worker at its share takes and gives nothing, and a shard that was given goes to one below its share: nothing swings.
-Safety rests on nobody's view: a lease ends by its holder's clock before it does by Redis's, and each takeover raises
-the epoch that the scripts compare.
+A worker at its share takes and gives nothing, and a shard that is given back goes to a worker below its share, so
+shards do not move back and forth. Safety does not depend on what a worker has seen: a lease ends by its holder's clock
+before it ends by Redis's, and each takeover raises the epoch that the scripts compare.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -20,11 +21,11 @@ from math import floor
 import msgspec
 
 MIN_FREE = 16
-"""However full, a worker weighs a 16th of what it does empty: its sessions are not all thrown at the others."""
+"""A full worker keeps a 16th of its empty weight, so that its sessions do not all move to the others at once."""
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """A shard's lease as Redis shows it; `left_ms` 0: it has run out, no `owner`: it was given back."""
+    """A shard's lease as stored in Redis; `left_ms` 0: it has run out; no `owner`: it was given back."""
 
     owner: str = ""
     epoch: int = 0
@@ -32,7 +33,7 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """A worker that lives, as it describes itself."""
+    """A living worker, as it describes itself."""
 
     weight: int
     sessions: int = 0
@@ -40,7 +41,7 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 class Tenure(msgspec.Struct, frozen=True):
-    """A lease that is held: its epoch, and the end by the holder's own monotonic clock."""
+    """A held lease: its epoch, and its end by the holder's own monotonic clock."""
 
     epoch: int
     until_ms: int
@@ -54,7 +55,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 def dead_owner(lease: Lease, peers: Collection[str]) -> str:
-    """Who let that lease run out and does not live; empty where nobody did.
+    """Return the owner of a lease that has run out, if it is dead; else "".
 
     >>> dead_owner(Lease("a"), ["b"]), dead_owner(Lease("a"), ["a", "b"]), dead_owner(Lease(""), ["b"])
     ('a', '', '')
@@ -63,7 +64,7 @@ def dead_owner(lease: Lease, peers: Collection[str]) -> str:
 
 
 def weight(*, free_kv_bytes: int, max_kv_bytes: int, sessions: int, max_sessions: int) -> int:
-    """How many shards a worker can take in comparison to others, in bytes: free ones, less where sessions run short.
+    """Return a worker's weight against the others': its free KV bytes, or fewer where it has few sessions left.
 
     >>> weight(free_kv_bytes=800, max_kv_bytes=800, sessions=5, max_sessions=10)
     400
@@ -73,16 +74,16 @@ def weight(*, free_kv_bytes: int, max_kv_bytes: int, sessions: int, max_sessions
 
 
 def tenure_ms(ttl_ms: int) -> int:
-    """How long a holder trusts a lease, from when it asked: less than Redis keeps it, for clocks that run unequally."""
+    """Return how long a holder trusts a lease from its request on: shorter than in Redis, as clocks run unequally."""
     return ttl_ms - ttl_ms // 8
 
 
 def learn(
     held: Mapping[int, Tenure], me: str, answers: Mapping[int, Lease], *, asked_ms: int, ttl_ms: int
 ) -> dict[int, Tenure]:
-    """What `me` holds once a request sent at `asked_ms` (own clock) has been answered for the shards it asked for.
+    """Return the leases that `me` holds after the answers to a request sent at `asked_ms` by its own clock.
 
-    A lease whose answer is another's is gone. One that is `me`'s has just been prolonged, or taken.
+    A lease answered with another owner is lost. One answered with `me` has just been renewed or taken.
     """
     until_ms = asked_ms + tenure_ms(ttl_ms)
     own = {shard: Tenure(lease.epoch, until_ms) for shard, lease in answers.items() if lease.owner == me}
@@ -90,7 +91,7 @@ def learn(
 
 
 def lost(before: Mapping[int, Tenure], after: Mapping[int, Tenure]) -> frozenset[int]:
-    """Shards whose sessions may have had another owner: the lease is gone, or is a new one."""
+    """Return the shards whose sessions may have had another owner meanwhile: their lease is lost, or a new one."""
     return frozenset(shard for shard, tenure in before.items() if _epoch(after, shard) != tenure.epoch)
 
 
@@ -100,7 +101,7 @@ def _epoch(held: Mapping[int, Tenure], shard: int) -> int | None:
 
 
 def share(name: str, peers: Mapping[str, Peer], num_shards: int) -> Fraction:
-    """How many shards this worker should hold; 0 for one that leaves or is not known.
+    """Return the number of shards that this worker should hold; 0 for a leaving or unknown worker.
 
     >>> share("a", {"a": Peer(10), "b": Peer(20), "c": Peer(5, is_leaving=True)}, 12)
     Fraction(4, 1)
@@ -110,7 +111,7 @@ def share(name: str, peers: Mapping[str, Peer], num_shards: int) -> Fraction:
 
 
 def living(me: str, peers: Mapping[str, Peer], leases: Sequence[Lease]) -> dict[str, Peer]:
-    """The workers to count with: one whose lease has run out is late, and is not waited for."""
+    """Return the workers that count: `me`, and all others that let no lease run out."""
     late = {lease.owner for lease in leases if not lease.left_ms} - {me}
     return {name: peer for name, peer in peers.items() if name not in late}
 
@@ -118,9 +119,9 @@ def living(me: str, peers: Mapping[str, Peer], leases: Sequence[Lease]) -> dict[
 def decide(
     me: str, peers: Mapping[str, Peer], leases: Sequence[Lease], held: Collection[int], *, is_settled: bool
 ) -> Decision:
-    """What `me`, holding `held`, takes and gives back. `is_settled`: the last hand-over is long enough ago.
+    """Return what `me`, holding `held`, takes and gives back. `is_settled`: the last hand-over is long enough ago.
 
-    All at once is given back only by a worker that leaves; else half of the surplus, so that its effect is seen first.
+    A leaving worker gives all shards back at once; others give half of their surplus, and then look at the effect.
     """
     if me not in peers or peers[me].is_leaving:
         return Decision(give=tuple(sorted(held)))
@@ -143,13 +144,13 @@ def _whole_lack(name: str, peers: Mapping[str, Peer], leases: Sequence[Lease]) -
 def _nearest_free(
     me: str, peers: Mapping[str, Peer], leases: Sequence[Lease], held: Collection[int]
 ) -> tuple[int, ...]:
-    # Each begins at a place of its own, so that two who come at once seldom ask for the same shard.
+    # Each worker begins at its own offset, so that two that join at once seldom ask for the same shard.
     free = [i for i, lease in enumerate(leases) if i not in held and (lease.owner in ("", me) or not lease.left_ms)]
     start = len(free) * sorted(peers).index(me) // len(peers)
     return (*free[start:], *free[:start])
 
 
 def wait_ms(leases: Sequence[Lease], held: Collection[int], ttl_ms: int) -> int:
-    """When to look again: after a quarter of a lease, or as soon as another worker's lease runs out."""
+    """Return the time until the next look: a quarter of a lease, or less if another worker's lease runs out sooner."""
     ends = [lease.left_ms + 1 for shard, lease in enumerate(leases) if lease.left_ms and shard not in held]
     return max(1, min([ttl_ms // 4, *ends]))

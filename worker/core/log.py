@@ -1,4 +1,4 @@
-"""A sequence that only grows, of which every earlier state stays valid."""
+"""An append-only sequence whose earlier states stay valid."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,10 +9,10 @@ _T_co = TypeVar("_T_co", covariant=True)
 
 
 class Log(Sequence[_T_co]):
-    """An immutable sequence that equals the tuple of its items, and to which appending costs what is appended.
+    """An immutable sequence that equals the tuple of its items. Appending costs only the appended items.
 
-    A log is a view on a list that later logs share: it appends in place where it ends at the list's own end, which the
-    newest log does, else to a copy. Slices are tuples, `[start:stop]` without a step.
+    A log is a view of a list that later logs share. The newest log, which ends at the list's end, appends in place; any
+    other appends to a copy. Slices are tuples, `[start:stop]` without a step.
     """
 
     __slots__ = ("_items", "_start", "_stop")
@@ -26,19 +26,19 @@ class Log(Sequence[_T_co]):
         return self.extend((item,))
 
     def extend(self: "Log[T]", items: Sequence[T]) -> "Log[T]":
-        """Return the log with these items behind its own."""
+        """Return the log with these items at its end."""
         is_newest, num_dropped = self._stop == len(self._items), self._start
-        # What has been dropped is kept in memory until there is more of it than of the rest.
+        # Dropped items stay in memory until they outnumber the rest.
         log = self if is_newest and 2 * num_dropped <= self._stop else Log(self)
         log._items.extend(items)
         return log._view(log._start, log._stop + len(items))
 
     def without(self: "Log[T]", num_items: int) -> "Log[T]":
-        """Return the log without its first items."""
+        """Return the log without its first `num_items` items."""
         return self._view(min(self._start + num_items, self._stop), self._stop)
 
     def bisect_right(self, value: Any, *, key: Callable[[_T_co], Any] | None = None) -> int:
-        """Return how many items are at most `value`, by their key; the items are in its order."""
+        """Return how many items have a key of at most `value`; the items are sorted by `key`."""
         return bisect_right(self._items, value, self._start, self._stop, key=key) - self._start
 
     def _view(self: "Log[T]", start: int, stop: int) -> "Log[T]":

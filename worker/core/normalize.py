@@ -1,8 +1,8 @@
-"""Source text as the model reads it: what cannot be seen is gone, and one thing has one form.
+"""Source text as the model reads it: without invisible characters, and each character in one form.
 
-Records keep the text as it came. Canonical equivalence is resolved (NFC), but not all of NFKC: `m²`, `½`, `①` and `™`
-are not `m2`, `1⁄2`, `1` and `TM`. Only differences of shape go: ligatures, full-width letters, presentation forms,
-typographic letters, units in one square.
+Records keep the original text. Canonical equivalence is resolved (NFC), but not all of
+NFKC: `m²`, `½`, `①` and `™` are not `m2`, `1⁄2`, `1` and `TM`. Only differences of shape are removed: ligatures,
+full-width letters, presentation forms, typographic letters, units in one square.
 """
 
 import re
@@ -18,7 +18,7 @@ _INVISIBLE: Final = (
     "\ufff9-\ufffd\u2800"
 )
 _CONTROLS: Final = "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff"
-_FLAG: Final = "(\U0001f3f4[\U000e0020-\U000e007e]+\U000e007f)"  # of England and the like: its tags have a meaning
+_FLAG: Final = "(\U0001f3f4[\U000e0020-\U000e007e]+\U000e007f)"  # of England and the like: its tags carry meaning
 _HIDDEN: Final = re.compile(f"{_FLAG}|[{_INVISIBLE}{_CONTROLS}]")
 # The joiners, and the variation selectors of Mongolian, tell words and emoji apart where they stand within a word of
 # Arabic, Syriac, Mongolian or an Indic script, behind a virama, or between emoji.
@@ -28,7 +28,7 @@ _MONGOLIAN: Final = re.compile("[\u1820-\u18aa][\u180b-\u180f]")
 _VIRAMA: Final = 9  # canonical combining class
 _EMOJI: Final = ("So", "Sk")  # Unicode categories of emoji and of their skin tones
 _TAGS: Final = "font noBreak initial medial final isolated vertical narrow small square wide compat"
-_SHAPES: Final = frozenset(_TAGS.split())  # decompositions of this kind change no meaning
+_SHAPES: Final = frozenset(_TAGS.split())  # decompositions of these kinds change no meaning
 # More than a matter of shape: `…` is one mark, `№` not "No", a lone Korean letter not half a syllable, µ what keyboards
 # have; and full-width punctuation is that of Chinese and Japanese.
 _KEPT: Final = re.compile("[\u00b5\u2026\u2116\u3131-\u318e\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff5e]")
@@ -37,9 +37,9 @@ _HYPHENS: Final = {"\u2010": "-", "\u2011": "-"}
 
 
 def normalize(text: str) -> str:
-    """`text` without what cannot be seen and in one form, white space untouched.
+    """Remove invisible characters and unify forms; leave white space as it is.
 
-    Idempotent, ASCII text stays as it is but for control characters, and words do not depend on their neighbours.
+    Idempotent. ASCII text loses only control characters. The result for a word does not depend on its neighbours.
 
     >>> normalize("\\ufeffkn\\u00adow"), normalize("oﬃce"), normalize("Ｈｉ！"), normalize("2½ m² ™")
     ('know', 'office', 'Hi！', '2½ m² ™')
@@ -52,7 +52,7 @@ def normalize(text: str) -> str:
 
 
 def narrow(word: str) -> str:
-    """`word` with ASCII punctuation in place of full-width, if it is else ASCII and has a letter or digit.
+    """Replace full-width punctuation by ASCII in a word that is otherwise ASCII and has a letter or digit.
 
     >>> narrow("know！"), narrow("（Hello），"), narrow("！"), narrow("日！")
     ('know!', '(Hello),', '！', '日！')
@@ -64,7 +64,7 @@ def narrow(word: str) -> str:
 
 
 def _joiner(match: re.Match[str]) -> str:
-    # One of a run is kept where it means something.
+    # Keep one joiner of a run where it carries meaning.
     text, before = match.string, match.string[: match.start()][-1:]
     after = text[match.end() : match.end() + 1]
     if _JOINED.match(before) and (_JOINED.match(after) or unicodedata.combining(before) == _VIRAMA):
@@ -77,7 +77,7 @@ def _joiner(match: re.Match[str]) -> str:
 
 @lru_cache(maxsize=4096)
 def _shape(char: str) -> str:
-    # The character without what is only a matter of shape.
+    # The character without differences of shape.
     if char in _HYPHENS:
         return _HYPHENS[char]
     tag, _, codes = unicodedata.decomposition(char).partition("> ")

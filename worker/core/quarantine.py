@@ -1,15 +1,15 @@
-"""Rules for sessions whose owners keep failing: when to process one alone, when to clear it, when to give it up. Pure.
+"""Rules for sessions whose owners keep failing: when to run one alone, when to clear it, when to end it. Pure.
 
-An owner that dies without getting further with a session has failed at it; one that lives, or gave it back, has not.
-Redis counts both figures of a `Record` with the session's state (`worker/io/lua/open.lua` and `commit.lua`). What they
-mean is decided here:
+An owner fails at a session when it dies before the session advances; an owner that lives, or gives the session back,
+does not. Redis counts both figures of a `Record` with the session's state (`worker/io/lua/open.lua` and `commit.lua`).
+This module decides what they mean:
 
     QUARANTINE_OWNERS failed   only a worker that works on nothing else takes the session, and reads one entry at a time
-    MAX_ATTEMPTS failed so     the session ends with an error, and the entry it ends at is a dead letter
-    an owner gets further      nothing is held against the session any more
+    MAX_ATTEMPTS failed so     the session ends with an error, and its current entry becomes a dead letter
+    the session advances       the record is cleared
 
-When a worker dies, all its sessions lose their owner; only a session that was worked on alone is charged with an
-attempt. An exception is charged at once, because the worker knows which session raised it.
+When a worker dies, all its sessions lose their owner; only a session that ran alone is charged with an attempt. An
+exception is charged at once, because the worker knows which session raised it.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,37 +21,37 @@ from msgspec.structs import replace
 QUARANTINE_OWNERS = 2
 MAX_ATTEMPTS = 3
 EXCLUSIVE_PASSES = 64
-"""After so many passes, a quarantined session shares its worker again: the others wait no longer for it."""
+"""After this many passes, a quarantined session shares its worker again, so that others need not wait for it."""
 RETRY_MS = 10_000
-"""A session at which this worker itself has failed is taken again after this time at the earliest."""
+"""Pause before this worker retries a session at which it has failed itself."""
 
 Advance: TypeAlias = Literal["", "event", "further"]
-"""What a commit achieves against the record: nothing, one entry of a quarantined session, or all."""
+"""What a commit clears of the record: nothing, the attempts at one entry of a quarantined session, or everything."""
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What is held against a session."""
+    """The failures counted against a session."""
 
-    failed_owners: int = 0  # in a row, since one got further
-    failed_attempts: int = 0  # of these, with nothing else in work
+    failed_owners: int = 0  # in a row, since the session last advanced
+    failed_attempts: int = 0  # of these, while the session ran alone
 
     @property
     def is_clear(self) -> bool:
-        """Whether no owner has failed since the session last got further."""
+        """Whether no owner has failed since the session last advanced."""
         return self.failed_owners == 0
 
     @property
     def is_quarantined(self) -> bool:
-        """Whether the session is worked on alone, an entry at a time."""
+        """Whether the session runs alone, one entry at a time."""
         return self.failed_owners >= QUARANTINE_OWNERS
 
     @property
     def is_poison(self) -> bool:
-        """Whether the session is ended in place of another attempt."""
+        """Whether the session ends instead of getting another attempt."""
         return self.failed_attempts >= MAX_ATTEMPTS
 
     def after(self, advance: Advance) -> "Record":
-        """Return the record once a commit with that advance is in Redis."""
+        """Return the record after a commit with this advance."""
         match advance:
             case "further":
                 return Record()
@@ -65,11 +65,11 @@ class Record(msgspec.Struct, frozen=True):
 def advance(
     record: Record, *, has_output: bool, has_read: bool, is_idle: bool, is_caught_up: bool, is_closed: bool
 ) -> Advance:
-    """Tell what a commit achieves.
+    """Return what a commit clears of the record.
 
     `has_output`: it publishes more than errors, which lead to no work. `has_read`: it moves the cursor. `is_idle`: the
-    session wants no pass. `is_caught_up`: its log has been read to the end. An entry counts as done once it has led to
-    output or to no work; a quarantined session is clear only once all are done.
+    session wants no pass. `is_caught_up`: its log has been read to the end. An entry is done once it leads to output or
+    to no work; a quarantined session is clear only once all entries are done.
 
     >>> at_work = {"has_read": True, "is_idle": False, "is_caught_up": False, "is_closed": False}
     >>> [advance(Record(owners), has_output=True, **at_work) for owners in range(4)]
@@ -85,52 +85,50 @@ def advance(
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """This worker's own last failure at a session that has not got further since."""
+    """This worker's own last failure at a session that has not advanced since."""
 
     cause: str
     retry_ms: int  # when the session may be taken again
-    number: int  # of this worker's failures: Redis counts each once, however often it is told; 0: not to be counted
+    number: int  # of this worker's failures: Redis counts each number once; 0: not to be counted
 
 
 class Suspects(msgspec.Struct, frozen=True):
-    """The sessions of one worker that have failed it, or several owners before it."""
+    """The sessions of one worker at which it, or several owners before it, have failed."""
 
-    quarantined: str = ""  # the one taken last, as long as it is held and has not got further
+    quarantined: str = ""  # the one taken last, while it is held and has not advanced
     num_passes: int = 0  # of that one
     failures: Mapping[str, Failure] = {}
     num_failures: int = 0
 
     @property
     def exclusive(self) -> str:
-        """The session beside which nothing else may be worked on: if the worker dies, it is known at what; or ''."""
+        """The session that must run alone, so that it is known to blame if the worker dies; "" for none."""
         return self.quarantined if self.num_passes < EXCLUSIVE_PASSES else ""
 
     def knows(self, name: str) -> bool:
-        """Tell whether anything is remembered of the session."""
+        """Tell whether the session is among the suspects."""
         return name == self.quarantined or name in self.failures
 
     def can_take(self, name: str, now_ms: int) -> bool:
-        """Tell whether the worker's last failure at the session, if there is one, is long enough ago."""
+        """Tell whether the worker's last failure at the session, if any, is long enough ago."""
         failure = self.failures.get(name)
         return failure is None or now_ms >= failure.retry_ms
 
     def failure_number(self, name: str) -> int:
-        """Return the number of the failure that a claim of the session tells Redis of; 0 for none."""
+        """Return the number of the failure that a claim of the session reports to Redis; 0 for none."""
         failure = self.failures.get(name)
         return failure.number if failure else 0
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """Redis has answered a claim: the records of the sessions that were `taken`, the names of those `withheld`, which
-    are taken only alone.
-    """
+    """The answer to a claim: records of the `taken` sessions, names of the `withheld` ones, which must run alone."""
 
     taken: Mapping[str, Record]
     withheld: tuple[str, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """This worker has failed at the session, which it does not hold any more."""
+    """The worker has failed at the session and no longer holds it."""
 
     name: str
     cause: str
@@ -139,20 +137,20 @@ class Failed(msgspec.Struct, frozen=True):
 
 
 class Ran(msgspec.Struct, frozen=True):
-    """A pass over the session has come back."""
+    """A pass over the session has ended."""
 
     name: str
 
 
 class Committed(msgspec.Struct, frozen=True):
-    """A commit of the session is in Redis; `record` is what is held against it now."""
+    """A commit of the session is in Redis; `record` is the new record."""
 
     name: str
     record: Record
 
 
 class Released(msgspec.Struct, frozen=True):
-    """These sessions are not held any more; `is_for_good`: nor are they this worker's to take."""
+    """The worker no longer holds these sessions; `is_for_good`: nor may it take them again."""
 
     names: Collection[str]
     is_for_good: bool = False
@@ -162,13 +160,13 @@ Event: TypeAlias = Opened | Failed | Ran | Committed | Released
 
 
 class TakeAlone(msgspec.Struct, frozen=True):
-    """Claim this session again, between two passes; it may be taken now."""
+    """Claim this session again, between two passes, to run it alone."""
 
     name: str
 
 
 class Look(msgspec.Struct, frozen=True):
-    """Look for sessions that are not held, and for entries of the quarantined one: what was withheld may be due."""
+    """Look for sessions that are not held, and for entries of the quarantined one: withheld work may be due."""
 
 
 Action: TypeAlias = TakeAlone | Look
@@ -176,7 +174,7 @@ Outcome: TypeAlias = tuple[Suspects, tuple[Action, ...]]
 
 
 def step(suspects: Suspects, event: Event) -> Outcome:
-    """Return the suspects after the event, and what the worker does now."""
+    """Return the suspects after the event, and the worker's next actions."""
     match event:
         case Opened():
             return _opened(suspects, event)
@@ -208,7 +206,7 @@ def _opened(suspects: Suspects, event: Opened) -> Outcome:
             return replace(suspects, quarantined=name, num_passes=0), ()
     if not event.withheld or suspects.exclusive:
         return suspects, ()
-    # Whatever has come with it is worked on first.
+    # The sessions taken in the same claim run first.
     return suspects, (Look(),) if event.taken else (TakeAlone(event.withheld[0]),)
 
 

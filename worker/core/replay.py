@@ -1,8 +1,8 @@
-"""A session rebuilt after a takeover: its source is read again, and its output is not written again.
+"""Rebuilding a session after a takeover: read its source again, but do not write its output again.
 
-The source stream gives the words and the options; the target stream gives the written words of the first unfinished
-segment, each with what its tokens saw; the checkpoint (`Progress`, with the segment's `Decode`) gives the rest. The
-lane is then fed in one pass, as that of any segment whose lane was evicted.
+The source stream holds the words and the options. The target stream holds the written words of the first unfinished
+segment, each with the source that its tokens saw. The checkpoint (`Progress`, with the segment's `Decode`) holds the
+rest. The lane is then fed in one pass, like that of any segment whose lane was evicted.
 """
 
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ from worker.core.state import Segments, State
 
 
 class Visible(msgspec.Struct, frozen=True, array_like=True):
-    """What goes with a published word for whoever takes its session over: the fields of `WrittenWord` that it lacks."""
+    """Fields of a `WrittenWord` that its published event lacks; stored beside it for a takeover."""
 
     visible_source: tuple[int, ...]
     blank: tuple[int, ...] = ()
 
 
 Published: TypeAlias = Sequence[tuple[OutputTextDelta, Visible]]
-"""The words of a segment, as its target stream tells them."""
+"""The words of a segment, as read from its target stream."""
 
 
 class Base(msgspec.Struct, frozen=True, array_like=True):
-    """A session between two segments: where its log need not be read again from the beginning."""
+    """A session between two segments, from which a replay may begin instead of from the start of the log."""
 
     cursor: str  # last source entry before it
     session: Session
@@ -39,20 +39,20 @@ class Base(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """How far a session's output has come."""
+    """The progress of a session's output."""
 
     seq: int = 0  # target events published
-    segment_seq: int = 0  # of these, the ones up to the end of the last segment that is done
-    segment: int = 0  # first segment that is not done
-    decode: Decode | None = None  # what there is of it beside its words; None: nothing has been read yet
+    segment_seq: int = 0  # of these, up to the end of the last finished segment
+    segment: int = 0  # first unfinished segment
+    decode: Decode | None = None  # its state beside its words; None: nothing has been read yet
     source_words: int = 0  # words of all segments that were accepted
     target_words: int = 0  # words of all segments that are published
-    refused: int = 0  # source entries turned away for lack of room, which a log read again does not tell
+    refused: int = 0  # source entries refused for lack of room, which a replay cannot tell
     created_ms: int = 0
 
 
 def progress(state: State) -> Progress:
-    """Return how far the session has come, once all it has numbered is published."""
+    """Return the session's progress for when all events that it has numbered are published."""
     first = state.segments.first
     return Progress(
         seq=state.seq,
@@ -67,9 +67,9 @@ def progress(state: State) -> Progress:
 
 
 def visible(state: State, events: Sequence[ServerEvent]) -> list[Visible | None]:
-    """Return what goes with each of these events, which the session has just published; None: nothing.
+    """Return the `Visible` to store beside each of these just published events; None: nothing.
 
-    Only words of the segment that is being translated matter: those of others are not taken over.
+    Only words of the first segment have one: a takeover reads no words of finished segments.
     """
     first = state.segments.first
     if first is None:
@@ -83,8 +83,7 @@ def visible(state: State, events: Sequence[ServerEvent]) -> list[Visible | None]
 
 
 def restore(decode: Decode, num_prompt_tokens: int, published: Published) -> Log[WrittenWord]:
-    """Return the words of a checkpoint's segment as the published ones tell them, behind a target prompt of so many
-    tokens.
+    """Rebuild the words of a checkpoint's segment from the published ones, behind a prompt of `num_prompt_tokens`.
 
     Raises ValueError where a word is missing.
     """
@@ -103,14 +102,14 @@ def restore(decode: Decode, num_prompt_tokens: int, published: Published) -> Log
 
 
 def base(state: State, cursor: str) -> Base | None:
-    """Return where a replay may begin that comes after `cursor`; None: not there."""
+    """Return the base of a replay that begins behind `cursor`; None: the session is not between two segments."""
     if state.phase is not SessionPhase.OPEN or state.segments:
         return None
     return Base(cursor, state.session, state.source_seq, state.num_segments, state.source_words)
 
 
 def begin(state: State, base: Base | None) -> State:
-    """Return the fresh session as it was at its base, ready to step through the log behind that."""
+    """Return the fresh session as it was at its base, ready to step through the log behind it."""
     if base is None:
         return state
     return replace(
@@ -125,7 +124,7 @@ def begin(state: State, base: Base | None) -> State:
 
 
 def is_whole(state: State, published: Progress) -> bool:
-    """Tell whether the log that the session has stepped through again is the one that its output was made from."""
+    """Tell whether the replayed log is the one that the session's output was made from."""
     open_ = state.phase in (SessionPhase.OPEN, SessionPhase.CLOSING)
     if not open_ or state.source_words != published.source_words or state.num_segments < published.segment:
         return False
@@ -136,9 +135,9 @@ def is_whole(state: State, published: Progress) -> bool:
 
 
 def resume(state: State, progress: Progress, published: Published, now_ms: int) -> State:
-    """Return the session that has stepped through its log again, ready to go on behind what is published.
+    """Return the replayed session, ready to continue behind its published output.
 
-    Segments that are done need no work; `published` are the words of the first that is not. Raises ValueError where one
+    Finished segments need no work; `published` are the words of the first unfinished one. Raises ValueError where one
     is missing.
     """
     segments = Segments.of(segment for segment in state.segments if segment.index >= progress.segment)

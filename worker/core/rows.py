@@ -1,4 +1,4 @@
-"""What the core asks of a model's tokenizer, and the rows of token ids it hands to the engine and gets back."""
+"""The core's interface to tokenizer and engine: the vocabulary, rows of token ids, and the outputs of a pass."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeAlias
@@ -9,11 +9,11 @@ from msgspec.structs import replace
 from protocol import ProtocolError, Session
 
 Lane: TypeAlias = tuple[int, int]
-"""(session number, segment index): which dual cache a row belongs to."""
+"""(session number, segment index): the dual cache that a row belongs to."""
 
 
 class Refused(ProtocolError):
-    """The model cannot do what a session asks for: a language it does not know, an option it lacks."""
+    """The model cannot do what a session asks for: an unknown language, an option that it lacks."""
 
     code = "unsupported_option"
 
@@ -29,13 +29,13 @@ class Prompt(msgspec.Struct, frozen=True):
     max_source_tokens: int  # prompt and end included
     max_target_tokens: int  # prompt included
     max_segment_words: int | None = None  # longest source the model was trained for; None: not known
-    is_translation: bool = False  # so the target is about as long as the source, and what is no language is copied
+    is_translation: bool = False  # the target is about as long as the source; words that are no language are copied
     source_language: str | None = None  # the only one that the model reads; None: it may read any
     plain: bool = False  # positions run on from source to target, as in a model without group positions
 
 
 class Vocabulary(Protocol):
-    """A model's words and tokens, as far as the core needs them. Pure: same arguments, same answer."""
+    """A model's tokenizer, as far as the core needs it. Pure: same arguments, same result."""
 
     @property
     def eos_tokens(self) -> frozenset[int]:
@@ -52,7 +52,7 @@ class Vocabulary(Protocol):
 
 
 class SampleSpec(msgspec.Struct, frozen=True):
-    """How to choose the next token: all that sampling depends on besides the logits."""
+    """Everything that sampling depends on besides the logits."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -60,7 +60,7 @@ class SampleSpec(msgspec.Struct, frozen=True):
     seed: int = 0
     # Position of the first sampled token within the segment's target: keys the noise, so that replay draws the same.
     position: int = 0
-    # Tokens the repetition penalty looks back on, the newest last; as many as its context size.
+    # Tokens that the repetition penalty covers, the newest last; as many as its context size.
     history: tuple[int, ...] = ()
     context_tokens: int = 0
     # The first sampled token must begin a word: the word before it is published and cannot grow any more.
@@ -70,7 +70,7 @@ class SampleSpec(msgspec.Struct, frozen=True):
     aligned_from: int | None = None  # which of the source tokens from this one on each of them attends to most
 
     def after(self, drafts: tuple[int, ...]) -> "SampleSpec":
-        """Return how the token behind these drafts is drawn."""
+        """Return the spec of the token behind these drafts."""
         return replace(
             self,
             position=self.position + len(drafts),
@@ -83,9 +83,9 @@ class Row(msgspec.Struct, frozen=True):
     """One session's share of a pass: source tokens to read, then target tokens to feed, the last of them drafts.
 
     Target slots from `target_start` on are dropped first, so that a token is fed again once more source is known.
-    `visible_source` are the source tokens that the first target tokens may see: those were fed before, to a lane that
-    is gone, and what follows them is known. All others see the whole source that has been read. A drafter
-    may add up to `max_proposed` drafts of its own to a row that is sampled from.
+    `visible_source` holds how many source tokens each of the first target tokens may see: those were fed before, to a
+    lane that is lost. All other tokens see the whole source read so far. A drafter may add up to `max_proposed` drafts
+    of its own to a row that is sampled from.
     """
 
     lane: Lane
@@ -98,12 +98,12 @@ class Row(msgspec.Struct, frozen=True):
     visible_source: tuple[int, ...] = ()
     max_proposed: int = 0
     source_start: int = 0  # source tokens that the lane holds
-    prefix: int = 0  # source tokens with which the lane begins as those of other sessions do
+    prefix: int = 0  # source tokens at the lane's start that other sessions' lanes share
 
     @property
     def num_samples(self) -> int:
-        """Tokens that the engine samples: one behind the last confirmed token, one behind each draft; none where
-        nothing is written, or nothing but what was written before.
+        """Tokens that the engine samples: one behind the last confirmed token and one behind each draft; none where the
+        row writes nothing new.
         """
         return self.num_drafts + 1 if len(self.target) > len(self.visible_source) else 0
 
@@ -114,7 +114,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """The row is in its lane; `tokens` were sampled behind it, none where the row only reads."""
+    """The tokens sampled behind a row that was computed; none where it only reads."""
 
     tokens: tuple[int, ...] = ()
     probabilities: tuple[float, ...] = ()  # of each token, where the row asks for them
@@ -123,30 +123,30 @@ class Tokens(msgspec.Struct, frozen=True):
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """The row cannot be computed, and its lane is gone."""
+    """The row could not be computed; its lane is lost."""
 
     error: str
 
 
 class Evicted(msgspec.Struct, frozen=True):
-    """Nothing was computed: the lane does not hold what the row counts on, which has to be fed again."""
+    """Nothing was computed: the lane lacks tokens that the row builds on; feed them again."""
 
     reason: str
 
 
 class Deferred(msgspec.Struct, frozen=True):
-    """Nothing was computed: other rows of the pass take all the room. The row is to be asked for again."""
+    """Nothing was computed: other rows of the pass take all the room; ask for the row again."""
 
 
 Output: TypeAlias = Tokens | Failed | Evicted | Deferred
-"""What the engine returns for a row."""
+"""The engine's result for a row."""
 
 
 class Engine(Protocol):
-    """Holds the lanes and runs the passes: `worker.engine.runner.Runner`."""
+    """The holder of the lanes, which runs the passes: `worker.engine.runner.Runner`."""
 
     def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
-        """Free the dropped lanes, then run one pass; an output for each row, whose lanes all differ."""
+        """Free the dropped lanes, then run one pass over rows of different lanes; return an output for each row."""
 
 
 def sampled_tokens(output: Output) -> tuple[int, ...]:
@@ -155,7 +155,7 @@ def sampled_tokens(output: Output) -> tuple[int, ...]:
 
 
 def num_true(drafts: Sequence[int], sampled: Sequence[int]) -> int:
-    """Return how many drafts came true: those before the first one that the model draws otherwise.
+    """Return how many drafts are accepted: those before the first that differs from the sampled token.
 
     >>> num_true((4, 5, 6), (4, 5, 7, 8))
     2

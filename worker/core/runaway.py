@@ -1,4 +1,4 @@
-"""What keeps a translation near its source: a bound on its words, loops, and what is no language and is copied.
+"""Checks that keep a translation near its source: a bound on its words, loops, and words to copy untranslated.
 
 Measured on 14,028 pairs (news, captions, everyday sentences, English to French and German): no reference has more than
 2n + 12 words for n source words, and none repeats a cycle three times over 8 tokens or more.
@@ -18,12 +18,12 @@ _CHARACTERS_PER_WORD: Final = 3  # in scripts without spaces, where each charact
 MAX_PERIOD_TOKENS: Final = 32
 _MIN_REPEATS: Final = 4
 MAX_LOOP_TOKENS: Final = MAX_PERIOD_TOKENS * _MIN_REPEATS
-"""As many tokens at the end show any loop, where the source has none."""
+"""Tokens at the end that are enough to show any loop, where the source has none."""
 MAX_TAIL_TOKENS: Final = 4 * MAX_LOOP_TOKENS
 MAX_BLANK_TOKENS: Final = 32
 """White space and broken characters on end that become no word; a model that goes on with more has nothing to say."""
 _FREE_LOOP_TOKENS: Final = 16
-_MAX_WORD_CHARS: Final = 100  # longer than any word that is not made to be long
+_MAX_WORD_CHARS: Final = 100  # longer than natural words
 
 _SCRIPTS: Final = {
     "ar": "ARABIC", "bg": "CYRILLIC", "el": "GREEK", "he": "HEBREW", "hi": "DEVANAGARI", "ja": "HIRAGANA KATAKANA CJK",
@@ -33,7 +33,7 @@ _SCRIPTS: Final = {
 
 
 def max_target_words(source_words: int, *, is_spaceless: bool = False) -> int:
-    """The most target words for so many source words; `is_spaceless`: each character of the target is a word.
+    """Return the most target words for `source_words`; `is_spaceless`: each character of the target is a word.
 
     >>> max_target_words(1), max_target_words(20), max_target_words(20, is_spaceless=True)
     (13, 70, 210)
@@ -42,7 +42,7 @@ def max_target_words(source_words: int, *, is_spaceless: bool = False) -> int:
 
 
 def min_source_words(target_words: int, *, is_spaceless: bool = False) -> int:
-    """The fewest source words that allow one target word more than `target_words`.
+    """Return the fewest source words that allow one target word more than `target_words`.
 
     >>> min_source_words(12), min_source_words(13), min_source_words(16)
     (1, 2, 3)
@@ -52,7 +52,7 @@ def min_source_words(target_words: int, *, is_spaceless: bool = False) -> int:
 
 
 def ends_in_loop(target: Sequence[int], source: Sequence[int]) -> bool:
-    """Tell whether the last target tokens only repeat a cycle, and not because the source does.
+    """Tell whether the last target tokens only repeat a cycle that the source does not repeat.
 
     A cycle of at most 32 tokens, four times and over 16 tokens at least; twice the longest loop in the last 128 source
     tokens is free. Only the last MAX_TAIL_TOKENS of the target matter.
@@ -67,7 +67,7 @@ def ends_in_loop(target: Sequence[int], source: Sequence[int]) -> bool:
 
 
 def _tail_loop(tokens: Sequence[int], num_tokens: int) -> bool:
-    # Whether at least the last `num_tokens` are a cycle that repeats.
+    # Tell whether at least the last `num_tokens` repeat a cycle.
     tail = tuple(tokens[-max(num_tokens, MAX_LOOP_TOKENS) :])
     for period in range(1, MAX_PERIOD_TOKENS + 1):
         span = max(num_tokens, _MIN_REPEATS * period)
@@ -77,7 +77,7 @@ def _tail_loop(tokens: Sequence[int], num_tokens: int) -> bool:
 
 
 def longest_loop(tokens: Sequence[int]) -> int:
-    """The most tokens on end that repeat a cycle of at most 32 tokens, at least twice.
+    """Return the length of the longest run that repeats a cycle of at most 32 tokens at least twice.
 
     >>> longest_loop([5, 1, 2, 1, 2, 1, 9]), longest_loop([1, 2, 3])
     (5, 0)
@@ -93,8 +93,8 @@ def longest_loop(tokens: Sequence[int]) -> int:
 
 
 def is_language(word: str, source_language: str | None = None) -> bool:
-    """Tell whether there is something to translate in a bare word: letters, of the script of `source_language` if that
-    is all that the model reads; no address, and nothing longer than a word can be.
+    """Tell whether a bare word can be translated: it has letters, of the script of `source_language` where the model
+    reads only that; it is no address, and not longer than natural words.
 
     >>> [is_language(word, "en") for word in ("café", "2nd", "♪", "--", "1,000", "где", "https://a.org", "x" * 200)]
     [True, True, False, False, False, False, False, False]
@@ -107,7 +107,7 @@ def is_language(word: str, source_language: str | None = None) -> bool:
 
 @lru_cache(maxsize=64)
 def _scripts(language: str | None) -> frozenset[str]:
-    # Empty where any script may be the language's.
+    # Empty where any script is allowed.
     code = language_code(language or "")
     return frozenset((_SCRIPTS.get(code, "LATIN") if code in NAMES else "").split())
 

@@ -1,4 +1,4 @@
-"""One pass for all sessions: what each wants is packed into rows within a budget. Pure; the engine runs the plan."""
+"""One pass for all sessions: pack their rows within a budget. Pure; the engine runs the plan."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from worker.core.state import State
 
 
 class Budget(msgspec.Struct, frozen=True):
-    """How much one pass may hold."""
+    """Limits of one pass."""
 
     max_rows: int = 64  # sessions served in one pass; the others wait for the next one
     max_source_tokens: int = (
@@ -29,7 +29,7 @@ class Budget(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Rows for one pass, the session that each belongs to, and the lanes that nobody needs any more."""
+    """Rows for one pass, the session of each, and the lanes to free."""
 
     rows: tuple[Row, ...] = ()
     sessions: tuple[str, ...] = ()
@@ -38,20 +38,20 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan(states: Mapping[str, State], budget: Budget, *, dropped: Iterable[Lane] = ()) -> Plan:
-    """Plan what the sessions want; where not all fit, those that have waited longest.
+    """Plan a pass with the rows that the sessions want; where not all fit, with those that have waited longest.
 
-    A session waits since its oldest unread word arrived, or since it was served last: so one with a long backlog has
-    its turn no more often than one whose only word has just come.
+    A session waits since its oldest unread word arrived, or since it was served last if that is later. So a session
+    with a long backlog gets no more turns than one with a single new word.
     """
-    wanted = [one for name, state in states.items() if (one := _wanted(name, state, budget)) is not None]
-    wanted.sort(key=lambda one: one.since_ms)  # stable: who came first
+    wanted = [wish for name, state in states.items() if (wish := _wanted(name, state, budget)) is not None]
+    wanted.sort(key=lambda wish: wish.since_ms)  # stable: first come, first served
     chosen, others = _fitting(wanted, budget)
     share = min(budget.max_draft_tokens, budget.max_tick_draft_tokens // max(1, len(chosen)))
     shared = replace(budget, max_draft_tokens=share)
     return Plan(
-        rows=tuple(_drafted(one, shared) for one in chosen),
-        sessions=tuple(one.name for one in chosen),
-        deferred=tuple(one.name for one in others),
+        rows=tuple(_drafted(wish, shared) for wish in chosen),
+        sessions=tuple(wish.name for wish in chosen),
+        deferred=tuple(wish.name for wish in others),
         dropped=tuple(dropped),
     )
 
@@ -60,29 +60,29 @@ class _Wanted(NamedTuple):
     since_ms: int
     name: str
     state: State
-    segment: Segment  # its first
+    segment: Segment  # the session's first
     row: Row
 
 
 def _fitting(wanted: list[_Wanted], budget: Budget) -> tuple[list[_Wanted], list[_Wanted]]:
-    # The first always has its row; behind it, a short row may pass a long one that has to wait.
+    # The first always gets its row; behind it, a short row may overtake a long one that does not fit.
     chosen: list[_Wanted] = []
     others: list[_Wanted] = []
     room = budget.max_pass_tokens
-    for one in wanted:
-        num_tokens = len(one.row.source) + len(one.row.target)
+    for wish in wanted:
+        num_tokens = len(wish.row.source) + len(wish.row.target)
         if len(chosen) < budget.max_rows and (num_tokens <= room or not chosen):
-            chosen.append(one)
+            chosen.append(wish)
             room -= num_tokens
         else:
-            others.append(one)
+            others.append(wish)
     return chosen, others
 
 
 def wants(state: State, budget: Budget) -> Row | None:
     """Return the row that a session's first unfinished segment asks for; None: it waits for words."""
-    one = _wanted("", state, budget)
-    return None if one is None else _drafted(one, budget)
+    wish = _wanted("", state, budget)
+    return None if wish is None else _drafted(wish, budget)
 
 
 def _wanted(name: str, state: State, budget: Budget) -> _Wanted | None:

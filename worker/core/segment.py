@@ -1,10 +1,10 @@
-"""One segment (utterance): what was said, what has been written of it, and what it wants from the next pass.
+"""One segment (utterance): its source, the target written so far, and the row that it wants from the next pass.
 
-    source  the log of what was said         decode  what a checkpoint holds: the word being written, and counters
-    words   the target words that are out    kv      what the lane holds, which can be lost at any time
+    source  the log of the source words      decode  the part in a checkpoint: the word being written, and counters
+    words   the written target words         kv      the contents of the lane, which can be lost at any time
 
-The target is `[prompt, words, tokens behind them]`. A target token's query is the position that it is fed at; it draws
-the token behind it. `worker.core.settling` takes the tokens that came back.
+The target is `[prompt, words, tokens behind them]`. A target token's query is the position that it is fed at; the token
+behind it is drawn from that query. `worker.core.settling` applies the sampled tokens.
 """
 
 import msgspec
@@ -22,10 +22,10 @@ from worker.core.source import Source
 class WrittenWord(msgspec.Struct, frozen=True, array_like=True):
     """A finished target word."""
 
-    begin: int  # index into the target of the first token behind the word before it
+    begin: int  # index into the target, right behind the word before
     blank: tuple[int, ...]  # white space up to a limit, from there to the word
     tokens: tuple[int, ...]
-    # For each of these tokens, source tokens that the query saw which it was drawn from.
+    # For each of these tokens, the source tokens seen by the query that it was drawn from.
     visible_source: tuple[int, ...]
     source_words_read: int
     text: str
@@ -37,29 +37,29 @@ class WrittenWord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Decode(msgspec.Struct, frozen=True, array_like=True):
-    """What passes have made of a segment beside its words: all of it that a checkpoint holds."""
+    """The result of a segment's passes beside its words: the part that a checkpoint holds."""
 
     num_settled: int  # target tokens up to the last word's end: they never change
-    tokens: tuple[int, ...] = ()  # confirmed ones behind these
-    num_blank: int = 0  # of these, white space up to a limit, which has become no word
+    tokens: tuple[int, ...] = ()  # confirmed tokens behind these
+    num_blank: int = 0  # of these, leading white space up to a limit
     draft: tuple[int, ...] = ()  # guessed continuation, to be verified
     tentative: tuple[int, ...] = ()  # continuation that later source may still change, in the lane but for its last
     hold: int = 0  # source segments to read before trying again, where the model was not ready to write
     num_computed_source: int = 0  # source tokens that were read, be it into a lane that is gone
-    # Source tokens that the queries saw, or should see in a lane that is rebuilt, from the last word's last token on.
+    # Source tokens that the queries saw, or should see in a rebuilt lane, from the last word's last token on.
     visible_source: tuple[int, ...] = ()
     prompt_visible_source: int | None = None  # and those of the prompt before its last token; None: it was not fed yet
 
 
 class Cached(msgspec.Struct, frozen=True):
-    """What the lane holds."""
+    """Counts of the tokens in the lane."""
 
     num_source: int = 0  # tokens
     num_target: int = 0  # tokens that saw the source they should
 
 
 class Segment(msgspec.Struct, frozen=True):
-    """All there is to know about a segment."""
+    """The state of a segment."""
 
     index: int
     lane: Lane
@@ -83,7 +83,7 @@ class Segment(msgspec.Struct, frozen=True):
 
     @property
     def num_target(self) -> int:
-        """Target tokens that are confirmed."""
+        """Confirmed target tokens."""
         return self.decode.num_settled + len(self.decode.tokens)
 
     @property
@@ -93,25 +93,25 @@ class Segment(msgspec.Struct, frozen=True):
 
     @property
     def num_visible(self) -> int:
-        """Queries of which it is known how much source they saw."""
+        """Queries for which the amount of source that they saw is known."""
         if self.decode.prompt_visible_source is None:
             return 0
         return self.decode.num_settled - 1 + len(self.decode.visible_source)
 
     @property
     def words_read(self) -> int:
-        """Source words needed for the target word that is being written."""
+        """Source words needed for the target word being written."""
         need = self.needed_segments()
         return self.source.num_words if need is None else min(need, self.source.num_words)
 
     @property
     def is_finished(self) -> bool:
-        """Tell whether the translation is complete, and the source too."""
+        """Whether the translation is complete, and the source too."""
         return self.finish_reason is not None
 
     @property
     def is_full(self) -> bool:
-        """Tell whether a limit forbids further words."""
+        """Whether a limit forbids further words."""
         limit = self.session.limits.max_new_words
         is_bound = self.source.ended and self.min_source_words > self.source.num_words
         is_limit = limit is not None and len(self.words) >= limit
@@ -119,7 +119,7 @@ class Segment(msgspec.Struct, frozen=True):
 
     @property
     def min_source_words(self) -> int:
-        """Source words that the next target word needs so that a translation does not run away from its source."""
+        """Source words that the next target word needs by the bound on a translation's length."""
         if not self.prompt.is_translation:
             return 0
         ends = (self.words[0].text[0], self.words[-1].text[-1]) if self.words else ()
@@ -127,21 +127,21 @@ class Segment(msgspec.Struct, frozen=True):
 
     @property
     def is_read(self) -> bool:
-        """Tell whether all source is there and may be used for the next target word: nothing more can change it."""
+        """Whether all source is there and may be used for the next target word: nothing more can change it."""
         return self.source.ended and self.needed_segments() == self.source.num_segments
 
     @property
     def waiting_ms(self) -> int:
-        """When the first source segment arrived that has not been read yet; if all are, the newest."""
+        """Arrival time of the first unread source segment; if all are read, of the newest."""
         return self.source.waiting_ms(self.decode.num_computed_source)
 
     @property
     def num_unread_words(self) -> int:
-        """Source words that have arrived and have not been read yet."""
+        """Source words that have arrived and are unread."""
         return max(0, self.source.num_words - self.source.segments_in(self.decode.num_computed_source))
 
     def needed_segments(self) -> int | None:
-        """Return the source segments to read before the next target word may be written; None: not known yet."""
+        """Return the number of source segments to read before the next target word is written; None: not known yet."""
         need = self.policy.num_required_segments(self.source, len(self.words))
         if need is not None:
             need = max(need, self.decode.hold, self.min_source_words)
@@ -157,7 +157,7 @@ def begin(index: int, lane: Lane, session: Session, vocabulary: Vocabulary) -> S
 
 
 def framed(index: int, lane: Lane, session: Session, prompt: Prompt) -> Segment:
-    """Return a segment without words, in a prompt of the caller's own."""
+    """Return a segment without words, in the given prompt."""
     source = sources.begin(prompt, is_copied=prompt.is_translation)
     return Segment(index, lane, session, policy_of(session), source, Decode(len(prompt.target)))
 
@@ -168,14 +168,14 @@ def append(segment: Segment, word: str, tokens: tuple[int, ...], now_ms: int) ->
 
 
 def end(segment: Segment, now_ms: int) -> Segment:
-    """Return the segment with its end marker, which is read as one more source segment after the last word."""
+    """Return the segment with its end marker, which counts as one more source segment behind the last word."""
     ended = replace(segment, source=sources.end(segment.source, now_ms))
     return exhaust(ended) if ended.source.num_words else replace(ended, finish_reason="empty")
 
 
 def exhaust(segment: Segment) -> Segment:
-    """Return the segment finished where a limit forbids more words and the source has ended: until then there may be
-    more to read.
+    """Return the segment, finished if a limit forbids more words and the source has ended: until then, more may have
+    to be read.
     """
     if segment.source.ended and segment.is_full and not (segment.is_finished or segment.source.is_copied):
         return replace(segment, finish_reason="length")
@@ -183,10 +183,10 @@ def exhaust(segment: Segment) -> Segment:
 
 
 def row(segment: Segment, max_source_tokens: int, min_source_tokens: int = 1) -> Row | None:
-    """Return what the segment wants from the next pass: at most `max_source_tokens` of source, then target; None:
-    nothing yet.
+    """Return the row that the segment wants from the next pass: at most `max_source_tokens` of source, then target.
+    None: nothing yet.
 
-    Source alone is read once `min_source_tokens` have gathered: up to then it costs no more to read it with the write.
+    Source alone is read once it has `min_source_tokens`: less costs nothing extra when read with the next write.
     """
     source, kv = segment.source, segment.kv
     if segment.is_finished or segment.is_full or source.is_copied or not source.words:
@@ -213,18 +213,18 @@ def row(segment: Segment, max_source_tokens: int, min_source_tokens: int = 1) ->
 
 
 def forget_cache(segment: Segment) -> Segment:
-    """Return the segment whose lane is gone: its next rows feed again what the lane held."""
+    """Return the segment without its lane: its next rows feed the lane's tokens again."""
     return replace(segment, kv=Cached())
 
 
 def rebuilt_tokens(segment: Segment, row: Row) -> int:
-    """Return how many of the row's tokens the segment's lane has held before."""
+    """Return how many of the row's tokens an earlier lane of the segment has held."""
     num_source = segment.decode.num_computed_source - segment.kv.num_source
     return len(row.visible_source) + max(0, min(len(row.source), num_source))
 
 
 def target_tokens(segment: Segment, start: int) -> tuple[int, ...]:
-    """Return the target's tokens from this index on, tentative ones included."""
+    """Return the target's tokens from index `start` on, tentative ones included."""
     decode = segment.decode
     behind = decode.tokens + decode.tentative
     if start >= decode.num_settled:
@@ -235,15 +235,15 @@ def target_tokens(segment: Segment, start: int) -> tuple[int, ...]:
 
 
 def _words_from(segment: Segment, index: int) -> tuple[WrittenWord, ...]:
-    # The words from the one on that holds this index of the target.
+    # The words from the one that holds this index of the target on.
     words = segment.words
-    if words and words[-1].begin <= index:  # as nearly always
+    if words and words[-1].begin <= index:  # the usual case
         return words[-1:]
     return words[max(0, words.bisect_right(index, key=lambda word: word.begin) - 1) :]
 
 
 def _visible_source(segment: Segment, start: int) -> tuple[int, ...]:
-    # What the queries from this index on saw, as far as is known.
+    # Source tokens that the queries from this index on saw, as far as is known.
     decode = segment.decode
     if start >= segment.num_visible or decode.prompt_visible_source is None:
         return ()
@@ -256,7 +256,7 @@ def _visible_source(segment: Segment, start: int) -> tuple[int, ...]:
 
 
 def _target(segment: Segment, room: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    # The target tokens to feed, and what the first of them saw in a lane that is gone; if those are too many for the
+    # The target tokens to feed, and the source that the first of them saw in a lost lane; if those are too many for the
     # room that is left, they come in chunks.
     start = segment.kv.num_target
     tokens, visible_source = target_tokens(segment, start), _visible_source(segment, start)

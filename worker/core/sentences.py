@@ -1,7 +1,7 @@
-"""Where a sentence ends in a stream of words.
+"""Sentence ends in a stream of words.
 
-Most words tell at once. After an abbreviation or an ordinal number the next word must be known: "He works at Apple Inc.
-Thank you.", "the U.S. army", "am 3. Mai". The rules of a language are tables in `worker.core.abbreviations`.
+Most words decide it alone. After an abbreviation or an ordinal number the next word must be known: "He works at Apple
+Inc. Thank you.", "the U.S. army", "am 3. Mai". The rules of a language are tables in `worker.core.abbreviations`.
 """
 
 import re
@@ -16,7 +16,7 @@ from worker.core.languages import language_code
 
 
 class Ending(Enum):
-    """What is known of a word: a sentence ends with it, or does not, or the next word tells."""
+    """Whether a sentence ends with a word: yes, no, or to be decided by the next word."""
 
     YES = "yes"
     NO = "no"
@@ -34,7 +34,7 @@ _TERMINATORS: Final = (
     "\U00016a6e\U00016a6f\U00016af5\U00016b37\U00016b38\U00016b44\U0001bc9f\U0001da88"
     "\u2026\u05c3\u0f0d\u0f0e"
 )
-# And marks that end a sentence in their own script only: the Greek question mark, the Armenian full stop as it is
+# Also marks that end a sentence in their own script only: the Greek question mark, the Armenian full stop as it is
 # typed, two Ethiopic word spaces.
 _END: Final = re.compile(
     f"[{_TERMINATORS}]$|[\u0370-\u03ff\u1f00-\u1fff];$|[\u0530-\u058f]:$|\u1361\u1361$|\\.\\.$|^\\.$"
@@ -68,7 +68,7 @@ def ends(word: str, following: str | None, language: str = "en") -> Ending:
 
 
 def ends_sentence(word: str, following: str = "", language: str = "en") -> bool:
-    """Tell whether a sentence ends with `word`, where all of the text is known; `following` is "" at its end.
+    """Tell whether a sentence ends with `word` in a complete text; `following` is "" at its end.
 
     >>> ends_sentence('late."'), ends_sentence("p.m."), ends_sentence("p.m.", "on"), ends_sentence("か？")
     (True, True, False, True)
@@ -89,7 +89,7 @@ def _after_full_stop(stem: str, following: str | None, language: str) -> Ending:
 
 
 def _rule(stem: str, language: str) -> str | None:
-    # Which words after the abbreviation let the sentence end; None: it is none.
+    # The rule for the word after the abbreviation; None: `stem` is no abbreviation.
     entry = stem.lower() if len(stem) > 1 else stem
     for rule in _RULES:
         if entry in _entries(rule, language):
@@ -120,7 +120,7 @@ def _entries(rule: str, language: str) -> frozenset[str]:
 def _ends_before(rule: str, stem: str, following: str, language: str) -> bool:
     word = _without_openers(following)
     if rule == "number" and stem.lower() == "no" and language == "en":
-        return not word[:1].isdigit()  # an answer, far oftener than a number
+        return not word[:1].isdigit()  # far more often an answer than a number
     if rule == "number":
         return not (_NUMBER.match(word) or word[:1].islower())
     if rule == "capital" and language != "de":  # German nouns have capitals too

@@ -1,8 +1,8 @@
-"""The session machine: events of the source stream in, events of the target stream out, nothing else.
+"""The session machine: events of the source stream in, events of the target stream out.
 
-`step` takes what the producer sent, `update` what the engine sampled; both number the events they publish. A changed
-option counts from the next segment on, so that the outcome depends on the order of the log and never on the moment it
-was read.
+`step` takes a producer's event, `update` the engine's output; both number the events that they publish. A changed
+option counts from the next segment on, so that the outcome depends on the order of the log and never on the time when
+it was read.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,17 +41,17 @@ from worker.core.writing import Word
 
 _SEND_AGAIN = frozenset({"sequence_gap", "backlog_full"})
 NO_ROOM = frozenset({ErrorCode.BACKLOG_FULL.value, ErrorCode.WORKER_FULL.value})
-"""Codes of errors that depend on the moment: a log read again does not tell them."""
+"""Codes of errors that depend on the time: a replay does not reproduce them."""
 Outcome: TypeAlias = tuple[State, tuple[ServerEvent, ...]]
-"""A session's next state, and the events to be published."""
+"""A session's next state, and the events to publish."""
 
 
 class Updated(NamedTuple):
-    """A session after a pass."""
+    """The result of a pass for a session."""
 
     state: State
     events: tuple[ServerEvent, ...]
-    segment: Segment | None  # the row's, also where it has finished and left the session; None: the session failed
+    segment: Segment | None  # the row's segment, even if finished and gone; None: the session failed
 
 
 def step(
@@ -65,10 +65,10 @@ def step(
     heard_ms: int | None = None,
     is_replay: bool = False,
 ) -> Outcome:
-    """Return the session after one event of its source stream; what is wrong with the event becomes an `error` event.
+    """Return the session after one event of its source stream; a fault of the event becomes an `error` event.
 
-    `now_ms` is when the event arrived; `heard_ms`, from where idleness counts, when it was read, if that was later.
-    `is_replay`: the backlog is not bounded, because nothing is translated between the events of a log read again.
+    `now_ms` is when the event arrived; `heard_ms` when it was read, if later: idleness counts from it. `is_replay`: the
+    backlog is not bounded, because a replay translates nothing between the events.
     """
     try:
         if check_seq(state.source_seq, event.seq) == "duplicate":
@@ -85,10 +85,10 @@ def step(
 
 
 def refuse(state: State, error: ProtocolError, *, seq: int | None = None, source_id: str | None = None) -> Outcome:
-    """Return the session without that event, and the `error` event that tells its producer what was wrong.
+    """Return the session without the refused event, and the `error` event for its producer.
 
-    The number of an event that can never succeed counts as used, so that the next one is no gap. An event that comes
-    too early (a gap, a full backlog) keeps its number: the producer sends it again.
+    The number of an event that can never succeed counts as used, so that the next number is no gap. An event that comes
+    too early (a gap, a full backlog) does not use up its number: the producer sends it again.
     """
     is_next = seq in ((0, 1) if state.source_seq is None else (state.source_seq + 1,))
     if is_next and error.code not in _SEND_AGAIN:
@@ -99,7 +99,7 @@ def refuse(state: State, error: ProtocolError, *, seq: int | None = None, source
 
 
 def update(state: State, row: Row, output: Output, *, now_ms: int, vocabulary: Vocabulary) -> Updated:
-    """Return the session after one pass over a row of its first segment; a row that failed ends this session only."""
+    """Return the session after a pass over a row of its first segment; a failed row ends only this session."""
     segment = state.segments.first
     if segment is None:
         raise AssertionError(f"a row was planned for a session without segments: {row}")
@@ -133,13 +133,13 @@ def _write(state: State, before: Segment, row: Row, output: Tokens, *, now_ms: i
 
 
 def fail(state: State, message: str, *, code: str = "engine_error") -> Outcome:
-    """Return the session closed because it cannot go on, and the `error` event that tells why."""
+    """Return the closed session after a failure, and the `error` event that says why."""
     closed = replace(state, phase=SessionPhase.CLOSED, segments=Segments())
     return _publish(closed, [lambda seq: Error(seq=seq, code=code, message=message), _closed(closed, "error")])
 
 
 def expire(state: State, now_ms: int) -> Outcome:
-    """Return the session on its way to closed where its deadline has passed: what was said is still translated."""
+    """Return the session, closing if its deadline has passed; words already sent are still translated."""
     deadline = deadline_ms(state)
     if deadline is None or now_ms < deadline:
         return state, ()
@@ -147,12 +147,12 @@ def expire(state: State, now_ms: int) -> Outcome:
 
 
 def close_idle(state: State, now_ms: int) -> Outcome:
-    """Return the session on its way to closed, though no event of its log says so."""
+    """Return the session, closing because it is idle."""
     closing = replace(state, phase=SessionPhase.CLOSING, close_reason="idle")
     return _advance(intake.end_last(closing, now_ms), [], now_ms)
 
 
-_Numbered = Callable[[int], ServerEvent]  # an event that waits for its number
+_Numbered = Callable[[int], ServerEvent]  # an event that still lacks its number
 
 
 def _publish(state: State, events: Sequence[_Numbered]) -> Outcome:
@@ -185,7 +185,7 @@ def _apply(
 
 
 def _advance(state: State, events: list[_Numbered], now_ms: int) -> Outcome:
-    # Publishes finished segments in order, and the session's end once the last of them is out.
+    # Publish finished segments in order, and the session's end behind the last of them.
     while (first := state.segments.first) is not None:
         if first.source.is_copied and first.source.ended and not first.is_finished:
             first, copied = writing.copy(first)
@@ -234,7 +234,7 @@ def _done(segment: Segment, state: State, now_ms: int) -> _Numbered:
 
 
 def average_lagging(lags: Sequence[int], source_words: int) -> float | None:
-    """Return the average lagging in words (Ma et al. 2019, eq. 8), by the hypothesis's own length; None without words.
+    """Return the average lagging in words (Ma et al. 2019, eq. 8), by the hypothesis's length; None without words.
 
     >>> average_lagging((3, 4, 5, 5), source_words=5)
     2.75
@@ -242,7 +242,7 @@ def average_lagging(lags: Sequence[int], source_words: int) -> float | None:
     if not lags or not source_words:
         return None
     rate = len(lags) / source_words
-    # Words after the first that saw the whole source do not count: their delay is not the policy's doing.
+    # Words after the first that saw the whole source do not count: their delay is not due to the policy.
     cut = next((t + 1 for t, read in enumerate(lags) if read >= source_words), len(lags))
     return sum(read - t / rate for t, read in enumerate(islice(lags, cut))) / cut
 

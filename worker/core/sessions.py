@@ -1,4 +1,4 @@
-"""All sessions of one engine: which of them may want a pass, what a pass changes, and which lanes to free.
+"""All sessions of one engine: which of them may want a pass, the changes of a pass, and the lanes to free.
 
     sessions = Sessions(vocabulary, model_name, Budget())
     sessions.add(name)
@@ -9,8 +9,8 @@
         publish(update.name, update.events)
     sessions.forget(name)
 
-This is the loop around every engine. `run_pass` and `run` make it for the library, evaluation and benchmarks; the
-service (`worker.app.worker`) makes it around its engine's thread.
+This is the loop around every engine. `run_pass` and `run` drive it for the library, evaluation and benchmarks; the
+service (`worker.app.worker`) drives it around its engine's thread.
 """
 
 import itertools
@@ -28,7 +28,7 @@ from worker.core.state import State, lane_of
 
 
 class Update(msgspec.Struct, frozen=True):
-    """What a pass has made of a session."""
+    """The changes of one pass to a session."""
 
     name: str
     row: Row
@@ -36,11 +36,11 @@ class Update(msgspec.Struct, frozen=True):
     before: State
     after: State
     events: tuple[ServerEvent, ...]  # to be published
-    segment: Segment | None  # the row's, also where it has finished and left the session; None: the session failed
+    segment: Segment | None  # the row's segment, even if finished and gone; None: the session failed
 
 
 class Sessions:
-    """States by name. `plan` looks only at sessions that have changed since they last wanted no pass."""
+    """Session states by name. `plan` looks only at sessions that have changed since they last wanted no pass."""
 
     def __init__(
         self, vocabulary: Vocabulary, model_name: str, budget: Budget, *, numbers: Iterator[int] | None = None
@@ -48,7 +48,7 @@ class Sessions:
         """`numbers` name the lanes: several `Sessions` on one engine share them."""
         self.budget = budget
         self.changed: set[str] = set()
-        """Sessions that have changed since their owner took them from this set: they may have something to be saved."""
+        """Sessions that have changed since their owner last emptied this set: they may have changes to save."""
         self._vocabulary = vocabulary
         self._model_name = model_name
         self._numbers = itertools.count() if numbers is None else numbers
@@ -68,7 +68,7 @@ class Sessions:
 
     @property
     def num_open(self) -> int:
-        """Sessions that have been created and are not closed."""
+        """Sessions that are open or closing."""
         return len(self._open)
 
     @property
@@ -77,15 +77,15 @@ class Sessions:
         return len(self._unplanned)
 
     def may_want_pass(self, name: str) -> bool:
-        """Whether the session has changed since it last wanted no pass."""
+        """Tell whether the session has changed since it last wanted no pass."""
         return name in self._unplanned
 
     def get(self, name: str) -> State | None:
-        """The session's state; None where there is no such session."""
+        """Return the session's state; None: there is no such session."""
         return self._states.get(name)
 
     def add(self, name: str, state: State | None = None) -> State:
-        """Add a session, in place of one of that name: a new one, or one with a state whose number is its own.
+        """Add a session, in place of one with that name: a new one, or the given state, whose number must be unique.
 
         Return its state.
         """
@@ -97,7 +97,7 @@ class Sessions:
         return state
 
     def apply(self, name: str, change: Callable[[State], Outcome]) -> tuple[ServerEvent, ...]:
-        """Put the outcome of a change in place of the session's state. Return the events to be published.
+        """Replace the session's state by the outcome of a change. Return the events to publish.
 
         Changes are those of `worker.core.session`: `refuse`, `fail`, `expire`, `close_idle`; a replay has its own.
         """
@@ -117,7 +117,7 @@ class Sessions:
         source_id: str | None = None,
         is_replay: bool = False,
     ) -> tuple[ServerEvent, ...]:
-        """Take one event of the session's source stream. Return the events to be published; see `session.step`."""
+        """Take one event of the session's source stream. Return the events to publish; see `session.step`."""
         return self.apply(
             name,
             lambda state: session.step(
@@ -133,7 +133,7 @@ class Sessions:
         )
 
     def plan(self, only: str | None = None) -> Plan:
-        """Plan the next pass for those that may want one, or for one of them. Each lane to be freed is told once."""
+        """Plan the next pass for the sessions that may want one, or for only one. Each lane to free is named once."""
         names = self._unplanned if only is None else [only] if only in self._unplanned else []
         states = {name: self._states[name] for name in names}
         plan = scheduler.plan(states, self.budget, dropped=sorted(self._dropped))
@@ -143,13 +143,13 @@ class Sessions:
         return plan
 
     def update(self, plan: Plan, outputs: Sequence[Output], *, now_ms: int) -> list[Update]:
-        """Take the outputs of a pass, one for each row. Return what they changed."""
+        """Take the outputs of a pass, one for each row. Return the changes."""
         planned = zip(plan.sessions, plan.rows, outputs, strict=True)
         updates = (self.update_one(name, row, output, now_ms=now_ms) for name, row, output in planned)
         return [update for update in updates if update is not None]
 
     def update_one(self, name: str, row: Row, output: Output, *, now_ms: int) -> Update | None:
-        """Take one output; None where the row's segment has gone since it was planned."""
+        """Take one output. Return None where the row's segment has left since the pass was planned."""
         before = self._states.get(name)
         if before is None or lane_of(before) != row.lane:
             return None
@@ -158,7 +158,7 @@ class Sessions:
         return Update(name, row, output, before, state, events, segment)
 
     def forget(self, name: str) -> None:
-        """Remove the session, if it is here; its lane is freed with the next pass."""
+        """Remove the session, if there is one; the next plan frees its lane."""
         state = self._states.pop(name, None)
         if state is not None:
             self._drop(lane_of(state))
@@ -190,7 +190,7 @@ class Sessions:
 
 
 def run_pass(sessions: Sessions, engine: Engine, clock_ms: Callable[[], int]) -> list[Update] | None:
-    """Run one pass; None where there is nothing to do and no lane to be freed. `clock_ms` is asked behind it."""
+    """Run one pass; return None without one if no session wants it and no lane is to free. Read `clock_ms` after it."""
     plan = sessions.plan()
     if not plan.rows and not plan.dropped:
         return None

@@ -1,4 +1,4 @@
-"""Apply the tokens of a pass to their segment: confirm tokens, keep or discard drafts, and decide what to read next.
+"""Applying the tokens of a pass to their segment: confirm tokens, keep or discard drafts, decide what to read next.
 
 The token that ends a word also begins the next one, so it is kept as a draft. Once the next source word is read, the
 last target token is fed again and the draft is verified in the same pass. A policy that translates ahead keeps its
@@ -17,7 +17,7 @@ from worker.core.writing import Word, confirm, ends_in_space, ends_word, take
 def update(segment: Segment, row: Row, output: Tokens, vocabulary: Vocabulary) -> tuple[Segment, list[Word]]:
     """Return the segment after a pass, and the words that the sampled tokens finished.
 
-    The source stays as it is, so that what arrived while the pass ran is kept.
+    The source is not changed: words may have arrived while the pass ran.
     """
     decode, kv = segment.decode, segment.kv
     num_source = kv.num_source + len(row.source)
@@ -44,7 +44,7 @@ def update(segment: Segment, row: Row, output: Tokens, vocabulary: Vocabulary) -
 
 
 def _trim(segment: Segment) -> Segment:
-    # Queries that are to be fed again have not seen what they should.
+    # Queries that will be fed again have not seen enough source.
     num_visible = max(0, segment.kv.num_target - segment.decode.num_settled + 1)
     decode = segment.decode
     if num_visible >= len(decode.visible_source):
@@ -55,7 +55,7 @@ def _trim(segment: Segment) -> Segment:
 def _confirm(
     segment: Segment, drafts: tuple[int, ...], output: Tokens, vocabulary: Vocabulary
 ) -> tuple[Segment, list[Word]]:
-    # Every token counts, as long as no source must be read for it.
+    # Every token counts as long as no source must be read before it.
     finished: list[Word] = []
     for i, token in enumerate(output.tokens):
         read, is_end = segment.needed_segments(), token in vocabulary.eos_tokens
@@ -66,7 +66,7 @@ def _confirm(
         finished += new_words
         if segment.is_finished or segment.is_full:
             break
-        # What begins a word is drawn, and judged, as such: once the source that the word may see has been read.
+        # The first token of a word is drawn and judged as such, once the source that the word may see has been read.
         is_next_word = segment.word_begin != begin
         is_judged = bool(output.probabilities) and not segment.is_read
         is_drawn_again = is_next_word and (is_judged or ends_in_space(segment, vocabulary))
@@ -74,7 +74,7 @@ def _confirm(
             return _feed_again(segment, is_guess=not is_end), finished
         if is_next_word and segment.word_tokens and not _is_ready(segment, output, i, begins_word=True):
             return _hold(segment), finished
-        # A draft counts only within a word: behind one that was cut, the next token must be drawn as a word's first.
+        # A draft counts only within a word: behind a cut word, the next token must be drawn as a word's first.
         if i >= len(drafts) or drafts[i] != token or not segment.word_tokens:
             break
         segment = replace(segment, kv=replace(segment.kv, num_target=segment.num_target))
@@ -82,7 +82,7 @@ def _confirm(
 
 
 def _may_write(segment: Segment, output: Tokens, i: int, vocabulary: Vocabulary) -> bool:
-    # What only ends a word may always do so.
+    # A token that only ends a word may always be written.
     begins_word = not segment.word_tokens
     is_ready = _is_ready(segment, output, i, begins_word=begins_word)
     return is_ready or ends_word(segment, output.tokens[i], vocabulary)
@@ -103,13 +103,13 @@ def _is_ready(segment: Segment, output: Tokens, i: int, *, begins_word: bool) ->
 
 
 def _hold(segment: Segment) -> Segment:
-    # More source is read before the word is drawn again; that may make the model sure of it, or of another.
+    # Read more source before the word is drawn again: the model may become sure of it, or of another.
     hold = (segment.needed_segments() or 0) + 1
     return _feed_again(replace(segment, decode=replace(segment.decode, hold=hold)), is_guess=True)
 
 
 def _feed_again(segment: Segment, *, is_guess: bool) -> Segment:
-    # The last whole word's last token is fed once more; what was written behind it is a guess.
+    # Feed the last whole word's last token once more; the tokens behind it become a draft.
     decode, num_kept = segment.decode, segment.word_begin
     draft = segment.word_tokens if is_guess and segment.session.speculation.enabled else ()
     return replace(
@@ -122,16 +122,16 @@ def _feed_again(segment: Segment, *, is_guess: bool) -> Segment:
 def _agree(
     segment: Segment, guess: tuple[int, ...], drafts: tuple[int, ...], tokens: tuple[int, ...], vocabulary: Vocabulary
 ) -> tuple[Segment, list[Word]]:
-    # The guess is the translation of less source; what the policy sees confirmed in it counts.
+    # The draft is the translation of less source; only the part that the policy confirms counts.
     read = segment.needed_segments()
     finished: list[Word] = []
     num_confirmed = segment.policy.num_confirmed(guess, tokens)
     for token in guess[:num_confirmed]:
         segment, new_words = take(segment, token, vocabulary)
         finished += new_words
-        if segment.needed_segments() != read:  # a loop, or a bound
+        if segment.needed_segments() != read:  # a loop or a bound raised the need
             return _feed_again(segment, is_guess=False), finished
-        if segment.is_full or not segment.word_tokens:  # cut: the next token is drawn as a word's first
+        if segment.is_full or not segment.word_tokens:  # the word was cut: the next token is drawn as a word's first
             return replace(segment, kv=replace(segment.kv, num_target=segment.num_target - 1)), finished
     for i, token in enumerate(tokens[num_confirmed:], num_confirmed):
         segment = _write_ahead(segment, token, is_end=token in vocabulary.eos_tokens)
@@ -141,7 +141,7 @@ def _agree(
 
 
 def _write_ahead(segment: Segment, token: int, *, is_end: bool) -> Segment:
-    # One more token of what may still change; once there are enough, they are the draft for the next source word.
+    # One more tentative token; once there are enough, they are the draft for the next source word.
     decode, num_target = segment.decode, segment.num_target
     tentative = decode.tentative if is_end else (*decode.tentative, token)
     length = num_target + len(tentative)

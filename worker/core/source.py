@@ -1,7 +1,7 @@
-"""What has arrived of a segment: the log of its source words, and of their tokens.
+"""The source of a segment: the log of its words and their tokens.
 
-A segment's tokens are `[prompt, word 1 … word N, end]`. What is read at a time is called a source segment: the prompt
-with word 1, then a word each, and the end marker as number N + 1.
+A segment's tokens are `[prompt, word 1 … word N, end]`. They are read in units called source segments: the prompt with
+word 1, then a word each, and the end marker as number N + 1.
 """
 
 import msgspec
@@ -21,7 +21,7 @@ class Source(msgspec.Struct, frozen=True):
     bounds: Log[int]
     arrivals_ms: Log[int]  # of each source segment
     ended: bool = False
-    is_copied: bool = False  # no word so far is anything that the model could translate
+    is_copied: bool = False  # no word so far can be translated
 
     @property
     def num_words(self) -> int:
@@ -39,21 +39,21 @@ class Source(msgspec.Struct, frozen=True):
         return self.words[-1] if self.words else ""
 
     def segments_in(self, num_tokens: int) -> int:
-        """Return how many source segments lie wholly within the first tokens."""
+        """Return how many source segments lie wholly within the first `num_tokens` tokens."""
         return max(0, self.bounds.bisect_right(num_tokens) - 1)
 
     def waiting_ms(self, num_tokens: int) -> int:
-        """Return when the first source segment arrived that these tokens do not hold; if they hold all, the newest."""
+        """Return the arrival time of the first source segment beyond `num_tokens`; if there is none, of the newest."""
         return self.arrivals_ms[min(self.segments_in(num_tokens), self.num_segments - 1)]
 
 
 def begin(prompt: Prompt, *, is_copied: bool = False) -> Source:
-    """Return the source of a segment without words; `is_copied`: for as long as they are no language."""
+    """Return the source of a segment without words; `is_copied`: until a word can be translated."""
     return Source(prompt, Log(), Log(prompt.source), Log((len(prompt.source),)), Log(), is_copied=is_copied)
 
 
 def append(source: Source, word: str, tokens: tuple[int, ...], now_ms: int) -> Source:
-    """Return the source with one more word; one without tokens is not for the model."""
+    """Return the source with one more word; the model does not read a word without tokens."""
     is_copied = source.is_copied and not (tokens and is_language(word, source.prompt.source_language))
     return replace(_extended(source, tokens, now_ms), words=source.words.append(word), is_copied=is_copied)
 

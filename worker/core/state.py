@@ -1,4 +1,4 @@
-"""`State`, all that is known about one session, and `Segments`, its queue of unfinished segments."""
+"""`State`, the state of one session, and `Segments`, its queue of unfinished segments."""
 
 from collections.abc import Iterable, Iterator
 
@@ -13,9 +13,9 @@ from worker.core.segment import Segment
 
 
 class Segments(msgspec.Struct, frozen=True):
-    """A session's unfinished segments, in their order: a queue whose changes cost the same, however many wait.
+    """A session's unfinished segments, in order: a queue whose operations cost the same for any length.
 
-    `first` is being translated, `last` takes new words until it ends.
+    `first` is translated now; `last` takes new words until it ends.
     """
 
     first: Segment | None = None
@@ -44,7 +44,7 @@ class Segments(msgspec.Struct, frozen=True):
         return replace(self, first=segment) if self.newest is None else replace(self, newest=segment)
 
     def add(self, segment: Segment) -> "Segments":
-        """Return the queue with one more segment behind the others."""
+        """Return the queue with one more segment at its end."""
         if self.first is None:
             return Segments(segment)
         return Segments(self.first, self.waiting if self.newest is None else self.waiting.append(self.newest), segment)
@@ -64,15 +64,13 @@ class Segments(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """All there is to know about a session; a pure function of its log, its model and its options, but for times and
-    drafts.
-    """
+    """The state of a session: a pure function of its log, its model and its options, except for times and drafts."""
 
     number: int  # of this session within the worker; names its lanes
     phase: SessionPhase = SessionPhase.ABSENT
     session: Session = Session()
     seq: int = 0  # target events so far
-    segment_seq: int = 0  # of these, the ones up to the end of the last segment that is done
+    segment_seq: int = 0  # of these, up to the end of the last finished segment
     source_seq: int | None = None  # the producer's last number
     segments: Segments = Segments()  # unfinished ones
     num_segments: int = 0
@@ -80,21 +78,21 @@ class State(msgspec.Struct, frozen=True):
     active_ms: int = 0
     served_ms: int = 0  # when its last pass ended
     source_words: int = 0
-    done_words: int = 0  # of these, the ones of segments that are done
+    done_words: int = 0  # of these, in finished segments
     target_words: int = 0
     duplicates: int = 0
-    refused: int = 0  # source entries turned away for lack of room
+    refused: int = 0  # source entries refused for lack of room
     drafting: Drafting = Drafting()
     close_reason: str = "closed"
 
 
 def lane_of(state: State) -> Lane | None:
-    """Return the dual cache that the session's rows go to, that of its first segment; None: it needs none."""
+    """Return the lane of the session's rows, that of its first segment; None: it needs none."""
     return None if state.segments.first is None else state.segments.first.lane
 
 
 def backlog_words(state: State) -> int:
-    """Return how many source words have arrived and have not been read yet."""
+    """Return how many source words have arrived and are unread."""
     first = state.segments.first
     if first is None:
         return 0
@@ -102,5 +100,5 @@ def backlog_words(state: State) -> int:
 
 
 def deadline_ms(state: State) -> int | None:
-    """Return when the session expires if nothing happens; None: never."""
+    """Return when an untouched session expires; None: never."""
     return state.active_ms + state.session.limits.idle_timeout_ms if state.phase is SessionPhase.OPEN else None

@@ -1,6 +1,6 @@
-"""Words in running text, with and without spaces between them; one set of rules for source and target.
+"""Words in running text, with and without spaces between them: one set of rules for source and target.
 
-A word is what stands between white space. Scripts that are written without spaces (Chinese, Japanese, Thai, Lao, Khmer,
+A word is a run between white space. Scripts written without spaces (Chinese, Japanese, Thai, Lao, Khmer,
 Burmese) have one word per character, with the opening punctuation before it, and the marks and closing punctuation
 behind it.
 """
@@ -28,10 +28,10 @@ _SPACELESS = (
     (0xFF5B, 0xFF9F),  # and half-width Katakana
     (0x20000, 0x3FFFF),  # Han, further extensions
 )
-# Most text has none of them, and one search tells that many times as fast as looking at every character.
+# Most text has none of them: one search is many times faster than a look at every character.
 _ANY_SPACELESS = re.compile(f"[{''.join(f'{chr(start)}-{chr(stop)}' for start, stop in _SPACELESS)}]")
 _OPENING = ("Ps", "Pi")  # Unicode categories of brackets and quotes that belong to what follows
-UNFINISHED = "\ufffd"  # how a decoder shows the first bytes of a character whose last bytes are still to come
+UNFINISHED = "\ufffd"  # a decoder's output for the first bytes of a character whose last bytes are missing
 
 
 def is_spaceless(char: str) -> bool:
@@ -44,7 +44,7 @@ def is_spaceless(char: str) -> bool:
 
 
 def _breaks(left: str, right: str) -> bool:
-    # Between two neighbouring characters, neither of them white space.
+    # Tell whether a word ends between two neighbouring characters, neither of them white space.
     if not (is_spaceless(left) or is_spaceless(right)):
         return False
     if unicodedata.category(left) in _OPENING:
@@ -54,7 +54,7 @@ def _breaks(left: str, right: str) -> bool:
 
 
 def split_words(text: str) -> list[str]:
-    """The words of `text`, bare.
+    """Split `text` into bare words.
 
     >>> split_words("The café  is open.")
     ['The', 'café', 'is', 'open.']
@@ -75,7 +75,7 @@ def split_words(text: str) -> list[str]:
 
 
 def source_words(text: str) -> list[str]:
-    """The words of `text` as the model reads them; what cannot be seen is no word.
+    """Split `text` into words as the model reads them; invisible characters are no words.
 
     >>> source_words("Ｉ kn\u00adow！ \u200b 今日！")
     ['I', 'know!', '今', '日！']
@@ -84,12 +84,12 @@ def source_words(text: str) -> list[str]:
 
 
 def separator(left: str, right: str) -> str:
-    """What stands between two neighbouring words: a space, or nothing in scripts that have none.
+    """Return the text between two neighbouring words: a space, or nothing in scripts without spaces.
 
     >>> separator("Hello", "world"), separator("世", "界"), separator("", "Hello")
     (' ', '', '')
     """
-    # Any character tells: quotes and dashes, which a word may begin or end with, belong to all scripts.
+    # Search the whole words: quotes and dashes, with which a word may begin or end, belong to all scripts.
     if not left or not right or (_ANY_SPACELESS.search(left) and _ANY_SPACELESS.search(right)):
         return ""
     return " "
@@ -98,7 +98,7 @@ def separator(left: str, right: str) -> str:
 def starts_word(before: str, piece: str) -> bool:
     """Tell whether `piece`, decoded right after the word `before`, begins another word.
 
-    `before` may end in UNFINISHED: what follows it in the decoded text shows that it stays broken.
+    `before` may end in UNFINISHED: text that follows it shows that it stays broken.
 
     >>> starts_word("parc", " et"), starts_word("par", "c"), starts_word("世", "界"), starts_word("世", "。")
     (True, False, True, False)
@@ -109,8 +109,8 @@ def starts_word(before: str, piece: str) -> bool:
 
 
 def target_words(text: str) -> list[str]:
-    """The words to publish of decoded target text: most often one, none where it has white space and broken characters
-    only, several where one token holds several.
+    """Return the words to publish of decoded target text: usually one, none where it has only white space and broken
+    characters, several where one token holds several.
 
     >>> target_words(" caf\ufffd"), target_words(" of the"), target_words("\ufffd ")
     (['caf'], ['of', 'the'], [])

@@ -1,4 +1,4 @@
-"""From confirmed tokens to finished target words."""
+"""Turning confirmed tokens into finished target words."""
 
 import msgspec
 from msgspec.structs import replace
@@ -9,15 +9,15 @@ from worker.core.segment import Segment, WrittenWord, target_tokens
 
 
 class Word(msgspec.Struct, frozen=True):
-    """A target word that has just been finished."""
+    """A newly finished target word."""
 
     index: int
     written: WrittenWord
-    needed_ms: int  # when the newest source segment arrived that it waited for
+    needed_ms: int  # arrival of the newest source segment that it waited for
 
 
 def take(segment: Segment, token: int, vocabulary: Vocabulary) -> tuple[Segment, list[Word]]:
-    """Return the segment with one more confirmed token, and the words that it finished.
+    """Return the segment with one more confirmed token, and the words that the token finishes.
 
     A word is finished by the token that begins the next one, by white space, by the end, or by its length. Where the
     model only goes on in a loop, or with nothing that becomes a word, its translation ends, or waits for more source.
@@ -41,7 +41,7 @@ def take(segment: Segment, token: int, vocabulary: Vocabulary) -> tuple[Segment,
 
 
 def copy(segment: Segment) -> tuple[Segment, list[Word]]:
-    """Return the segment finished with its own source words, in which there is nothing to translate, and these."""
+    """Return the segment finished with a copy of its source words, and these; for source that cannot be translated."""
     source, arrived_ms = segment.source, segment.source.arrivals_ms[-1]
     copied = source.words[: segment.session.limits.max_new_words]
     before = ("", *copied)
@@ -55,12 +55,12 @@ def copy(segment: Segment) -> tuple[Segment, list[Word]]:
 
 
 def confirm(segment: Segment, token: int) -> Segment:
-    """Return the segment with one more confirmed token, be its word finished or not."""
+    """Return the segment with one more confirmed token, without a check for finished words."""
     return replace(segment, decode=replace(segment.decode, tokens=(*segment.decode.tokens, token)))
 
 
 def ends_word(segment: Segment, token: int, vocabulary: Vocabulary) -> bool:
-    """Tell whether the token is none of the word that is being written, but the next one's first, or the end."""
+    """Tell whether the token does not belong to the word being written: it begins the next one, or is the end."""
     before = _text(segment, vocabulary)
     is_eos = token in vocabulary.eos_tokens
     piece = "" if is_eos else _piece(segment.word_tokens, before, token, vocabulary)
@@ -68,7 +68,7 @@ def ends_word(segment: Segment, token: int, vocabulary: Vocabulary) -> bool:
 
 
 def _text(segment: Segment, vocabulary: Vocabulary) -> str:
-    # The word that is being written, as far as it is confirmed.
+    # The confirmed part of the word being written.
     return vocabulary.decode(segment.word_tokens) if segment.word_tokens else ""
 
 
@@ -84,7 +84,7 @@ def ends_in_space(segment: Segment, vocabulary: Vocabulary) -> bool:
 
 
 def _is_cut(segment: Segment, vocabulary: Vocabulary) -> bool:
-    # Whether no token may follow in the word: for its length, or for white space that its last token ends with.
+    # Tell whether the word must end: by its length, or by white space at the end of its last token.
     is_long = len(segment.word_tokens) >= segment.session.limits.max_tokens_per_word
     is_last = segment.num_target >= segment.prompt.max_target_tokens
     return is_long or is_last or ends_in_space(segment, vocabulary)
@@ -95,7 +95,7 @@ def _is_blank(segment: Segment) -> bool:
 
 
 def _ends_in_loop(segment: Segment, token: int, read: int) -> bool:
-    # Most tokens are none of the last ones: only a suspect is looked at closely.
+    # Most tokens are not among the last ones, so this cheap test comes first.
     if not segment.prompt.is_translation or token not in _written(segment, runaway.MAX_PERIOD_TOKENS):
         return False
     if not runaway.ends_in_loop((*_written(segment, runaway.MAX_LOOP_TOKENS), token), ()):
@@ -107,13 +107,13 @@ def _ends_in_loop(segment: Segment, token: int, read: int) -> bool:
 
 
 def _written(segment: Segment, num_tokens: int) -> tuple[int, ...]:
-    # The last tokens of the translation, at most so many.
+    # At most the last `num_tokens` of the translation.
     return target_tokens(segment, max(len(segment.prompt.target), segment.num_target - num_tokens))
 
 
 def _end_of_sequence(segment: Segment, read: int, reason: str) -> Segment:
-    # The model ended after `read` segments: believed only when those are all. The word that it finished may have raised
-    # the need; what is still to be read may then bring more words.
+    # The model ended after `read` segments: accept that only if those are all. The word that it finished may have
+    # raised the need; the source still to be read may then bring more words.
     if segment.source.ended and read == segment.source.num_segments:
         return replace(segment, finish_reason=reason)
     if (segment.needed_segments() or 0) > read:
@@ -125,7 +125,7 @@ def _finish_word(segment: Segment, vocabulary: Vocabulary) -> tuple[Segment, lis
     decode, arrivals_ms, num_words = segment.decode, segment.source.arrivals_ms, len(segment.words)
     limit = segment.session.limits.max_new_words
     parts = words.target_words(_text(segment, vocabulary))[: None if limit is None else limit - num_words]
-    if not parts:  # white space or broken characters only: no word to publish
+    if not parts:  # only white space or broken characters: no word to publish
         return replace(segment, decode=replace(decode, num_blank=len(decode.tokens))), []
     first = WrittenWord(
         begin=decode.num_settled,
@@ -151,7 +151,7 @@ def _finish_word(segment: Segment, vocabulary: Vocabulary) -> tuple[Segment, lis
 
 
 def _lead(segment: Segment, bare: str, vocabulary: Vocabulary) -> str:
-    # What the tokenizer puts between the last word and this one; tokenizers show it only within one decode.
+    # The text between the last word and this one; tokenizers show it only within one decode.
     if not segment.words:
         return ""
     before = target_tokens(segment, _last_begin(segment))[: -len(segment.word_tokens)]

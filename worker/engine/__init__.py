@@ -13,9 +13,9 @@ BLAS = blas.preload()
 
 
 def end_thread() -> None:
-    """Free mlx's streams of this thread: due at the end of every thread that has used mlx, or the process may abort.
+    """Free mlx's streams of this thread, at the end of every thread that has used mlx; else the process may abort.
 
-    mlx leaves this to its users (its issue 4327); the main thread's end is seen to here.
+    mlx leaves this to its users (its issue 4327); this package does it for the main thread.
     """
     core = sys.modules.get("mlx.core")
     if core is not None:

@@ -1,4 +1,4 @@
-"""Which source token each drawn token attends to most, for policies that ask (AlignAtt, Papi et al. 2023, section 3).
+"""The source token that each drawn token attends to most, for policies that ask (AlignAtt, Papi et al. 2023, sec. 3).
 
 The weights are those of the query that the token was drawn from, averaged over all heads and layers.
 """
@@ -16,9 +16,9 @@ from worker.engine.visibility import FREE
 
 
 class AttentionCapture:
-    """What the drawn tokens of a batch attend to, in those rows that ask; made before the pass, read once it has run.
+    """Alignment of the drawn tokens of a batch, for those rows that ask; make it before the pass, read it afterwards.
 
-    `arrays` are to be evaluated before `aligned_sources`.
+    Evaluate `arrays` before `aligned_sources`.
     """
 
     def __init__(self, attention: BatchAttention) -> None:
@@ -30,7 +30,7 @@ class AttentionCapture:
         return [group.attended_slots() for group in self._groups]
 
     def aligned_sources(self) -> dict[Lane, tuple[int, ...]]:
-        """Return for each lane that asks the indices of the source tokens that its drawn tokens attend to."""
+        """Return the indices of the source tokens that the drawn tokens attend to, for each lane that asks."""
         aligned: dict[Lane, tuple[int, ...]] = {}
         for group, array in zip(self._groups, self.arrays, strict=True):
             slots: Any = array.tolist()
@@ -66,7 +66,7 @@ class _GroupCapture:
         self._weights = self._weights + kernels.weights(lines, keys, mask=self._mask, scale=scale)
 
     def attended_slots(self) -> mx.array:
-        """Return the slots attended to most among those of the source tokens that count, (A, T) int."""
+        """Return the most attended slots among those of the source tokens that count, (A, T) int."""
         length = self._mask.shape[-1]
         ranks = np.stack([row.allocation.slots.ranks[:length] for row in self.rows])
         since = np.array([row.row.sampling.aligned_from for row in self.rows])[:, None]

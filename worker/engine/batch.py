@@ -17,7 +17,7 @@ from worker.engine.errors import UnsupportedModel
 from worker.engine.kv.pool import Allocation, Pool
 from worker.engine.visibility import Bools, attention_mask
 
-# Slots that attention looks at, in multiples: for one row few numbers of them, so that a compiled graph is found again.
+# Attention reads multiples of these many slots: few sizes for one row, so that compiled graphs are reused.
 _SINGLE_STEP, _PADDED_STEP = 128, 16
 
 
@@ -29,7 +29,7 @@ class BatchRow(msgspec.Struct, frozen=True):
 
     @property
     def tokens(self) -> tuple[int, ...]:
-        """All that is fed, source first."""
+        """All tokens to feed, source first."""
         return self.row.source + self.row.target
 
 
@@ -41,14 +41,14 @@ class SlotMapping(NamedTuple):
 
 
 class LayerObserver(Protocol):
-    """Is told of the queries of each layer."""
+    """An observer of the queries of each layer."""
 
     def add_layer(self, layer: int, queries: mx.array, scale: float) -> None:
         """Take the batch's queries (1, H, N, D) of a layer, to be multiplied by `scale`."""
 
 
 class SingleGroup:
-    """One row of a pool: where its keys and values go, and what it sees.
+    """One row of a pool: the slots of its keys and values, and its mask.
 
     `pool_rows` is an index of the pool's rows that attention takes, here one; `mask` (N, L) bool, true where a token
     sees one of the row's first L slots; `start` is the place of the group's first token in the batch.
@@ -143,12 +143,12 @@ class BatchAttention:
 
     @property
     def is_single(self) -> bool:
-        """There is but one row, and any attention will do."""
+        """Whether there is only one row, for which any attention will do."""
         return len(self.groups) == 1 and self.groups[0].is_single
 
     @property
     def num_padding(self) -> int:
-        """Cells of attention's grids that hold no token."""
+        """Cells of the attention grids that hold no token."""
         return sum(group.num_padding for group in self.groups)
 
     def caches(self, num_layers: int) -> list["BatchCache"]:

@@ -1,4 +1,4 @@
-"""A fast BLAS for MLX on a Linux CPU: loaded before mlx, its symbols win over the reference BLAS in the wheel.
+"""Load a fast BLAS for MLX on a Linux CPU. Loaded before mlx, its symbols replace the reference BLAS in the wheel.
 
 At 1024 x 1024 x 1024 in fp32 the wheel's own BLAS reaches 9 GFLOP/s on two cores, OpenBLAS 250.
 """
@@ -12,7 +12,7 @@ REMEDY = "install OpenBLAS (Debian and Ubuntu: apt install libopenblas0; Fedora:
 
 
 def preload() -> str | None:
-    """Load the BLAS library that mlx will use, and return its name; None where there is none, or none is needed.
+    """Load the BLAS library that mlx will use, and return its name; None: there is none, or none is needed.
 
     Set DECALAGE_BLAS to a library of your own, or to `off`.
     """

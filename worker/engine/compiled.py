@@ -16,7 +16,7 @@ from worker.engine.kv.quantization import KVQuantization
 from worker.engine.model import StreamingModel
 
 MOST_TOKENS: Final = 8
-"""More are rare, and the more there are, the less there is to gain."""
+"""More tokens are rare, and compiling gains less the more there are."""
 
 
 class CompiledForward:
@@ -28,7 +28,7 @@ class CompiledForward:
         self._graph: Any = mx.compile(self._forward, inputs=model.inner.state)
 
     def can_run(self, batch: ForwardBatch) -> bool:
-        """Tell whether the pass can be a compiled one, and gains by it. It is so where mlx compiles for a CPU."""
+        """Tell whether the pass can be compiled and gains by it; only where mlx compiles for a CPU."""
         return (
             batch.attention.is_single
             and batch.attention.groups[0].observer is None
@@ -42,9 +42,9 @@ class CompiledForward:
         """Return what `StreamingModel.batch` gives for these queries of a pass that can be run: (Q, V)."""
         group = batch.attention.groups[0]
         layers = group.pool.donate_arrays()
-        # All tokens' logits or none's: numbers between would each be a graph of their own.
+        # All tokens' logits or none: each number between would need a graph of its own.
         padded = [*queries, *[0] * (batch.tokens.size - len(queries))] if queries else []
-        # The cosines and sines are made outside: within, a dozen kernels more would have to be built.
+        # The cosines and sines are computed outside: inside, they would add a dozen kernels to build.
         rope_tables = self._model.rope_tables(batch.positions, batch.last_position)
         logits, layers = self._graph(
             batch.tokens, batch.positions, rope_tables, mx.array(padded, mx.int32), tuple(group.slot_mapping),
@@ -60,7 +60,7 @@ class CompiledForward:
     ) -> tuple[mx.array, Sequence[LayerArrays]]:  # fmt: skip
         pool = Pool(len(layers), mask.shape[-1], self._quantization)
         pool.set_arrays(layers)
-        # The row is no constant of the graph; a pool that has but one needs no copy of it.
+        # The row is an input, not a constant of the graph; a pool with only one row needs no copy of it.
         pool_rows = slice(1) if layers[0][0].shape[0] == 1 else slot_mapping[0][:1]
         attention = BatchAttention([SingleGroup(pool, SlotMapping(*slot_mapping), pool_rows, mask)])
         logits = self._model.batch(tokens, attention.caches(len(layers)), positions, queries, rope_tables)

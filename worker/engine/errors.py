@@ -1,7 +1,7 @@
-"""What can be wrong with a model.
+"""Errors of a model.
 
 EngineError
-├── ModelNotFound      no such directory, nor a hub model that can be had
+├── ModelNotFound      no such directory, and no such hub model to load
 ├── UnsupportedModel   the model cannot be read or driven: broken files, no rotary positions, no plain KV cache, no
 │                      usable tokenizer or prompt
 └── UnsupportedPrompt  the model does not do what a prompt asks for (a ValueError too)
@@ -13,7 +13,7 @@ class EngineError(Exception):
 
 
 class ModelNotFound(EngineError):
-    """Neither a model directory nor a hub model that is cached or can be downloaded."""
+    """There is no such model directory, and no such hub model in the cache or to download."""
 
 
 class UnsupportedModel(EngineError):

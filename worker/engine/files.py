@@ -1,4 +1,4 @@
-"""What is wrong with a model's files, said before a library stumbles over them."""
+"""Checks of a model's files before a library reads them, for errors that name the remedy."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ _LARGE_FILES = ("*.safetensors", "tokenizer.json", "tokenizer.model")
 
 
 def check_directory(directory: Path) -> None:
-    """Raise UnsupportedModel where a file of a model directory is not there, only a pointer to it."""
+    """Raise UnsupportedModel where a model directory holds only a Git LFS pointer in place of a file."""
     for pattern in _LARGE_FILES:
         for path in sorted(directory.glob(pattern)):
             check_file(path)

@@ -1,4 +1,4 @@
-"""Where a model comes from: a path, a shipped name or a hub id becomes a model and its tokenizer.
+"""Loading a model and its tokenizer from a path, a shipped name or a hub id.
 
 A path is a directory that mlx-lm can load, or a GGUF file.
 """
@@ -55,7 +55,7 @@ def _shipped_names() -> list[str]:
 def _from_hub(repo: str) -> Path:
     try:
         return Path(snapshot_download(repo, allow_patterns=_FILES))
-    except Exception as online:  # many kinds: no network, no such repository, a gated one; the cache may still have it
+    except Exception as online:  # no network, no such repository, a gated one: the cache may still have it
         try:
             return Path(snapshot_download(repo, allow_patterns=_FILES, local_files_only=True))
         except Exception:
@@ -69,11 +69,11 @@ def _from_hub(repo: str) -> Path:
 def load(
     path_or_repo: str = DEFAULT_MODEL, *, position_offset: int | None = None, dtype: mx.Dtype | None = None
 ) -> tuple[StreamingModel, TokenizerWrapper]:
-    """Load a model, ready to be driven through dual caches, and mlx-lm's wrapper of its tokenizer.
+    """Load a model for use with dual caches, and mlx-lm's wrapper of its tokenizer.
 
-    `position_offset` replaces the φ of the model's card. On a CPU everything is computed in fp32, because other types
-    never reach its BLAS; elsewhere in the type of the weights (bf16 for a GGUF file, whose quantised weights stay
-    quantised on Metal unless `dtype` is given), or in `dtype`. Raises ModelNotFound, UnsupportedModel.
+    `position_offset` replaces the φ of the model's card. A CPU computes everything in fp32, because other types never
+    reach its BLAS. Elsewhere the type is `dtype` or else that of the weights: bf16 for a GGUF file, whose quantised
+    weights stay quantised on Metal unless `dtype` is given. Raises ModelNotFound, UnsupportedModel.
     """
     path = model_path(path_or_repo)
     card = read_card(path)
@@ -89,7 +89,7 @@ def load(
 
 
 def load_vocabulary(path_or_repo: str = DEFAULT_MODEL, tokenizer: Any = None) -> Vocabulary:
-    """Load the words and tokens of a model, without its weights. Raises UnsupportedModel, also for its prompt."""
+    """Load the vocabulary of a model, without its weights. Raises UnsupportedModel, also for its prompt."""
     path = model_path(path_or_repo)
     card = read_card(path)
     tokenizer = _tokenizer(path, card) if tokenizer is None else tokenizer
@@ -105,7 +105,7 @@ def _weights(path: Path, dtype: mx.Dtype | None) -> nn.Module:
     if is_on_cpu:
         dtype = dtype or mx.float32
     if path.is_file():
-        # On Metal quantised weights stay quantised: mlx has fast kernels for them there, and none for a CPU.
+        # Quantised weights stay quantised on Metal only: mlx has fast kernels for them there, and none for a CPU.
         return load_gguf_model(path, dtype or mx.bfloat16, is_packed=dtype is None and mx.metal.is_available())
     model = _from_directory(path)
     if is_on_cpu:
@@ -129,9 +129,9 @@ def _tokenizer(path: Path, card: Card) -> TokenizerWrapper:
         return load_gguf_tokenizer(path)
     try:
         if card.prompt is None:
-            # A chat model's turn may end with another token than the tokenizer's: its config tells.
+            # A chat model's turn may end with another token than the tokenizer's: its config names it.
             return load_tokenizer(path, eos_token_ids=load_config(path).get("eos_token_id"))
-        # As the file has it: the automatic class would replace the pre-tokenizer of a Qwen2 model and split numbers
+        # Keep the file's own: the automatic class would replace the pre-tokenizer of a Qwen2 model and split numbers
         # differently.
         return TokenizerWrapper(PreTrainedTokenizerFast.from_pretrained(path))
     except (OSError, ValueError, TypeError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""A model with group positions: any rotary mlx-lm model, unmodified, driven through dual caches.
+"""A model with group positions: any unmodified rotary mlx-lm model, driven through dual caches.
 
 `model(tokens, cache=…, is_reading=…) -> logits` is the surface of the documents; `StreamingModel.forward` takes a row
 that reads and writes in one pass.
@@ -20,8 +20,8 @@ from worker.engine.errors import UnsupportedModel
 from worker.engine.kv.dual_cache import DualStreamingCache
 from worker.engine.visibility import GroupLayout, Layout
 
-# Architectures whose logits are their head applied to the last hidden states, and nothing more: a third of a small
-# model's pass can be spared where only some of them are asked for.
+# Architectures whose logits are their head applied to the last hidden states, and nothing more: computing only the
+# logits that are asked for spares a third of a small model's pass.
 _PLAIN_HEADS = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
 __all__ = ["Model", "ModelArgs", "StreamingModel"]
@@ -63,13 +63,13 @@ class StreamingModel:
         )
 
     def __getattr__(self, name: str) -> Any:
-        if name == "inner":  # asked for before __init__ has set it (copy, pickle)
+        if name == "inner":  # read before __init__ has set it (copy, pickle)
             raise AttributeError(name)
         return getattr(self.inner, name)
 
     @property
     def dtype(self) -> mx.Dtype:
-        """The type in which the model computes."""
+        """The model's type of computation."""
         return _floats(self.inner)[0].dtype
 
     @property
@@ -84,7 +84,7 @@ class StreamingModel:
 
     @property
     def layout(self) -> Layout:
-        """Where target tokens stand, and what they see."""
+        """The positions of target tokens, and what they see."""
         return GroupLayout(self.position_offset)
 
     def make_cache(self, layout: Layout | None = None) -> list[DualStreamingCache]:
@@ -133,8 +133,8 @@ class StreamingModel:
         return self._run(mx.array([[*source, *target]]), cache, positions)
 
     def rope_tables(self, position_ids: mx.array, last: int) -> list[Table]:
-        """Return what rotates queries and keys at these positions, of which `last` is the highest, as `batch` takes it:
-        nothing before the first pass.
+        """Return the rotary tables for these positions, of which `last` is the highest, as `batch` takes them; none
+        before the first pass.
         """
         return self._positions.tables(position_ids, last)
 

@@ -1,6 +1,6 @@
-"""Plan in, tokens out: rows of token ids become sampled token ids by one forward pass.
+"""Running a plan: one forward pass turns rows of token ids into sampled token ids.
 
-One thread owns a runner, loads its model and evaluates; only Python values leave it.
+One thread owns a runner, loads its model and evaluates; only Python values leave that thread.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,11 +22,11 @@ from worker.engine.model import StreamingModel
 from worker.engine.sampling import Sampler, SamplerOutput
 
 WIDTHS: Final = (2, 8, 32, 128)
-"""Rows of up to so many tokens share a grid of attention: there, a long read would make all others as long."""
+"""Rows of up to this many tokens share a grid of attention: a long read would make all other rows as long."""
 
 
 class TokenMasks(Protocol):
-    """What may be drawn: a `worker.engine.text.tokenizer.Vocabulary`."""
+    """The tokens that may be drawn: a `worker.engine.text.tokenizer.Vocabulary`."""
 
     def word_starts(self, size: int) -> mx.array:
         """Return which tokens begin a word or end the translation, (V,) bool."""
@@ -36,7 +36,7 @@ class TokenMasks(Protocol):
 
 
 class Counters(msgspec.Struct):
-    """What a runner has done so far."""
+    """Totals of a runner's work so far."""
 
     forwards: int = 0  # rows computed
     passes: int = 0  # each over one row or many
@@ -55,8 +55,8 @@ class Counters(msgspec.Struct):
 class Runner:
     """The passes of a model, and the keys and values of its lanes.
 
-    `kv_bits`: 8 or 4 for each number of a key or value; 0: as the model makes them. Raises ValueError for others,
-    UnsupportedModel where they do not go with the model.
+    `kv_bits`: 8 or 4 for each number of a key or value; 0: unquantised. Raises ValueError for others, UnsupportedModel
+    where they do not go with the model.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class Runner:
         packing = quantization(kv_bits, head_sizes, model.name)
         self._kv_cache = KVCacheManager(model.num_layers, model.layout, packing)
         self._compiled = CompiledForward(model, packing)
-        self._suspects: set[Lane] = set()  # one of them was to blame for a pass that failed
+        self._suspects: set[Lane] = set()  # one of them caused a failed pass
         self.compatibility = compatibility.probe(model)
         self.counters = Counters()
         self._warm_up()
         self._kv_cache.max_bytes = max_kv_bytes
 
     def _warm_up(self) -> None:
-        # The first pass builds what later ones find: a session should not wait for that.
+        # The first pass builds kernels that later ones reuse: no session should wait for that.
         row = Row(
             (0, 0), source=(0,) * 4, target=(0, 0), target_start=0, num_drafts=1, sampling=SampleSpec(word_start=True)
         )
@@ -112,8 +112,8 @@ class Runner:
     def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Output, ...]:
         """Free the dropped lanes, then return what was sampled for each row; the rows' lanes all differ.
 
-        A row that fails reports its fault and loses its lane. Where it is not known which row of a pass was to blame,
-        all have lost their lanes, and run alone next time.
+        A row that fails reports its fault and loses its lane. Where it is not known which row of a failed pass is to
+        blame, all rows lose their lanes and run alone next time.
         """
         for lane in dropped:
             self._kv_cache.free(lane)
@@ -134,7 +134,7 @@ class Runner:
         return [*alone, *([row] for row in others)]
 
     def _allocate(self, row: Row, results: dict[Lane, Output]) -> Row | None:
-        # What is left of the row for a pass; None where there is nothing to do, or nothing can be done.
+        # The part of the row that a pass has to compute; None where nothing is to do, or nothing can be done.
         try:
             if row.sampling.aligned_from is not None and not self.compatibility.shows_attention:
                 raise UnsupportedModel(
@@ -149,7 +149,7 @@ class Runner:
             others = self._kv_cache.has_others_in_run(row.lane)
             self.counters.deferred_rows += others
             results[row.lane] = Deferred() if others else self._fail(row, error)
-        except Exception as error:  # the tick's border: whatever a row meets ends that row alone
+        except Exception as error:  # the border of a row: any failure ends that row alone
             results[row.lane] = self._fail(row, error)
         return None
 
@@ -162,7 +162,7 @@ class Runner:
         lanes = [row.lane for row in rows]
         try:
             results = self._run_pass(rows)
-        except Exception as error:  # what the arrays of those pools hold now, nobody knows
+        except Exception as error:  # the contents of those pools' arrays are unknown now
             self.counters.failed_passes += 1
             self._kv_cache.evict_pools(lanes)
             failed = _failed(error)
@@ -198,7 +198,7 @@ class Runner:
         return logits
 
     def _order(self, row: Row) -> tuple[int, int, int]:
-        # Where a row stands in a pass: beside those of its pool and of like length.
+        # The place of a row in a pass: beside those of its pool and of similar length.
         allocation = self._kv_cache[row.lane]
         return allocation.slots.length, _width(row), allocation.pool_row
 

@@ -1,4 +1,4 @@
-"""The next token from its logits: greedy, or with noise that depends on nothing but seed and position.
+"""The next token from its logits: greedy, or with noise that depends only on seed and position.
 
 argmax(logits / T + Gumbel noise) draws from softmax(logits / T); with the noise keyed by seed and position, batching,
 speculation and replay draw the same token, and no random state needs saving.
@@ -13,12 +13,12 @@ import mlx.core as mx
 
 from worker.core.rows import Row, SampleSpec
 
-# Below it the noise is lost in the rounding of the logits, and dividing by it would overflow.
+# Below it the noise is lost in the rounding of the logits, and a division by it would overflow.
 _LOWEST_TEMPERATURE = 1e-6
 
 
 class SamplerOutput:
-    """The tokens drawn for the rows of a pass; `arrays` are to be evaluated before `values` are asked for."""
+    """The tokens drawn for the rows of a pass; evaluate `arrays` before a call of `values`."""
 
     def __init__(self, counts: Sequence[int], tokens: mx.array, sums: mx.array, probabilities: mx.array | None) -> None:
         self._counts = counts
@@ -30,7 +30,7 @@ class SamplerOutput:
         return [self._tokens, self._sums, *([] if self._probabilities is None else [self._probabilities])]
 
     def values(self) -> Iterator[tuple[tuple[int, ...] | None, tuple[float, ...]]]:
-        """Yield for each row its tokens, None where the logits are no numbers, and their probabilities."""
+        """Yield the tokens of each row, None where the logits are NaN, and their probabilities."""
         tokens: Any = self._tokens.tolist()
         sums: Any = self._sums.tolist()
         probabilities: Any = [] if self._probabilities is None else self._probabilities.tolist()
@@ -91,7 +91,7 @@ class Sampler:
         return mx.exp(chosen - mx.logsumexp(scores, axis=-1))
 
     def _penalised(self, scores: mx.array, sampling: SampleSpec, drafts: Sequence[int]) -> mx.array:
-        # Keskar et al. 2019: what was written lately becomes less likely, whatever the sign of its logit.
+        # Keskar et al. 2019: recent tokens become less likely, whatever the sign of their logits.
         recent = sorted({*(*sampling.history, *drafts)[-sampling.context_tokens :]}) if sampling.context_tokens else []
         if not recent or sampling.repetition_penalty is None:
             return scores
@@ -118,7 +118,7 @@ def _nucleus(scores: mx.array, top_p: float) -> mx.array:
     order = mx.argsort(-scores)
     probabilities = mx.softmax(scores[order])
     before = mx.cumsum(probabilities) - probabilities  # of the likelier ones
-    # The first always stays, also where top_p is too small for a float.
+    # The likeliest always stays, even if top_p is too small for a float.
     kept = (before < top_p) | (mx.arange(before.size) == 0)
     out = mx.full(scores.shape, -mx.inf)
     out[order] = mx.where(kept, scores[order], mx.array(-mx.inf))

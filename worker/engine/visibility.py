@@ -1,8 +1,8 @@
-"""Who sees whom, and at which position: the one rule that serving, replay and training share.
+"""Visibility and positions of tokens: the one rule that serving, replay and training share.
 
 A token of a segment has a rank: i for source token i, -1 - j for target token j. A query that may see s source and t
-target tokens sees the keys of ranks -t, …, s - 1, in whatever order these are stored. What differs between models is a
-`Layout`: where the target stands, and how much of the source it sees.
+target tokens sees the keys of ranks -t, …, s - 1, in whatever order these are stored. Models differ in their `Layout`:
+the positions of the target, and how much of the source it sees.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ Bools: TypeAlias = NDArray[np.bool_]
 
 
 class Layout(Protocol):
-    """How the source and the target of a segment stand to each other, as a model was trained to have them."""
+    """The positions and visibility of a segment's source and target, as a model was trained on them."""
 
     def target_position(self, num_source: int) -> int:
         """Return the position of the first target token, fed when `num_source` source tokens have been read."""
@@ -44,12 +44,12 @@ class GroupLayout(msgspec.Struct, frozen=True):
         return self.position_offset
 
     def visible_source(self, num_target: int, num_source: int, recorded: Sequence[int]) -> list[int]:
-        """Return what is recorded, and for all later tokens the whole source."""
+        """Return the recorded numbers, and the whole source for all later tokens."""
         return [*recorded, *[num_source] * (num_target - len(recorded))]
 
 
 class ContiguousLayout(msgspec.Struct, frozen=True):
-    """A plain sequence, as a stock model has it: the target stands right behind its source, and sees all of it."""
+    """A plain sequence, as in a stock model: the target comes right behind its source, and sees all of it."""
 
     def target_position(self, num_source: int) -> int:
         """Return the position behind the source."""
@@ -74,7 +74,7 @@ class TokenMetadata(msgspec.Struct, frozen=True):
 
 
 class CacheState(msgspec.Struct, frozen=True):
-    """How many tokens of a segment have been fed, and where its target begins once some of that has."""
+    """The number of a segment's tokens fed so far, and the position of its target once some of it is fed."""
 
     num_source: int = 0
     num_target: int = 0

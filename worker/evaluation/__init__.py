@@ -1,4 +1,4 @@
-"""How good and how late: a model over a test set under several policies, with everybody's own measures.
+"""Quality and latency of a model on a test set under several policies, with the field's standard measures.
 
-Drives the service's session machine over the service's engine, many sentences to a tick, and never meets Redis.
+Runs the service's session machine and engine without Redis, many sentences to a pass.
 """

@@ -1,4 +1,4 @@
-"""Test sets: a source, a tab and its reference on every line, gzipped or not."""
+"""Test sets: a source, a tab and a reference on every line, gzipped or not."""
 
 import gzip
 import random
@@ -25,10 +25,10 @@ class Sentence(msgspec.Struct, frozen=True):
 
 
 def read_corpus(path: Path, *, limit: int | None = None, seed: int | None = None) -> list[Sentence]:
-    """The sentences of a test set, in the file's order.
+    """Read the sentences of a test set, in the file's order.
 
-    `limit` takes the first lines, with a `seed` as many lines drawn at random; the same seed draws the same ones. Blank
-    lines are passed over. Raises UnusableCorpus that names the line, OSError.
+    `limit` takes the first lines, or with a `seed` as many lines at random; the same seed draws the same lines. Blank
+    lines are skipped. Raises UnusableCorpus that names the line, OSError.
     """
     lines = _sentences(path)
     found = list(lines if limit is None or seed is not None else islice(lines, limit))
@@ -41,7 +41,7 @@ def read_corpus(path: Path, *, limit: int | None = None, seed: int | None = None
 
 
 def direction(path: Path) -> tuple[str, str] | None:
-    """Source and target language as a name such as `news.en-fr.tsv.gz` tells them; None where it does not.
+    """Return the source and target language in a name such as `news.en-fr.tsv.gz`; None: it has none.
 
     >>> direction(Path("test.2016.en-fr.tsv.gz")), direction(Path("talk.tsv"))
     (('en', 'fr'), None)

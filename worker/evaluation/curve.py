@@ -11,7 +11,7 @@ from worker.evaluation.picture import COLOURS, MARKERS, as_png, empty_picture
 
 
 class Point(msgspec.Struct, frozen=True):
-    """A policy of a system: its lag in source words, its BLEU, and what stands beside the point."""
+    """A policy of a system: its lag in source words, its BLEU, and the label of the point."""
 
     lag_words: float
     bleu: float
@@ -19,7 +19,7 @@ class Point(msgspec.Struct, frozen=True):
 
     @property
     def family(self) -> str:
-        """What is left of the label without its numbers: such points stand on one line.
+        """The label without its numbers: points of one family share a line.
 
         >>> Point(3.0, 30.6, "wait-3").family, Point(3.4, 31.0, "adaptive-2-7-0.7").family
         ('wait', 'adaptive')
@@ -28,16 +28,16 @@ class Point(msgspec.Struct, frozen=True):
 
 
 class Curve(msgspec.Struct, frozen=True):
-    """A system: its streaming policies, and the BLEU that it reaches with the whole source read; None: not known."""
+    """A system: its streaming policies, and its BLEU with the whole source read; None: not known."""
 
     points: Sequence[Point]
     offline_bleu: float | None = None
 
 
 def draw_curves(curves: Mapping[str, Curve], *, title: str = "") -> bytes:
-    """A PNG with a line for each system's policies of a kind: BLEU over average lagging; offline BLEU is a dashed line.
+    """Draw BLEU over average lagging, with a line for each system and family, offline BLEU dashed. Return a PNG.
 
-    Raises ValueError where there is nothing to draw.
+    Raises ValueError where there is no point to draw.
     """
     if not any(curve.points or curve.offline_bleu is not None for curve in curves.values()):
         raise ValueError("expected at least one point or offline score to draw, got none")
@@ -57,7 +57,7 @@ def _draw(axes: Axes, name: str, curve: Curve, index: int) -> None:
         style: dict[str, Any] = {"linestyle": ":", "markerfacecolor": "white"} if i else {}
         lags, bleus = zip(*((point.lag_words, point.bleu) for point in families[family]), strict=True)
         axes.plot(lags, bleus, color=colour, marker=marker, label=f"{name}, {family}" if i else name, **style)
-        # Below to the right, or to the left: lines rise, and where two meet, the labels of both can be read.
+        # Below, to the right or to the left: lines rise, and the labels of two that meet stay readable.
         place: dict[str, Any] = {"xytext": (-7, -2), "ha": "right"} if i else {"xytext": (5, -11)}
         for point in families[family]:
             at = (point.lag_words, point.bleu)

@@ -1,4 +1,4 @@
-"""What an evaluation does where nobody says otherwise. Imports nothing: the command line shows these in its help."""
+"""Defaults of an evaluation. Imports nothing: the command line shows them in its help."""
 
 from typing import Final
 
@@ -12,4 +12,4 @@ WORD_MS: Final = 300.0
 """A spoken source word, as SimulEval has it."""
 
 MAX_NEW_WORDS: Final = 256
-"""Words of one translation: a model that repeats itself without end is cut."""
+"""Most words of one translation, to cut a model that repeats itself without end."""

@@ -8,11 +8,11 @@ EvaluationError
 
 
 class EvaluationError(Exception):
-    """What was asked cannot be evaluated; the message says why and what to do."""
+    """The evaluation is not possible; the message says why and what to do."""
 
 
 class UnusableCorpus(EvaluationError):
-    """Expected a source, a tab and a reference on every line."""
+    """A line of the test file is not a source, a tab and a reference."""
 
 
 class UnusableSentence(EvaluationError):

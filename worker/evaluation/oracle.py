@@ -1,7 +1,7 @@
-"""The re-encode oracle: what the dual cache would be if earlier target words were encoded again after every read.
+"""The re-encode oracle: an engine that encodes earlier target words again after every read.
 
-In service, the keys of a target word keep what they saw when it was written. The oracle computes them anew, seeing all
-source read so far, at the price of a whole pass for every read. The difference in quality is what not doing so costs.
+In service, the keys of a target word depend on the source read when it was written. The oracle computes them anew from
+all source read so far, at the cost of a whole pass for every read. The difference in quality is what service loses.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from worker.core.rows import Engine, Lane, Output, Row
 
 
 class _Fed(msgspec.Struct, frozen=True):
-    """What a lane holds, and how much of the source all of its target has seen."""
+    """The contents of a lane, and how much of the source all of its target has seen."""
 
     source: tuple[int, ...] = ()
     target: tuple[int, ...] = ()
@@ -21,23 +21,23 @@ class _Fed(msgspec.Struct, frozen=True):
 
 
 class Oracle:
-    """An engine around another one: no target key in its lanes has seen less source than was read by then."""
+    """An engine around another one, whose target keys always see all source that is read."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lanes: dict[Lane, _Fed] = {}
 
     def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
-        """What was sampled for each row; the dropped lanes are free."""
-        gone = set(dropped)
-        for lane in gone:
+        """Free the dropped lanes, then return the output for each row."""
+        freed = set(dropped)
+        for lane in freed:
             self._lanes.pop(lane, None)
-        whole = [self._row(row) for row in rows]
-        gone |= {row.lane for row, again in zip(rows, whole, strict=True) if again is not row}
-        return self._engine.run(whole, dropped=gone)
+        whole_rows = [self._row(row) for row in rows]
+        freed |= {row.lane for row, whole_row in zip(rows, whole_rows, strict=True) if whole_row is not row}
+        return self._engine.run(whole_rows, dropped=freed)
 
     def _row(self, row: Row) -> Row:
-        # The row itself, or where target words would be left behind by the source: one that fills an empty lane.
+        # The row itself, or, where target words have not seen all source, one that fills an empty lane.
         fed = self._lanes.get(row.lane, _Fed())
         source, target = fed.source + row.source, fed.target[: row.target_start] + row.target
         seen_source = len(source) if row.target else fed.seen_source

@@ -1,4 +1,4 @@
-"""What all our pictures have in common: size, colours, axes."""
+"""Size, colours and axes of all pictures."""
 
 from io import BytesIO
 from typing import Final
@@ -8,13 +8,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""They stay apart for colour-blind eyes (Okabe and Ito 2008)."""
+"""Colours that colour-blind readers can tell apart (Okabe and Ito 2008)."""
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
-"""One for each colour."""
+"""One marker for each colour."""
 
 
 def empty_picture(title: str, x: str, y: str) -> tuple[Figure, Axes]:
-    """A figure of 1080 × 690 pixels with one pair of axes, titled and labelled, nothing in it."""
+    """Return an empty figure of 1080 × 690 pixels with one pair of axes, titled and labelled."""
     figure = Figure(figsize=(7.2, 4.6), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(x)
@@ -26,7 +26,7 @@ def empty_picture(title: str, x: str, y: str) -> tuple[Figure, Axes]:
 
 
 def as_png(figure: Figure) -> bytes:
-    """The figure as a PNG, with a legend of what carries a label."""
+    """Return the figure as a PNG, with a legend of the labelled lines."""
     for axes in figure.axes:
         axes.legend(frameon=False, loc="best", fontsize="small")
     png = BytesIO()

@@ -1,4 +1,4 @@
-"""Policies by the names that results carry: `offline`, `wait-3`, …; `wait-3-oracle` is wait-3 with re-encoding."""
+"""Policies by their names in results: `offline`, `wait-3`, …; `wait-3-oracle` is wait-3 with re-encoding."""
 
 from msgspec.structs import replace
 
@@ -10,7 +10,7 @@ _ORACLE = "-oracle"
 
 
 def offline(session: Session) -> Session:
-    """The session that reads everything before it writes.
+    """Return the session with the offline policy: read everything, then write.
 
     >>> offline(Session()).mode
     'completion'
@@ -19,7 +19,7 @@ def offline(session: Session) -> Session:
 
 
 def wait_k(session: Session, k: int) -> Session:
-    """The session that writes k words behind its source.
+    """Return the session with the policy wait-k.
 
     >>> wait_k(Session(), 5).policy
     WaitK(k=5, catchup=0.0)
@@ -28,12 +28,12 @@ def wait_k(session: Session, k: int) -> Session:
 
 
 def streaming(session: Session, policy: Policy) -> Session:
-    """The session that writes while it reads, as the policy says."""
+    """Return the session with this streaming policy."""
     return replace(session, mode="streaming", policy=policy)
 
 
 def policy_name(session: Session) -> str:
-    """How the results of this session's policy are called.
+    """Return the name that results of this session's policy carry.
 
     >>> policy_name(offline(Session())), policy_name(Session())
     ('offline', 'wait-3')
@@ -42,9 +42,9 @@ def policy_name(session: Session) -> str:
 
 
 def named(session: Session, name: str) -> Session:
-    """The session whose results carry this name; `wait-3-oracle` is the session of `wait-3`.
+    """Return the session whose results carry this name; `wait-3-oracle` is the session of `wait-3`.
 
-    Raises ValueError for what names no policy.
+    Raises ValueError for a name of no policy.
 
     >>> named(Session(), "wait-5-oracle").policy, named(Session(), "offline").mode
     (WaitK(k=5, catchup=0.0), 'completion')
@@ -53,7 +53,7 @@ def named(session: Session, name: str) -> Session:
 
 
 def oracle_name(policy: str) -> str:
-    """How the results of a policy are called where earlier target words are encoded again.
+    """Return the name that results of a policy carry with the re-encode oracle.
 
     >>> oracle_name("wait-3")
     'wait-3-oracle'

@@ -1,4 +1,4 @@
-"""Quality of translations against references: BLEU and chrF as sacrebleu computes them, with its signatures."""
+"""Quality of translations against references: sacrebleu's BLEU and chrF, with its signatures."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,38 +13,38 @@ SAMPLES = 1000
 
 
 class Score(msgspec.Struct, frozen=True):
-    """A score of a corpus, 0 to 100, and how exactly it was computed."""
+    """A score of a corpus, 0 to 100, and sacrebleu's signature of its computation."""
 
     value: float
     signature: str
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """A system beside the baseline on one metric, by paired bootstrap resampling."""
+    """A system compared with the baseline on one metric, by paired bootstrap resampling."""
 
     metric: str
     baseline: float
     system: float
-    p_value: float  # how likely at least such a difference is if the two are equally good
+    p_value: float  # probability of at least this difference if both are equally good
     signature: str
 
 
 def bleu(predictions: Sequence[str], references: Sequence[str], language: str) -> Score:
-    """BLEU on raw text, mixed case, with sacrebleu's default tokenizer; Chinese by its own, scripts without spaces by
-    characters.
+    """Compute BLEU on raw text, mixed case, with sacrebleu's default tokenizer; for Chinese with its own, for other
+    scripts without spaces by characters.
     """
     return _score(_bleu(language), predictions, references)
 
 
 def chrf(predictions: Sequence[str], references: Sequence[str]) -> Score:
-    """ChrF2: characters up to six in a row, no words, as sacrebleu has it by default."""
+    """Compute chrF2 with sacrebleu's defaults: up to six characters in a row, no words."""
     return _score(CHRF(), predictions, references)
 
 
 def paired_bootstrap(
     systems: Mapping[str, Sequence[str]], references: Sequence[str], language: str, *, num_samples: int = SAMPLES
 ) -> dict[str, list[Difference]]:
-    """Each system beside the first, which is the baseline: BLEU and chrF with p-values, from sacrebleu's fixed seed.
+    """Compare each system with the first, the baseline: BLEU and chrF with p-values, from sacrebleu's fixed seed.
 
     Raises ValueError for fewer than two systems.
     """
@@ -67,7 +67,7 @@ def _difference(metric: str, results: Sequence[Any], index: int, signature: Any)
         metric=metric,
         baseline=baseline,
         system=system,
-        # Nothing is less of a difference than none, yet sacrebleu gives equal translations the smallest p there is.
+        # Equal translations have no difference, yet sacrebleu gives them the smallest possible p.
         p_value=1.0 if system == baseline else float(results[index].p_value),
         signature=signature.format(),
     )

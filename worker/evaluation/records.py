@@ -1,4 +1,4 @@
-"""Results on disk: one JSON object a line, one sentence an object, one file a policy."""
+"""Results on disk: one file for each policy, one line of JSON for each sentence."""
 
 import os
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from worker.evaluation.run import Translated
 
 
 def write_records(path: Path, sentences: Sequence[Translated]) -> None:
-    """The file holds these sentences; it is whole or, where writing failed, as it was. Raises OSError."""
+    """Write these sentences to the file, whole or not at all. Raises OSError."""
     write_whole(path, b"".join(msgspec.json.encode(sentence) + b"\n" for sentence in sentences))
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """The file holds this content; it is whole or, where writing failed, as it was. Raises OSError."""
+    """Write this content to the file, whole or not at all. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".new")
     try:
@@ -29,21 +29,21 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def read_records(path: Path) -> list[Translated]:
-    """The sentences of a results file. Raises NotComparable that names the line, OSError."""
+    """Read the sentences of a results file. Raises NotComparable that names the line, OSError."""
     decoder = msgspec.json.Decoder(Translated)
-    found = []
+    sentences = []
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
-            found.append(decoder.decode(line))
+            sentences.append(decoder.decode(line))
         except msgspec.MsgspecError as error:
             raise NotComparable(
                 f"{path}, line {number}: expected a sentence as `decalage evaluate --output` writes them, got {error}"
             ) from error
-    return found
+    return sentences
 
 
 def check_same(baseline: Sequence[Translated], sentences: Sequence[Sentence | Translated]) -> None:
-    """Raises NotComparable unless both hold the same sources and references, in the same order."""
+    """Raise NotComparable unless both hold the same sources and references, in the same order."""
     if len(baseline) != len(sentences):
         raise NotComparable(
             f"expected results of the same sentences, got {len(baseline)} and {len(sentences)}; evaluate both with the "

@@ -1,4 +1,4 @@
-"""All figures of one evaluation: what `scores.json` holds and `--json` prints."""
+"""All figures of one evaluation: the content of `scores.json` and the output of `--json`."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,15 +25,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     num_sentences: int
     limit: int | None
     seed: int | None
-    rows: int  # sentences to a tick: computing times are those of so many sessions at once
+    rows: int  # sentences to a pass: computing times are those of so many sessions at once
     word_ms: float
     policies: tuple[Scores, ...]
-    baseline: str | None = None  # the results file that the policies are compared with
+    baseline: str | None = None  # the results file of the baseline
     differences: Mapping[str, tuple[Difference, ...]] = {}
 
 
 def curves(report: Report, name: str) -> dict[str, Curve]:
-    """The report's streaming policies as points, its offline BLEU; the oracle, where it ran, as a curve of its own."""
+    """Return the report's curve of streaming policies with its offline BLEU, and one of the oracle where it ran."""
     offline = next((scores.bleu.value for scores in report.policies if scores.policy == OFFLINE), None)
     written = [scores for scores in report.policies if scores.policy != OFFLINE]
     found = {name: Curve(_points(scores for scores in written if not is_oracle(scores.policy)), offline)}
@@ -42,7 +42,7 @@ def curves(report: Report, name: str) -> dict[str, Curve]:
 
 
 def _points(policies: Iterable[Scores]) -> list[Point]:
-    # A policy that wrote nothing has no latency, so no place.
+    # A policy that wrote nothing has no latency, so no point.
     return [
         Point(scores.latency_words.al, scores.bleu.value, scores.policy)
         for scores in policies
@@ -51,7 +51,7 @@ def _points(policies: Iterable[Scores]) -> list[Point]:
 
 
 def read_report(folder: Path) -> Report:
-    """The report that an evaluation has left in this folder. Raises NotComparable, OSError."""
+    """Read the report of an evaluation from its folder. Raises NotComparable, OSError."""
     path = folder / SCORES_FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=Report)
@@ -62,7 +62,7 @@ def read_report(folder: Path) -> Report:
 
 
 def check_same_test(folder: Path, report: Report, test: str, *, num_sentences: int, seed: int | None) -> None:
-    """Raises NotComparable unless the folder's report is about these sentences, as far as its figures tell."""
+    """Raise NotComparable unless the folder's report is about these sentences, as far as its figures show."""
     found, wanted = (report.test, report.num_sentences, report.seed), (test, num_sentences, seed)
     if found != wanted:
         raise NotComparable(

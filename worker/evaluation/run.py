@@ -1,7 +1,7 @@
-"""A test set through the service's session machine and engine, many sentences to a pass.
+"""Translating a test set with the service's session machine and engine, many sentences to a pass.
 
-Every sentence is a session of its own, its words all there from the start: decisions depend on the log, never on
-arrival, so the words and the delays are those of a live session.
+Every sentence is a session whose words are all there from the start: decisions depend on the log, never on arrival
+times, so the words and the delays are those of a live session.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -33,7 +33,7 @@ from worker.library.running import lane_numbers
 
 
 class Translated(msgspec.Struct, frozen=True, kw_only=True):
-    """One sentence and what a policy made of it: one line of a results file."""
+    """One sentence and its translation under a policy: one line of a results file."""
 
     line: int
     source: str
@@ -61,7 +61,7 @@ class Run(msgspec.Struct, frozen=True):
 
     @property
     def words_per_s(self) -> float:
-        """Target words in a second of computing, all sentences together."""
+        """Target words of all sentences for each second of computing."""
         return self.num_words / self.compute_s if self.compute_s else 0.0
 
 
@@ -116,7 +116,7 @@ def _open(sessions: Sessions, session: Session, sentence: Sentence, now_s: float
 def _run_pass(
     sessions: Sessions, engine: Engine, talks: dict[str, "_Talk"], clock_s: Callable[[], float]
 ) -> list["_Talk"]:
-    # One pass for all talks; those that are finished then have left.
+    # Run one pass for all talks, and remove the finished ones.
     updates = run_pass(sessions, engine, lambda: int(clock_s() * 1000))
     now_s = clock_s()
     for update in updates or ():
@@ -131,7 +131,7 @@ def _run_pass(
 
 
 class _Talk:
-    """A sentence on its way through the model."""
+    """A sentence being translated."""
 
     def __init__(self, sentence: Sentence, began_s: float) -> None:
         self.name = str(sentence.line)
@@ -144,7 +144,7 @@ class _Talk:
         self.is_closed = False
 
     def take(self, events: Iterable[ServerEvent], now_s: float) -> None:
-        """Note what the session publishes. Raises UnusableSentence."""
+        """Collect the events that the session publishes. Raises UnusableSentence."""
         for event in events:
             match event:
                 case OutputTextDelta():
@@ -174,7 +174,7 @@ class _Talk:
 
 
 def count_words(text: str) -> int:
-    """A reference's length as SimulEval counts it, by its spaces; in scripts without spaces, by the core's words.
+    """Count words by spaces, as SimulEval does for references; in scripts without spaces, count the core's words.
 
     >>> count_words("Je ne sais pas."), count_words("今日は、いい。")
     (4, 5)

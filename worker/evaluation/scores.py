@@ -25,17 +25,17 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     bleu: quality.Score
     chrf: quality.Score
     latency_words: Latency | None
-    latency_ca_ms: Latency | None  # computation-aware: reading at `word_ms` a source word, then all computing so far
+    latency_ca_ms: Latency | None  # computation-aware: source at `word_ms` a word, plus all computing so far
     num_sentences: int
-    num_empty: int  # translations without a word: they count for the quality, and have no latency
-    num_cut: int  # translations that a limit ended, not the model
+    num_empty: int  # translations without a word: they count for quality, but have no latency
+    num_cut: int  # translations ended by a limit
     num_words: int
     words_per_s: float
     compute_s: float
 
 
 def score(run: Run, *, language: str, word_ms: float = defaults.WORD_MS) -> Scores:
-    """The figures of this run into `language`, with a source spoken at `word_ms` a word."""
+    """Compute the figures of this run into `language`, for a source spoken at `word_ms` a word."""
     predictions = [sentence.prediction for sentence in run.sentences]
     references = [sentence.reference for sentence in run.sentences]
     return Scores(
@@ -54,15 +54,15 @@ def score(run: Run, *, language: str, word_ms: float = defaults.WORD_MS) -> Scor
 
 
 def latency_words(sentence: Translated) -> Latency:
-    """A sentence's latency in source words. Raises ValueError for a translation without words."""
+    """Compute a sentence's latency in source words. Raises ValueError for a translation without words."""
     return _latency(sentence.delays, sentence.source_words, sentence.reference_words)
 
 
 def latency_ca_ms(sentence: Translated, word_ms: float) -> Latency:
-    """A sentence's latency in milliseconds: each word waits for its source to be spoken and for all computing so far.
+    """Compute a sentence's latency in ms: each word waits for its source to be spoken and for all computing so far.
 
-    SimulEval's sum for speech, where no computing hides behind the speaking. Raises ValueError for a translation
-    without words.
+    This is SimulEval's sum for speech, where computing never overlaps with speaking. Raises ValueError for a
+    translation without words.
     """
     elapsed_ms = [
         delay * word_ms + computed for delay, computed in zip(sentence.delays, sentence.compute_ms, strict=True)

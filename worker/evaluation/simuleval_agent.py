@@ -1,4 +1,4 @@
-"""The engine as an agent of SimulEval, the field's own evaluator, which sends a word at a time and counts the delays:
+"""The engine as an agent of SimulEval, the field's evaluator, which sends one word at a time and counts the delays:
 
     simuleval --agent worker/evaluation/simuleval_agent.py --source en.txt --target fr.txt --to fr --policy wait-3
 
@@ -36,10 +36,10 @@ from worker.library.words import LocalSession
 
 @entrypoint
 class DecalageAgent(TextToTextAgent):  # type: ignore[misc]  # SimulEval may be missing, and has no types
-    """Each sentence is a session of its own: a source word is an event of it, and its target words are written."""
+    """An agent with a session for each sentence: it takes a source word as an event and writes the target words."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        """Raises EngineError for the model, ValueError for options that no session may have."""
+        """Load the model. Raises EngineError for it, ValueError for options that no session may have."""
         self._options = _session(args)
         path = str(model_path(args.model))
         model, tokenizer = load(path)
@@ -53,7 +53,7 @@ class DecalageAgent(TextToTextAgent):  # type: ignore[misc]  # SimulEval may be 
 
     @staticmethod
     def add_args(parser: argparse.ArgumentParser) -> None:
-        """The parser knows the options, which are called as those of `decalage evaluate`."""
+        """Add the options, which have the names of those of `decalage evaluate`."""
         default = os.environ.get("DECALAGE_MODEL") or DEFAULT_MODEL
         parser.add_argument("--model", default=default, metavar="M", help="model to evaluate (default: %(default)s)")
         parser.add_argument("--to", type=language_code, required=True, metavar="LANG", help="target language")
@@ -66,19 +66,19 @@ class DecalageAgent(TextToTextAgent):  # type: ignore[misc]  # SimulEval may be 
         )
 
     def reset(self) -> None:
-        """A new sentence begins; the one before it holds no lane any more."""
+        """Begin a new sentence and free the lane of the one before."""
         super().reset()
         self._sentence.clear()
         self._sentence = self._begun()
         self._num_read = 0
 
     def policy(self) -> Action:
-        """The words that the newest source word was the last to be waited for; at the source's end, all the rest."""
+        """Write the words that waited for the newest source word; at the source's end, all the rest."""
         source, is_last = self.states.source, self.states.source_finished
         events: list[ClientEvent] = [InputTextAppend(text=word) for word in source[self._num_read :]]
         self._num_read = len(source)
         said = self._sentence.take([*events, SessionClose()] if is_last else events)
-        # Bare words: SimulEval splits what it gets at spaces, and puts one between any two words.
+        # Bare words: SimulEval splits its input at spaces, and puts one between any two words.
         words = " ".join(event.word for event in said if isinstance(event, OutputTextDelta))
         return WriteAction(words, finished=is_last) if words or is_last else ReadAction()
 

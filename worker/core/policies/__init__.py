@@ -19,7 +19,7 @@ REGISTRY: dict[type, Callable[[Any], Policy]] = {
     wire.AlignAtt: AlignAtt,
     wire.LocalAgreement: LocalAgreement,
 }
-"""What carries out the options of each kind that a session may have."""
+"""The policy class for each kind of options that a session may have."""
 
 _OFFLINE: Final = Offline()
 
@@ -27,7 +27,7 @@ _OFFLINE: Final = Offline()
 def policy_of(session: Session) -> Policy:
     """Return the policy that a session's options ask for.
 
-    Raises ValueError for options that are not in the registry, which no event from outside has.
+    Raises ValueError for options that are not in the registry, which no event on the wire has.
     """
     if session.mode == "completion":
         return _OFFLINE

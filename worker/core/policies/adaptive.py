@@ -1,4 +1,4 @@
-"""Adaptive: between two wait-k policies, by how sure the model is (Zheng et al. 2020)."""
+"""Adaptive: between two wait-k policies, by the model's confidence (Zheng et al. 2020)."""
 
 from protocol import policies as wire
 from worker.core.policies.policy import Drawn, Policy
@@ -15,15 +15,14 @@ class Adaptive(Policy):
         self._options = options
 
     def num_required_segments(self, source: Source, num_words: int) -> int:
-        """Return what wait-`min_k` needs."""
+        """Return the need of wait-`min_k`."""
         return wait_k_needed(self._options.min_k, num_words)
 
     def may_write(self, drawn: Drawn) -> bool:
         """Tell whether the model is sure enough of the token.
 
-        The more has been read, the less sure it must be: the threshold falls linearly, to 0 at `max_k` (as in section 4
-        there). What follows a word's first token, be it a comma, tells of what comes behind it: it is judged like the
-        next word, one lag less.
+        The threshold falls linearly with the lag, to 0 at `max_k` (section 4 there). A token behind a word's first one,
+        such as a comma, depends on the text behind the word: it is judged like the next word, one lag less.
         """
         options, lag = self._options, drawn.num_read - drawn.num_words
         if drawn.probability is None or lag >= options.max_k:

@@ -1,4 +1,4 @@
-"""AlignAtt: by what the model attends to (Papi et al. 2023)."""
+"""AlignAtt: by the source words that the model attends to (Papi et al. 2023)."""
 
 from protocol import policies as wire
 from worker.core.policies.policy import Drawn, Policy
@@ -14,11 +14,11 @@ class AlignAtt(Policy):
         self._options = options
 
     def num_required_segments(self, source: Source, num_words: int) -> int:
-        """Return k: from then on, one more is read whenever a token may not be written."""
+        """Return k: beyond k, one more segment is read whenever a token may not be written."""
         return self._options.k
 
     def may_write(self, drawn: Drawn) -> bool:
-        """Tell whether the token comes from other words than the newest, whose sense what follows may still change
-        (section 3 there).
+        """Tell whether the token attends to older words than the newest ones, whose sense may still change (section 3
+        there).
         """
         return drawn.aligned_word is None or drawn.aligned_word <= drawn.num_read - self._options.frame_words

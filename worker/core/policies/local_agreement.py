@@ -1,4 +1,4 @@
-"""Local agreement: what two translations in a row agree on (Liu et al. 2020)."""
+"""Local agreement: write the part that two translations in a row share (Liu et al. 2020)."""
 
 from protocol import policies as wire
 from worker.core.policies.policy import Policy
@@ -7,16 +7,16 @@ from worker.core.source import Source
 
 
 class LocalAgreement(Policy):
-    """Translate on after every source word, and write what the translation before it had as well."""
+    """Translate on after every source word, and write the part that the previous translation had as well."""
 
     def __init__(self, options: wire.LocalAgreement) -> None:
         self._k = options.k
         self.max_ahead_tokens = options.max_ahead_tokens
 
     def num_required_segments(self, source: Source, num_words: int) -> int:
-        """Return k: from then on, one more is read for every translation."""
+        """Return k: beyond k, one more segment is read for every translation."""
         return self._k
 
     def num_confirmed(self, draft: tuple[int, ...], tokens: tuple[int, ...]) -> int:
-        """Return how long the part is with which both translations begin."""
+        """Return the length of the common beginning of both translations."""
         return num_true(draft, tokens)

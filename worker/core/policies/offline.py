@@ -1,4 +1,4 @@
-"""Offline: read all, then write."""
+"""Offline: read the whole source, then write."""
 
 from worker.core.policies.policy import Policy
 from worker.core.source import Source

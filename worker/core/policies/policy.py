@@ -1,4 +1,4 @@
-"""The Protocol of a policy, and what it is told of a drawn token.
+"""The Protocol of a policy, and the facts that it gets about a drawn token.
 
 To add a policy: its options in `protocol.policies`, a class in a file of this folder, and a line in `REGISTRY` of
 `worker.core.policies`.
@@ -12,7 +12,7 @@ from worker.core.source import Source
 
 
 class Drawn(msgspec.Struct, frozen=True):
-    """A token that the engine has drawn, and what is known of it where the policy asks for it."""
+    """A token that the engine has drawn, with the signals that the policy asks for."""
 
     num_read: int  # source segments that it was drawn from
     num_words: int  # target words before its own
@@ -22,9 +22,9 @@ class Drawn(msgspec.Struct, frozen=True):
 
 
 class Policy(Protocol):
-    """When to write. Decisions depend on words and tokens, never on when they arrived. Stateless: it may be shared.
+    """When to write. Decisions depend on words and tokens, never on arrival times. Stateless, so it may be shared.
 
-    Only `num_required_segments` has to be there; the rest is for policies that listen to the engine.
+    Only `num_required_segments` is required; the rest is for policies that use signals of the engine.
     """
 
     with_probabilities: bool = False
@@ -32,24 +32,24 @@ class Policy(Protocol):
     with_alignment: bool = False
     """Ask the engine for the source token that each token attends to most, for `may_write`."""
     max_ahead_tokens: int | None = None
-    """Translate all of the source so far anew whenever some was read, with so many tokens beyond what is confirmed, and
-    confirm as many as `num_confirmed` tells. None: every token that is drawn and may be written is confirmed.
+    """Translate all source so far anew after each read, up to this many tokens beyond the confirmed ones, and confirm
+    as many as `num_confirmed` returns. None: every drawn token that may be written is confirmed.
     """
 
     def num_required_segments(self, source: Source, num_words: int) -> int | None:
         """Return how many source segments must be read before target word `num_words`, counted from 0.
 
-        None: it is not known before the source has ended, all of which is read then. It must not fall when the source
-        grows, and may pass what has arrived.
+        None: the whole source, to its end. The number must not fall when the source grows, and may be more than has
+        arrived.
         """
 
     def may_write(self, drawn: Drawn) -> bool:
-        """Tell whether the token may be written; else one more source segment is read, and its word drawn anew.
+        """Tell whether the token may be written; if not, one more source segment is read and its word drawn anew.
 
-        Not asked once all of the source has been read, nor of tokens that only end a word.
+        Not called once the whole source has been read, nor for tokens that only end a word.
         """
         return True
 
     def num_confirmed(self, draft: tuple[int, ...], tokens: tuple[int, ...]) -> int:
-        """Return how many tokens of the last translation are confirmed by what is drawn now that more has been read."""
+        """Return how many tokens of the last translation, `draft`, the `tokens` drawn after more source confirm."""
         return 0

@@ -9,7 +9,7 @@ from worker.core.source import Source
 
 
 def wait_k_needed(wait_k: int, target_word_index: int, catchup: float = 0.0) -> int:
-    """Return the source segments to read before a target word, counted from 0, with no end in sight.
+    """Return the number of source segments to read before a target word, counted from 0, in an endless source.
 
     With `catchup` c, the target has 1 + c words for each source word (section 3.2 there).
 
@@ -22,7 +22,7 @@ def wait_k_needed(wait_k: int, target_word_index: int, catchup: float = 0.0) -> 
 
 
 def calculate_wait_words(source_seg_len: Sequence[int], target_word_idx: int, wait_k: int) -> int:
-    """Source segments to read before target word `target_word_idx`: `min(k + t, len(source_seg_len) - 1)`.
+    """Return the source segments to read before target word `target_word_idx`: `min(k + t, len(source_seg_len) - 1)`.
 
     `source_seg_len` holds the number of tokens of the prompt, of each word and of the end.
     Raises ValueError for k < 1, t < 0 or no segments.
@@ -42,11 +42,11 @@ def calculate_wait_words(source_seg_len: Sequence[int], target_word_idx: int, wa
 
 
 class WaitK(Policy):
-    """Read k words first, then one for every word that is written."""
+    """Read k words first, then one for every written word."""
 
     def __init__(self, options: wire.WaitK) -> None:
         self._k, self._catchup = options.k, options.catchup
 
     def num_required_segments(self, source: Source, num_words: int) -> int:
-        """Return k more than the words written, less the words caught up."""
+        """Return k more than the written words, less the words caught up."""
         return wait_k_needed(self._k, num_words, self._catchup)

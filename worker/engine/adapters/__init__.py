@@ -1,1 +1,1 @@
-"""mlx-lm's layers under our control: rotary positions, attention, kernels, and the check of what can be driven."""
+"""Adapters of mlx-lm's layers: rotary positions, attention, kernels, and the check that a model can be driven."""

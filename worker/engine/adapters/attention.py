@@ -11,12 +11,12 @@ from worker.engine.batch import BatchCache
 
 
 def apply_to(model: nn.Module) -> int:
-    """Make the model's layers attend by `attend`, but for those with an attention of their own; return how many do."""
+    """Make the model's layers attend by `attend`, except those with their own attention; return how many do."""
     return rebind(model, plain, attend)
 
 
 def attend(queries: mx.array, keys: mx.array, values: mx.array, cache: Any = None, **options: Any) -> mx.array:
-    """Return what mlx-lm's function of that name gives, (B, H, T, D); in a pass, each query sees its own row."""
+    """Replace mlx-lm's attention function: (B, H, T, D); in a pass, each query sees only its own row."""
     if isinstance(cache, BatchCache):
         options.pop("mask")
         return cache.attend(queries, keys, values, **options)

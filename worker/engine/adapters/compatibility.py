@@ -1,4 +1,4 @@
-"""Check that a model can be driven, on a few tokens, before it is trusted.
+"""Checks, on a few tokens, that a model can be driven.
 
 `check_surface`, at load, raises UnsupportedModel where the model ignores its cache's positions or mask. `probe`, when a
 runner is made, finds out whether rows can share a pass and attention can be captured. The checks for rotary positions
@@ -25,14 +25,14 @@ _TOLERANCE = {mx.float32: 1e-2, mx.float16: 0.1, mx.bfloat16: 0.25}
 
 
 class Compatibility(msgspec.Struct, frozen=True):
-    """What a model's layers let the engine do, beyond being driven row by row."""
+    """Abilities of a model's layers, beyond being driven row by row."""
 
     batches_rows: bool  # attention tells the rows of a pass apart
     shows_attention: bool  # what queries attend to can be captured
 
 
 def probe(model: StreamingModel) -> Compatibility:
-    """Run a pass of two rows to find out whether all layers attend by the engine's function, or by their own."""
+    """Run a pass of two rows to find out whether all layers attend by the engine's function."""
     pool = Pool(model.num_layers, LENGTHS[0], KVQuantization())
     pool.grow(2)
     lanes = [(0, 0), (1, 0)]
@@ -47,7 +47,7 @@ def probe(model: StreamingModel) -> Compatibility:
     caches = batch.attention.caches(model.num_layers)
     try:
         mx.eval(model.batch(batch.tokens, caches, batch.positions, mx.array([1, 3])))
-    except Exception:  # an attention of its own may fail in any way where no mask is given: it is run row by row
+    except Exception:  # another attention may fail in any way without a mask: such a model runs row by row
         return Compatibility(batches_rows=False, shows_attention=False)
     attends = batch.attention.num_attended_layers == model.num_layers
     return Compatibility(batches_rows=attends, shows_attention=attends)

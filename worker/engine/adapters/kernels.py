@@ -1,7 +1,7 @@
-"""Faster CPU kernels for SwiGLU and attention: exponentials as sums and products, fused by `mx.compile`.
+"""Fast CPU kernels for SwiGLU and attention: exponentials as sums and products, fused by `mx.compile`.
 
-These take 2 ns an element where MLX's take 12, with which SwiGLU costs as much as the matrix products around it and the
-softmax of attention more. NaN stays NaN.
+These take 2 ns an element. MLX's take 12: with them, SwiGLU costs as much as the matrix products around it, and the
+softmax of attention costs more. NaN stays NaN.
 """
 
 import math
@@ -19,12 +19,12 @@ _LOWEST = -80.0  # its exponential is about the smallest number that fp32 holds
 _DOUBLINGS = 6
 _SQUARINGS = 2
 _UNSEEN = -1e9
-_MANY = 2**14  # scores: with fewer, the calls cost more than the exponentials
+_MANY = 2**14  # scores: for fewer, the calls cost more than the exponentials
 
 
 @cache
 def can_fuse() -> bool:
-    """Tell whether the kernels are of use here: on a CPU, with the compiler that mlx fuses with."""
+    """Tell whether the kernels are useful here: on a CPU, with the compiler that mlx needs for fusion."""
     return mx.default_device() == mx.cpu and shutil.which("g++") is not None
 
 

@@ -1,4 +1,4 @@
-"""At which positions mlx-lm's rotary embeddings rotate: explicit ones, for unmodified models.
+"""Explicit positions for the rotary embeddings of unmodified mlx-lm models.
 
 mlx-lm's layers call `self.rope(x, offset=cache.offset)`: one offset for a run of consecutive positions. A row that
 holds source and target tokens has two runs, and `position_ids=` may ask for anything. So every rotary module is
@@ -24,7 +24,7 @@ Table: TypeAlias = tuple[mx.array, mx.array]
 
 
 class RopeLayout(NamedTuple):
-    """How a module pairs the dimensions that it rotates, and what tells it from modules with other angles."""
+    """A module's pairing of the dimensions that it rotates, and a key that tells it from modules with other angles."""
 
     is_interleaved: bool  # neighbours are pairs; else one half's with the other half's
     angles: bytes
@@ -93,7 +93,7 @@ class PositionedRope(nn.Module):  # type: ignore[misc]  # untyped in mlx
             cosines, sines = self._positions.table(layout, self.inner, x.shape)
             return x * cosines + _swapped(x, is_interleaved=layout.is_interleaved) * sines
         rows, heads, tokens, size = x.shape
-        # Every token becomes a row of its own, because an offset per row is what the rotary kernels know.
+        # Every token becomes a row of its own, because the rotary kernels take an offset per row.
         single = x.transpose(0, 2, 1, 3).reshape(rows * tokens, heads, 1, size)  # (B*T, H, 1, D)
         offsets = mx.broadcast_to(ids, (rows, tokens)).reshape(-1)
         rotated: mx.array = self.inner(single, offset=offsets, **options)

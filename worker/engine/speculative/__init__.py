@@ -1,1 +1,1 @@
-"""Speculative decoding: a draft model proposes, one forward pass verifies, and `autotune` finds where that pays."""
+"""Speculative decoding: a draft model proposes, one forward pass verifies, and `autotune` measures where that pays."""

@@ -1,8 +1,8 @@
-"""Where drafts pay: passes with drafts and passes without are compared by the tokens a second that each made lately.
+"""Deciding where drafts pay: compare passes with and without drafts by their recent tokens a second.
 
-What a draft costs depends on the machine, on both models and on the rows that share a pass. So nothing is assumed: the
-way that was slower is tried again now and then, after pauses that double for as long as it is; and each time only until
-the difference is more than chance, or has cost enough.
+The cost of a draft depends on the machine, on both models and on the rows that share a pass, so it is measured. The
+slower kind of pass is tried again now and then, after pauses that double while it stays slower. A trial ends once the
+difference is more than chance, or has cost enough.
 """
 
 from math import sqrt
@@ -11,33 +11,33 @@ import msgspec
 from msgspec.structs import replace
 
 _FIRST_PASSES = 8  # passes before the first trial, and before a second look at a verdict that drafts pay
-_FIRST_PASSES_DRAFTED = 4  # the same where the first passes have drafts
+_FIRST_PASSES_DRAFTED = 4  # the same if the first passes have drafts
 _NEIGHBOUR_PASSES = 64  # passes of another number of rows, where drafts did not pay or it is not known yet
 _TRIAL_PASSES = 16  # passes at most
 _CLEAR_DEVIATIONS = 2.0  # standard deviations: a difference that ends a trial
 _COSTLY_DEVIATIONS = 4.0  # such deviations of one pass: a loss that ends a trial
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 128, 1024  # passes between two trials
-_DECAY = 0.95  # of what is known, with each pass: about 20 of them make a speed
+_DECAY = 0.95  # weight of earlier passes, with each pass: a speed covers about 20
 
 
 class Speed(msgspec.Struct, frozen=True):
-    """What passes of one kind have come to, older ones counting less."""
+    """The speed of passes with or without drafts, older ones weighted less."""
 
     passes: float = 0.0
     tokens: float = 0.0
     seconds: float = 0.0
 
     def after(self, num_tokens: int, pass_s: float) -> "Speed":
-        """Return the speed with one pass more."""
+        """Return the speed with one more pass."""
         return Speed(_DECAY * self.passes + 1, _DECAY * self.tokens + num_tokens, _DECAY * self.seconds + pass_s)
 
     def at_least(self, other: "Speed") -> bool:
-        """Tell whether this is as fast as the other one, or faster; two that have taken no time are."""
+        """Tell whether this is at least as fast as the other one; two that took no time are equal."""
         return self.tokens * other.seconds >= other.tokens * self.seconds
 
 
 class DraftAutotune(msgspec.Struct, frozen=True):
-    """What is known of passes with about so many rows."""
+    """The measurements of passes with a similar number of rows."""
 
     pays: bool = False
     is_trial: bool = False  # of the other way
@@ -54,18 +54,18 @@ class DraftAutotune(msgspec.Struct, frozen=True):
 
 
 def initial(num_rows: int) -> DraftAutotune:
-    """Return what to begin with where nothing is known: drafts are taken to pay one row, whose passes have time for
-    them, and no others; both are soon put to the test.
+    """Return the start without measurements: assume that drafts pay for a single row, whose passes have time for them,
+    and for no more; both are tested soon.
     """
     return DraftAutotune(pays=True, passes_left=_FIRST_PASSES_DRAFTED) if num_rows == 1 else DraftAutotune()
 
 
 def from_neighbour(other: DraftAutotune, *, is_larger: bool) -> DraftAutotune:
-    """Return what to begin with where something is known of another number of rows.
+    """Return the start with measurements of another number of rows.
 
-    Drafts that pay more rows pay fewer, and those that do not pay fewer do not pay more; that is put to the test later.
-    Where they do not pay more rows, or nobody knows yet, they may, and are tried before long: not at once, so that a
-    batch that drains does not start anew at each size it passes through.
+    Drafts that pay for more rows pay for fewer, and drafts that do not pay for fewer rows do not pay for more: both are
+    tested later. If they do not pay for more rows, or no trial has ended yet, they may pay and are tried soon: not at
+    once, so that a draining batch does not start anew at each size that it passes through.
     """
     if not other.is_known or (is_larger and not other.pays):
         return DraftAutotune(passes_left=_NEIGHBOUR_PASSES)
@@ -75,7 +75,7 @@ def from_neighbour(other: DraftAutotune, *, is_larger: bool) -> DraftAutotune:
 
 
 def learn(tuning: DraftAutotune, num_tokens: int, pass_s: float) -> DraftAutotune:
-    """Return what is known after a pass of `pass_s` seconds, drafting included, that went as `tuning.drafts` says.
+    """Return the measurements after a pass of `pass_s` seconds, drafting included, that went as `tuning.drafts` says.
 
     >>> tuning = DraftAutotune()
     >>> for _ in range(100):  # a draft saves a pass of eight, and makes all of them longer by a fifth
@@ -92,7 +92,7 @@ def learn(tuning: DraftAutotune, num_tokens: int, pass_s: float) -> DraftAutotun
 
 
 def _after_usual_pass(tuning: DraftAutotune) -> DraftAutotune:
-    # A trial starts from nothing: what the way was like before, one hiccup of the machine included, is long ago.
+    # A trial starts from nothing: earlier passes of its kind, with any hiccup of the machine, are long ago.
     if tuning.passes_left > 0:
         return tuning
     tuning = replace(tuning, is_trial=True, passes_left=_TRIAL_PASSES)
@@ -107,14 +107,14 @@ def _after_trial_pass(tuning: DraftAutotune) -> DraftAutotune:
         return tuning
     pays = tuning.with_drafts.at_least(tuning.without)
     decided = replace(tuning, pays=pays, is_trial=False, is_known=True)
-    if pays and not tuning.pays:  # one hiccup of the passes without may have made them seem slow
+    if pays and not tuning.pays:  # a hiccup of the machine may have slowed the passes without drafts
         return replace(decided, passes_left=_FIRST_PASSES, pause=_SHORTEST_PAUSE)
     pause = tuning.pause if pays == tuning.pays else _SHORTEST_PAUSE
     return replace(decided, passes_left=pause, pause=min(_LONGEST_PAUSE, 2 * pause))
 
 
 def _is_over(usual: Speed, tried: Speed) -> bool:
-    # How many tokens a number of drafts comes to has about the variance of a Poisson distribution.
+    # The number of tokens has about the variance of a Poisson distribution.
     expected = max(0.0, tried.seconds * usual.tokens / usual.seconds) if usual.seconds else tried.tokens
     gained = tried.tokens - expected
     is_clear = gained**2 > _CLEAR_DEVIATIONS**2 * expected

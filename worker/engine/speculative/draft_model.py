@@ -1,8 +1,8 @@
-"""A smaller model with the same tokenizer that writes ahead of the one that is served.
+"""A smaller model with the same tokenizer that writes ahead of the served model.
 
-It has a lane for each lane of the other, fed with what was read and confirmed there, and draws with the same noise:
-where both models think alike, they draw the same token. Its passes are shared by all sessions, one for each token of
-the longest proposal.
+It has a lane for each lane of the served model, fed with the tokens read and confirmed there, and samples with the same
+noise: models with similar logits draw the same token. All sessions share its passes, one for each token of the longest
+proposal.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ from worker.engine.text.tokenizer import Vocabulary
 
 
 class _Follower(msgspec.Struct):
-    """How far the draft model has followed a lane of the model."""
+    """The draft model's copy of one lane of the served model."""
 
     source: list[int] = msgspec.field(default_factory=list)
     num_cached_source: int = 0  # source tokens in the draft model's own lane
@@ -28,22 +28,22 @@ class _Follower(msgspec.Struct):
     cached_target: list[int] = msgspec.field(default_factory=list)  # target tokens in the draft model's own lane
 
     def follow(self, row: Row) -> None:
-        """Add what the model is fed; forget what the draft model was fed and has turned out otherwise."""
-        # Of a row that is asked for again, or feeds a lane of the model's anew, some source is known already.
+        """Add the tokens that the model is fed; drop those of the draft model that differ."""
+        # A row that is asked for again, or feeds the model's lane anew, repeats some source.
         self.source += row.source[max(0, len(self.source) - row.source_start) :]
         if not row.target:
             return
         del self.target[row.target_start :]
         self.target += row.target
         num_same = min(row.target_start, len(self.cached_target))
-        # Where there is more source, what the model is fed again sees more now, and so it should here.
+        # With more source, tokens that the model is fed again see more, so feed them again here too.
         if self.num_cached_source == len(self.source):
             behind = zip(self.cached_target[num_same:], self.target[num_same:], strict=False)
             num_same += sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], behind))
         del self.cached_target[num_same:]
 
     def next_row(self, row: Row, drafts: tuple[int, ...]) -> Row:
-        """Return what to feed the draft model for the token behind these drafts."""
+        """Return the row to feed the draft model for the token behind these drafts."""
         written = (*self.target, *drafts)
         start = min(len(self.cached_target), len(written) - 1)
         return Row(
@@ -58,11 +58,11 @@ class _Follower(msgspec.Struct):
         )
 
     def add_drafts(self, drafts: tuple[int, ...]) -> None:
-        """Take what was proposed as written; where the lane's next row starts tells how much the model has kept."""
+        """Take the proposed tokens as written; the start of the lane's next row tells how many the model kept."""
         self.target += drafts
 
     def forget_cache(self) -> None:
-        """Feed the draft model anew next time: its lane is gone."""
+        """Feed the draft model anew next time, because its lane is lost."""
         self.num_cached_source, self.cached_target = 0, []
 
     def mark_fed(self, row: Row) -> None:
@@ -72,13 +72,13 @@ class _Follower(msgspec.Struct):
 
 
 class DraftModel:
-    """A drafter that asks a model. `ends` are the tokens that end a translation: none is proposed."""
+    """A drafter that runs a smaller model. It proposes none of `ends`, the tokens that end a translation."""
 
     def __init__(self, runner: Runner, ends: frozenset[int]) -> None:
         self.runner = runner
         self._ends = ends
         self._followers: dict[Lane, _Follower] = {}
-        self._failed: set[Lane] = set()  # a pass of the draft model failed: the sessions go on without drafts
+        self._failed: set[Lane] = set()  # a pass of the draft model failed: these lanes continue without drafts
 
     @classmethod
     def load(cls, path_or_repo: str, vocabulary: Vocabulary) -> "DraftModel":
@@ -92,7 +92,7 @@ class DraftModel:
         return cls(Runner(model, other), vocabulary.eos_tokens)
 
     def propose(self, rows: Sequence[Row]) -> dict[Lane, tuple[int, ...]]:
-        """Return what the draft model would write behind each row that may have drafts."""
+        """Return the draft model's continuation of each row that may have drafts."""
         for row in rows:
             self._followers.setdefault(row.lane, _Follower()).follow(row)
         asking = [row for row in rows if row.max_proposed and row.lane not in self._failed]

@@ -1,4 +1,4 @@
-"""Drafts that come true at a rate of one's choice: for benchmarks of models whose weights are random."""
+"""Drafts with a chosen acceptance rate, for benchmarks of models with random weights."""
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,10 +8,10 @@ from worker.engine.speculative.runner import Drafter
 
 
 class ForcedDrafter:
-    """Proposes what is known to come, each token spoiled with a probability of 1 - `rate`.
+    """A drafter that proposes recorded output, each token replaced by a wrong one with a probability of 1 - `rate`.
 
-    `texts`: for whole sources, the whole targets that the model is going to write (recorded without drafts, prompt
-    included). Where `drafter` is given, it makes its passes too, for what they cost; its proposals are not used.
+    `texts` maps whole sources to the whole targets that the model will write (recorded without drafts, prompt
+    included). If `drafter` is given, its passes run too, for their cost; its proposals are not used.
     """
 
     def __init__(

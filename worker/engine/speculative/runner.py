@@ -1,8 +1,7 @@
 """Speculative decoding: a drafter proposes tokens, the model verifies them all in the pass that it makes anyway.
 
-A draft counts where it is the token that the model draws there itself, so the output is that of the model alone,
-greedy or sampled, and the drafter only makes it faster (Leviathan et al. 2023, with the sampler's fixed noise in place
-of a second draw).
+A draft is accepted where the model draws the same token, so the output is that of the model alone, greedy or sampled,
+and the drafter only makes it faster (Leviathan et al. 2023, with the sampler's fixed noise in place of a second draw).
 """
 
 from collections import Counter
@@ -18,13 +17,13 @@ from worker.engine.speculative import autotune
 from worker.engine.speculative.autotune import DraftAutotune
 
 _LONG_TOKENS = 64
-"""Of source: longer than a sentence, which the drafter has to read, too."""
+"""Source tokens of a read that is longer than a sentence: the drafter has to read it too."""
 _MOST_UNUSUAL = 16
-"""Passes in a row: where more are so, that is what is usual here."""
+"""Unusual passes in a row; beyond that number, such passes are usual here and count."""
 
 
 class Drafter(Protocol):
-    """Proposes what may follow the rows of a pass. It is told of every row, and of every lane that is dropped."""
+    """A source of drafts for the rows of a pass. It gets every row, and every dropped lane."""
 
     def propose(self, rows: Sequence[Row]) -> Mapping[Lane, tuple[int, ...]]:
         """Return tokens to follow the last one of each row that may have some, at most its `max_proposed`."""
@@ -37,11 +36,11 @@ class Drafter(Protocol):
 
 
 class PassRunner(Protocol):
-    """What runs passes: a `worker.engine.runner.Runner`."""
+    """A runner of passes: `worker.engine.runner.Runner`."""
 
     @property
     def counters(self) -> Counters:
-        """What has been done so far."""
+        """The totals so far."""
 
     def kv_bytes(self) -> int:
         """Return the bytes of all keys and values held."""
@@ -51,8 +50,8 @@ class PassRunner(Protocol):
 
 
 class SpeculativeRunner:
-    """A runner whose rows carry the proposals of a drafter, where these are worth their time by `clock_s`; without a
-    clock, everywhere.
+    """A runner that adds a drafter's proposals to its rows, where they are worth their time by `clock_s`; without a
+    clock, always.
     """
 
     def __init__(
@@ -62,13 +61,13 @@ class SpeculativeRunner:
         self.drafter = drafter
         self._clock_s = clock_s
         self._autotunes: dict[int, DraftAutotune] = {}  # by the number of rows, in powers of two
-        self._num_unusual: Counter[int] = Counter()  # passes with drafts in a row that told nothing, by the same
+        self._num_unusual: Counter[int] = Counter()  # unusual passes with drafts in a row, by the same
         self._progress = _Progress()
-        self._undrafted: set[Lane] = set()  # the drafter has not been asked since they were fed
+        self._undrafted: set[Lane] = set()  # fed since the drafter was last asked
 
     @property
     def counters(self) -> Counters:
-        """What the runner has done so far, the passes of a draft model not counted."""
+        """The runner's totals so far, without the passes of a draft model."""
         return self.runner.counters
 
     def kv_bytes(self) -> int:
@@ -107,8 +106,8 @@ class SpeculativeRunner:
         return autotune.from_neighbour(self._autotunes[neighbour], is_larger=neighbour > size)
 
     def _is_usual(self, rows: Sequence[Row], *, has_drafts: bool) -> bool:
-        # Whether a pass tells what others of its kind will be like: not where a long text is read or a lane rebuilt,
-        # nor where the drafter had to catch up with a lane first.
+        # Tell whether a pass is typical of its kind: not if a long text is read or a lane rebuilt, nor if the drafter
+        # had to catch up with a lane first.
         asked = {row.lane for row in rows if row.max_proposed and has_drafts}
         catches_up = not asked.isdisjoint(self._undrafted)
         if has_drafts:
@@ -124,13 +123,13 @@ def _with_drafts(row: Row, drafts: tuple[int, ...]) -> Row:
 
 
 class _Progress:
-    """Tokens of text that passes add. Some are taken back once more source is known: a lane's next row tells."""
+    """Tokens of text that passes add, less those that a lane's next row takes back after more source."""
 
     def __init__(self) -> None:
-        self._ends: dict[Lane, int] = {}  # so long is the text of each lane, as far as is known
+        self._ends: dict[Lane, int] = {}  # the known length of each lane's text
 
     def after(self, rows: Sequence[Row], drafted: Sequence[Row], results: Sequence[Output]) -> int:
-        """Return the tokens that the lanes have gained by a pass, the rows' own drafts not taken for new ones."""
+        """Return the tokens that the lanes have gained by a pass; the rows' own drafts are not new."""
         num_tokens = 0
         for row, fed, output in zip(rows, drafted, results, strict=True):
             if sampled := sampled_tokens(output):

@@ -1,4 +1,4 @@
-"""What a model says about itself, beside its weights: `decalage.json`, as `decalage train` writes it."""
+"""A model's card, `decalage.json` beside its weights, as `decalage train` writes it."""
 
 import json
 from pathlib import Path
@@ -11,13 +11,13 @@ from worker.engine.gguf.architectures import read_gguf_config
 from worker.engine.gguf.reader import SUFFIX
 
 FILE = "decalage.json"
-# A stock model's target must stay clear of its source: untuned Qwen2.5-0.5B, wait-3, BLEU 0.3 with φ = 0, 10.9 with
-# 256.
+# A stock model's target positions must not overlap its source's: untuned Qwen2.5-0.5B, wait-3, has BLEU 0.3 with φ = 0,
+# 10.9 with 256.
 STOCK_POSITION_OFFSET = 256
 
 
 class TaggedPrompt(msgspec.Struct, frozen=True):
-    """A prompt of special tokens, as a model trained from scratch has it: one source tag for each target language."""
+    """The special tokens of a model trained from scratch: one source tag for each target language."""
 
     source: dict[str, str]  # target language code -> token
     end: str
@@ -25,10 +25,10 @@ class TaggedPrompt(msgspec.Struct, frozen=True):
 
 
 class Card(msgspec.Struct, frozen=True):
-    """The metadata of a model directory. A stock model has none of it but a position offset."""
+    """The metadata of a model. A stock model has only a position offset."""
 
     position_offset: int = STOCK_POSITION_OFFSET
-    trained: bool = False  # with group positions, so that φ also holds for whole-text work
+    trained: bool = False  # with group positions, so that φ also applies to whole texts
     prompt: TaggedPrompt | None = None
     source_language: str = "en"
     max_segment_words: int | None = None  # longest source it was trained on
@@ -37,14 +37,14 @@ class Card(msgspec.Struct, frozen=True):
 
 
 def card_file(path: Path) -> Path:
-    """Return where the card of a model lies: in its directory, or as `m.decalage.json` beside its file `m.gguf`."""
+    """Return the path of a model's card: in its directory, or `m.decalage.json` beside its file `m.gguf`."""
     return path.with_suffix(f".{FILE}") if path.is_file() else path / FILE
 
 
 def read_card(path: Path) -> Card:
-    """Read the card of a model directory or GGUF file; make one with a safe φ for a stock model.
+    """Read the card of a model directory or GGUF file; for a stock model, return one with a safe φ.
 
-    The checkpoints of the paper's authors carry `_stream` in their architecture: trained with group positions, φ = 0.
+    The checkpoints of the paper's authors have `_stream` in their architecture: trained with group positions, φ = 0.
     Raises UnsupportedModel where the file cannot be read.
     """
     file = card_file(path)
@@ -60,7 +60,7 @@ def read_card(path: Path) -> Card:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read the config.json of a model directory, or what a GGUF file says in its place.
+    """Read the config.json of a model directory, or the same settings from a GGUF file.
 
     Raises UnsupportedModel where it is missing or broken.
     """

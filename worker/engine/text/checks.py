@@ -1,4 +1,4 @@
-"""A tokenizer is tried out before it is trusted."""
+"""A check that a tokenizer fits its model and gives back the text that it encodes."""
 
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,10 @@ _TEXT = "Two dogs, 15 cats and a small House."
 
 
 def check_tokenizer(tokenizer: Any, num_embeddings: int, path: Path) -> None:
-    """Raise UnsupportedModel for a tokenizer that has other words than the model, or does not give a text back.
+    """Raise UnsupportedModel for a tokenizer that has other tokens than the model, or does not give a text back.
 
     `tokenizer` is mlx-lm's TokenizerWrapper or a fast transformers tokenizer; `path` is the model's, for the message.
-    Special tokens beyond the embedding are no fault: some models of text have them for pictures.
+    Special tokens beyond the embedding are allowed: some text models have them for pictures.
     """
     backend = tokenizer.backend_tokenizer
     largest = max(backend.get_vocab(with_added_tokens=False).values(), default=-1)

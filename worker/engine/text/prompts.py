@@ -1,4 +1,4 @@
-"""Which tokens stand around a segment's words: the tags of a model trained for Decalage, or a chat template."""
+"""The tokens around a segment's words: the tags of a model trained for Decalage, or a chat template."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -22,19 +22,19 @@ class UnsupportedLanguage(Refused):
 
 
 class Prompts(Protocol):
-    """How a model wants its source and its target framed."""
+    """A model's frame around its source and its target."""
 
-    first_lead: str  # what stands before a segment's first word
+    first_lead: str  # text before a segment's first word
 
     def prompt(self, session: Session) -> Prompt:
         """Return the frame for a session's options. Raises Refused."""
 
     def split(self, text: str, target_language: str | None) -> tuple[Session, str]:
-        """Split a one-off prompt of the documents into the options it names and the words that are its source."""
+        """Split a one-off prompt of the documents into the options that it names and its source words."""
 
 
 class TaggedPrompts:
-    """One special token for each target language, as models trained for Decalage have it."""
+    """Prompts of models trained for Decalage: one special token for each target language."""
 
     first_lead = " "
 
@@ -118,7 +118,7 @@ class ChatPrompts:
         if _SLOT not in rendered or not tail + answer:
             raise UnsupportedModel("its chat template does not frame a user's message; use an instruction-tuned model")
         self._head, self._end, self._target = special(head), special(tail), special(answer)
-        if not self._target:  # a template without a header: the last token before the answer starts it
+        if not self._target:  # a template without an answer header: its last token starts the answer
             self._end, self._target = self._end[:-1], self._end[-1:]
         self._check_room()
 
@@ -133,7 +133,7 @@ class ChatPrompts:
             )
 
     def prompt(self, session: Session) -> Prompt:
-        """Return the template up to the words, the instruction as plain text; its end; the header of the answer."""
+        """Return the template up to the words, with the instruction as plain text; its end; the answer's header."""
         instruction = session.prompt
         is_translation = session.target_language is not None or split_instruction(instruction or "")[0] is not None
         if instruction is None and session.target_language is not None:
@@ -156,12 +156,12 @@ class ChatPrompts:
         )
 
     def split(self, text: str, target_language: str | None) -> tuple[Session, str]:
-        """Take the prompt as given for the user's turn: every word of it is source."""
+        """Take the whole prompt as source for the user's turn."""
         return Session(target_language=target_language), text
 
 
 class UnknownPrompts:
-    """A model with neither a card nor a chat template: it can be driven by token ids, but knows no prompt."""
+    """A model with neither a card nor a chat template: usable by token ids, but without any prompt."""
 
     first_lead = ""
 
@@ -185,7 +185,7 @@ def _render(tokenizer: Any, *, add_generation_prompt: bool) -> str:
             add_generation_prompt=add_generation_prompt,
             enable_thinking=False,
         )
-    except (TemplateError, TypeError, ValueError, KeyError) as error:  # what templates raise, and what Jinja does
+    except (TemplateError, TypeError, ValueError, KeyError) as error:  # raised by templates and by Jinja
         raise UnsupportedModel(
             f"its chat template does not take a user's message alone ({error}); use another instruction-tuned model"
         ) from error

@@ -1,4 +1,4 @@
-"""How words become tokens and back; the user's words are never read as special tokens."""
+"""Words to tokens and back; a user's words are never read as special tokens."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -15,21 +15,21 @@ from worker.core.rows import Prompt
 from worker.engine.text.card import Card
 from worker.engine.text.prompts import ChatPrompts, Prompts, TaggedPrompts, UnknownPrompts
 
-_ANCHOR = "a"  # a tokenizer shows the space before a word only where something stands before it
+_ANCHOR = "a"  # a tokenizer shows the space before a word only behind other text
 
 
 class Vocabulary:
-    """The words and tokens of one model; `core.rows.Vocabulary` for its tokenizer.
+    """The words and tokens of one model: `core.rows.Vocabulary` for its tokenizer.
 
-    `tokenizer` is mlx-lm's TokenizerWrapper or a transformers tokenizer; `max_positions` is how far the model's
-    positions reach.
+    `tokenizer` is mlx-lm's TokenizerWrapper or a transformers tokenizer; `max_positions` is the model's number of
+    positions.
     """
 
     def __init__(self, tokenizer: Any, card: Card, *, max_positions: int = 32_768) -> None:
         self.tokenizer = tokenizer
         self.card = card
         self.max_positions = max_positions
-        self._backend: Tokenizer = tokenizer.backend_tokenizer  # mlx-lm's wrapper hands it on
+        self._backend: Tokenizer = tokenizer.backend_tokenizer  # mlx-lm's wrapper passes it through
         self._plain = _without_special_tokens(self._backend)
         self._anchor = self._encode_plain(_ANCHOR)
         self.prompts = self._prompts()
@@ -49,7 +49,7 @@ class Vocabulary:
         return frozenset(int(token) for token in all_known | {self.tokenizer.eos_token_id} if token is not None)
 
     def prompt(self, session: Session) -> Prompt:
-        """Return the prompt for a session's options. Raises core.rows.Refused for what the model cannot do."""
+        """Return the prompt for a session's options. Raises core.rows.Refused for those that the model cannot serve."""
         return self.prompts.prompt(session)
 
     def encode_special(self, text: str) -> tuple[int, ...]:
@@ -59,7 +59,7 @@ class Vocabulary:
     def encode_word(self, word: str, previous: str) -> tuple[int, ...]:
         """Return the tokens of a bare word that follows `previous` ("" at the start of a segment).
 
-        `"<|im_end|>"` comes out as the tokens of its characters.
+        `"<|im_end|>"` is encoded as the tokens of its characters.
         """
         if self.card.straight_quotes:
             word = word.replace("\u2019", "'").replace("\u2018", "'").replace("\u02bc", "'")
@@ -80,14 +80,14 @@ class Vocabulary:
 
     @cached_property
     def _pieces(self) -> list[str]:
-        # What each token adds behind another: with the space that a tokenizer hides at the very start.
+        # The text that each token adds behind another, with the space that a tokenizer hides at the very start.
         size = self._backend.get_vocab_size(with_added_tokens=True)
         anchored = self._backend.decode_batch([[*self._anchor, i] for i in range(size)])
         lead = self.decode(self._anchor)
         return [text[len(lead) :] if text.startswith(lead) else "" for text in anchored]
 
     def tokens(self) -> dict[int, str]:
-        """Return what each token stands for, as the tokenizer's file has it."""
+        """Return the text of each token, as in the tokenizer's file."""
         return {token: piece for piece, token in self._backend.get_vocab(with_added_tokens=True).items()}
 
     def word_starts(self, size: int) -> mx.array:
@@ -109,7 +109,7 @@ class Vocabulary:
 
 
 def _without_special_tokens(backend: Tokenizer) -> Tokenizer:
-    # The same tokenizer with no added token to recognise in what users write.
+    # The same tokenizer without added tokens, so that it recognises none in users' words.
     spec = json.loads(backend.to_str())
     spec["added_tokens"] = []
     spec["post_processor"] = None
