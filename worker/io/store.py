@@ -211,7 +211,7 @@ class UnreadableCheckpoint(Exception):
 
 _ENCODER = msgspec.msgpack.Encoder()
 _CHECKPOINT = msgspec.msgpack.Decoder(Checkpoint)
-_VISIBLE = msgspec.msgpack.Decoder(Visible)
+_VISIBLE = msgspec.json.Decoder(Visible)
 
 
 def _event(fields: dict[bytes, bytes]) -> ServerEvent | None:
@@ -264,7 +264,7 @@ def _call(commit: Commit) -> Call:
 
 def _visible(commit: Commit) -> list[bytes]:
     visible = commit.visible or [None] * len(commit.events)
-    return [b"" if each is None else _ENCODER.encode(each) for each in visible]
+    return [b"" if each is None else msgspec.json.encode(each) for each in visible]
 
 
 def _committed(answer: Any) -> int | Exception:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol import Limits, OutputTextDelta, Session
-from tests.worker.fakes import FakeModel, FakeRunner, FakeVocabulary
+from tests.worker.fakes import LATIN, FakeModel, FakeRunner, FakeVocabulary
 from worker.core.rows import Failed, Lane, Output, Row
 from worker.engine.model import StreamingModel
 from worker.engine.text.tokenizer import Vocabulary
@@ -71,7 +71,7 @@ def test_offline_reads_all_and_wait_k_as_it_says() -> None:
     """Every offline word has the whole source behind it, the first one of wait-2 two words."""
     session, corpus = Session(limits=Limits(max_new_words=4)), _numbered(["the cat sat. on x"])
     for seed in range(5):
-        runner = FakeRunner(FakeModel(seed, eos=0.0))
+        runner = FakeRunner(FakeModel(seed, tokens=LATIN, eos=0.0))
         offline = translate(runner, FakeVocabulary(), policies.offline(session), corpus).sentences[0]
         assert offline.delays == (5, 5, 5, 5)
         streamed = translate(runner, FakeVocabulary(), policies.wait_k(session, 2), corpus).sentences[0]
