@@ -37,9 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_kv_bits(parser)
     subject = parser.add_mutually_exclusive_group(required=True)
     subject.add_argument("--test", type=Path, metavar="FILE", help="test set: TSV, gzipped or not")
-    subject.add_argument(
-        "--values", type=Path, metavar="FILE", help="TSV: source, values that must survive, parted by |"
-    )
+    subject.add_argument("--values", type=Path, metavar="FILE", help="TSV: source, values that must survive (a|b)")
     parser.add_argument(
         "--to",
         type=arguments.language,

@@ -6,9 +6,4 @@ serving vocabulary. It knows no Redis. Axis letters are those of `worker.engine`
 `torch_*` trains by PyTorch alone, on machines that may lack mlx.
 """
 
-from contextlib import suppress
-
-with suppress(ModuleNotFoundError):  # without mlx there is no BLAS to load for it
-    from worker import (
-        engine as engine,
-    )  # first of all: it loads a fast BLAS, which must be there before mlx is imported
+from worker import engine as engine  # first of all: it loads a fast BLAS, which must be there before mlx is imported
