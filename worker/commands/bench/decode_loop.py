@@ -56,8 +56,8 @@ def measure(model: StreamingModel, subject: Subject, rows: Sequence[int], worklo
     points: list[Point] = []
     for number in tracked(rows, "numbers of sessions"):
         point = _point(model, number, workload, subject.kv_bits)
-        first = points[0] if points else point
-        best = max(first.tokens_per_s, first.mlx_lm_tokens_per_s)
+        base = points[0] if points else point
+        best = max(base.tokens_per_s, base.mlx_lm_tokens_per_s)
         points.append(msgspec.structs.replace(point, speedup=round(point.tokens_per_s / best, 2)))
     return Decoding(subject, workload, machine, tuple(points))
 

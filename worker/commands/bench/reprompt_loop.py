@@ -178,7 +178,7 @@ def _prompt(talk: _Talk, number: int) -> tuple[tuple[int, ...], tuple[int, ...]]
     vocabulary, prompt = talk.harness.vocabulary, talk.harness.vocabulary.prompt(talk.session)
     heard = pairwise(("", *talk.text[:number]))
     source = [token for before, word in heard for token in vocabulary.encode_word(word, before)]
-    *written, word = _script(talk, number).each[: number - _lag(talk.session) + 1]
+    *written, word = _script(talk, number).word_tokens[: number - _lag(talk.session) + 1]
     target = chain.from_iterable(written)
     return (*prompt.source, *source, *prompt.end, *prompt.target, *target), word
 

@@ -64,12 +64,12 @@ class Script:
     def __init__(self, recorded: Recorded, num_words: int, prompt: Prompt, vocabulary: Any) -> None:
         self._first = len(prompt.target)
         words = list(islice(cycle(recorded.words), num_words))
-        self.each: list[tuple[int, ...]] = [
+        self.word_tokens: list[tuple[int, ...]] = [
             vocabulary.encode_word(word, before) for before, word in pairwise([words[-1], *words])
         ]
-        self.tokens = tuple(chain.from_iterable(self.each))
+        self.tokens = tuple(chain.from_iterable(self.word_tokens))
         starts = [0]
-        for tokens in self.each:
+        for tokens in self.word_tokens:
             starts.append(starts[-1] + len(tokens))
         self._doubted = {start for start, kept in zip(starts[1:-1], cycle(recorded.kept)) if not kept}
         self._others = {self.tokens[start] for start in starts[:-1]}

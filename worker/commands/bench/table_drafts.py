@@ -50,7 +50,7 @@ class Recorder:
         return outputs
 
     @property
-    def each(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    def lanes(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         """The source and the target tokens of each lane, the target without end tokens."""
         return [
             (source, tuple(token for token in self._targets[lane] if token not in self._ends))

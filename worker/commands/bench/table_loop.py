@@ -98,7 +98,7 @@ def measure(harness: Harness, session: Session, sentences: Sequence[str], worklo
     recorder = Recorder(harness.author, harness.vocabulary.eos_tokens)
     translate(recorder, harness.vocabulary, off, corpus, max_rows=workload.batch)
     on = replace(session, speculation=Speculation(max_draft_tokens=workload.max_draft_tokens))
-    texts = dict(recorder.each)
+    texts = dict(recorder.lanes)
     ways = [  # each has its own engine, which learns in which passes its drafts save time
         _Way(name, with_drafts(harness, workload.drafts, texts), rows, on, has_drafter, [], [], [])
         if has_drafter
@@ -108,7 +108,7 @@ def measure(harness: Harness, session: Session, sentences: Sequence[str], worklo
     for number in tracked(range(workload.rounds), "rounds"):
         for way in ways[:: -1 if number % 2 else 1]:  # alternate, so that a machine that slows down favours none
             _round(way, corpus)
-    num_tokens = sum(len(target) for _, target in recorder.each)
+    num_tokens = sum(len(target) for _, target in recorder.lanes)
     num_tokens -= len(corpus) * len(harness.vocabulary.prompt(off).target)
     baseline_s = median(run.compute_s for run in ways[0].runs)
     gains = {way.name: _gain(off, way) for off, way in ((ways[0], ways[1]), (ways[2], ways[3]))}

@@ -137,4 +137,4 @@ def test_what_is_written_is_recorded() -> None:
     recorder.run([Row((0, 0), (10, 11), (), 0, 0, SampleSpec())])
     recorder.run([Row((0, 0), (12,), (9,), 0, 0, SampleSpec())])
     recorder.run([Row((0, 0), (), (2,), 1, 0, SampleSpec())])
-    assert recorder.each == [((10, 11, 12), (9, 2))]
+    assert recorder.lanes == [((10, 11, 12), (9, 2))]
