@@ -19,7 +19,7 @@ _NUM_NODES: Final = 3
 
 @contextmanager
 def running_cluster(path: Path) -> Iterator[str]:
-    """The URL of a cluster of three nodes, each an own process of this redis-server, each with a third of the slots."""
+    """Run a cluster of three processes of this redis-server, each with a third of the slots; yield its URL."""
     with ExitStack() as stack:
         nodes = [stack.enter_context(_node(path)) for _ in range(_NUM_NODES)]
         form(nodes)
@@ -27,7 +27,7 @@ def running_cluster(path: Path) -> Iterator[str]:
 
 
 def form(nodes: Sequence[tuple[int, int]]) -> None:
-    """The empty servers at these ports, each with its bus port, are one cluster, and each has its part of the slots."""
+    """Form a cluster of the empty servers at these ports, each given with its bus port, and share the slots out."""
     with ExitStack() as stack:
         clients = [stack.enter_context(redis.Redis(host=HOST, port=port, decode_responses=True)) for port, _ in nodes]
         for i, client in enumerate(clients):

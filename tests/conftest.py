@@ -1,6 +1,6 @@
-"""Fixtures that give real Redis servers.
+"""Fixtures with real Redis servers.
 
-`redis_url`      a real redis-server; the test runs once for each that there is, and fails where there is none
+`redis_url`      a real redis-server; the test runs once for each on this machine, and fails where there is none
 `any_redis_url`  the same, and once more with fakeredis
 `redis_client`, `any_redis_client`   asyncio clients of those, answering bytes
 
@@ -18,11 +18,11 @@ import redis.asyncio
 from tests.servers import FAKEREDIS, NO_REAL_SERVER, ServerPool, flush, keys_without_ttl, real_names
 from worker.io.client import Client, connect
 
-# A busy machine is slow, not wrong: no test fails for the time it took.
+# A busy machine is slow, not wrong: no test fails for its duration.
 hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("untimed")
 
-# Started in the background by a script, this process ignores Ctrl-C, and so would all programs that tests start.
+# Started in the background by a script, this process would ignore Ctrl-C, and so would all programs of the tests.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -38,7 +38,7 @@ def server_pool() -> Iterator[ServerPool]:
 
 @pytest.fixture
 def key_leak_check(request: pytest.FixtureRequest) -> KeyLeakCheck:
-    """`with key_leak_check(url):` fails the test if the block leaves session keys without a TTL."""
+    """A context manager, `key_leak_check(url)`, that fails the test if its block leaves session keys without a TTL."""
     allowed = request.node.get_closest_marker("leaves_keys") is not None
 
     @contextmanager

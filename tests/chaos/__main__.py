@@ -1,4 +1,4 @@
-"""`make chaos`: talks under faults on every real Redis of this machine, held against the same talks without faults."""
+"""`make chaos`: talks under faults on every real Redis of this machine, compared with the same talks without faults."""
 
 import argparse
 import asyncio
@@ -24,11 +24,11 @@ from tests.servers import real_servers
 _CLUSTER: Final = "cluster"
 _LARGE: Final[dict[Kind, int]] = {"kill": 4, "stop": 2, "hold": 2, "restart": 2, "leave": 2}
 _LARGE_OF_CLUSTER: Final[dict[Kind, int]] = {"kill": 2, "stop": 1, "restart": 2, "leave": 1}
-"""No proxy stands before a cluster, whose clients go to its nodes."""
+"""Faults for a cluster: no proxy stands between it and its clients."""
 
 _FEWER_IN_CLUSTER: Final = 5
-"""So many times fewer sessions there: each of their clients asks a cluster for all commands it knows, 0.1 s of work for
-one process that speaks for all. It shares no factor with the number of manners.
+"""A cluster gets fewer sessions, by this factor: each client asks the cluster for all its commands, which costs the one
+process with all speakers 0.1 s. The factor shares no divisor with the number of manners.
 """
 
 _WORKERS = 3
@@ -37,7 +37,7 @@ _WORDS_PER_S = 0.5
 
 
 def main() -> int:
-    """0 if every stream was what it would have been without faults."""
+    """Run the chaos test; return 0 if every stream is the same as without faults."""
     parser = argparse.ArgumentParser(prog="make chaos")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--sessions", type=int, default=200)
@@ -47,7 +47,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if args.seed is None else args.seed
-    logging.getLogger("producers").setLevel(logging.ERROR)  # that Redis is gone is what was wanted
+    logging.getLogger("producers").setLevel(logging.ERROR)  # Redis goes away on purpose
     print(f"SEED={seed}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="decalage-chaos-") as temporary:
         reports = asyncio.run(_all(seed, args.sessions, args.servers, args.keep or Path(temporary)))
@@ -66,7 +66,7 @@ async def _all(seed: int, num_sessions: int, names: list[str], directory: Path) 
     setup = Setup(program=newest, model=model, directory=_folder(directory / "clean"), seed=seed)
     clean = await run(setup, talks)
     print(f"without faults: {clean.seconds:.0f} s", file=sys.stderr, flush=True)
-    if clean.failures:  # then there is nothing to compare with
+    if clean.failures:  # no streams to compare with
         raise SystemExit(f"the run without faults has failed: {'; '.join(clean.failures[:3])}")
     reports: list[Report] = []
     for name in names:

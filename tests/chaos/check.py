@@ -1,4 +1,4 @@
-"""Whether a session's target stream is the one that it would have been without faults."""
+"""Comparing a session's target stream with the one of a run without faults."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -8,26 +8,26 @@ import msgspec
 Event = dict[str, Any]
 Entry = tuple[str, Event]  # entry id, event
 _TIMED: Final = ("elapsed_ms", "delay_ms", "source_id")
-"""Fields that a clock has told; all others are compared, so seq, word, text, tokens and source_words_read."""
+"""Fields that depend on a clock; all others are compared: seq, word, text, tokens and source_words_read."""
 
 
 class Findings(msgspec.Struct):
-    """Events that are not as they should be, over all sessions."""
+    """Numbers of wrong events, over all sessions."""
 
     lost: int = 0
     duplicated: int = 0
     reordered: int = 0
     different: int = 0  # other content than without faults, or an entry id that is not the event's number
-    sessions: list[str] = []  # where
+    sessions: list[str] = []  # those with wrong events
 
     @property
     def is_clean(self) -> bool:
-        """Nothing was found."""
+        """Whether no event is wrong."""
         return not (self.lost or self.duplicated or self.reordered or self.different)
 
 
 def compare(expected: Mapping[str, Sequence[Event]], found: Mapping[str, Sequence[Entry]]) -> Findings:
-    """What is wrong with the streams that were `found`, by session."""
+    """Count the wrong events in the streams that were `found`, by session."""
     findings = Findings()
     for session_id, events in expected.items():
         before = msgspec.to_builtins(findings)

@@ -1,5 +1,5 @@
-"""Talks whose every choice is clear: in other company a model's logits are rounded otherwise, and must not choose
-otherwise for it. So a stream that is not what it would have been has met a fault, not a tie.
+"""Talks without near ties: other rows in a pass change the rounding of a model's logits, which must not change a token.
+So a stream that differs has met a fault, not a tie.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ from worker.engine.sampling import Sampler, SamplerOutput
 from worker.engine.text.tokenizer import Vocabulary
 
 _CLEAR: Final = 1e-4
-"""Of two logits. Rounding moved differences of the tiny model's by 1.1e-5 at most, over 750 tokens alone and in company
-(fp32). About one talk in a hundred has a choice that is nearer than this.
+"""Least difference of the two highest logits. Rounding changed such differences of the tiny model by at most 1.1e-5
+over 750 tokens, alone and in company (fp32). About one talk in a hundred has a nearer choice.
 """
 
 
 class Doubter(Sampler):
-    """A sampler that knows the sessions, by number, of which a token would be another if its logit were a bit less."""
+    """A sampler that collects the numbers of sessions with a token that a slightly lower logit would change."""
 
     def __init__(self, vocabulary: Vocabulary, size: int) -> None:
         super().__init__(vocabulary.word_starts(size), vocabulary.forbidden(size))
@@ -42,9 +42,9 @@ class Doubter(Sampler):
 
 
 def clear_talks(directory: Path, seed: int, num_sessions: int, num_words: int) -> list[Talk]:
-    """The first talks of that seed whose every choice is clear to the model, all choices of other talks aside.
+    """Return the first talks of that seed in which every choice is clear to the model.
 
-    Raises ValueError where a tenth of them is not.
+    Raises ValueError where a tenth of them has an unclear choice.
     """
     talks = make_talks(seed, num_sessions + num_sessions // 10 + 1, num_words)
     model, tokenizer = load(str(directory))

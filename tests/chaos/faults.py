@@ -1,4 +1,4 @@
-"""What goes wrong, and when: a plan drawn from a seed, and the one who carries it out."""
+"""Faults: a plan drawn from a seed, and the director that carries it out."""
 
 import asyncio
 import contextlib
@@ -19,35 +19,35 @@ from tests.producers.proxy import Proxy
 
 Kind = Literal["kill", "stop", "hold", "restart", "leave", "lose", "drop", "cut", "jump"]
 LARGE: Final[dict[Kind, float]] = {"kill": 7.0, "stop": 6.5, "hold": 6.5, "restart": 4.0, "leave": 4.0}
-"""Seconds that a fault has for itself, at leases of 3 s.
+"""Seconds reserved for each fault, at leases of 3 s.
 
-`kill`: SIGKILL. `stop`: SIGSTOP for longer than the lease, then SIGCONT. `hold`: the network of a worker stands still,
-with a commit in it, for longer than the lease, then all that it sent arrives. `restart`: SIGKILL of Redis.
+`kill`: SIGKILL. `stop`: SIGSTOP for longer than the lease, then SIGCONT. `hold`: a worker's requests, a commit among
+them, are held up for longer than the lease, then arrive. `restart`: SIGKILL of Redis.
 `leave`: SIGTERM.
 """
 SMALL: Final[tuple[Kind, ...]] = ("lose", "drop", "cut", "jump")
-"""`lose`: the reply to a commit with a word gets lost. `drop`: any replies do. `cut`: connections end.
-`jump`: a clock is set.
+"""`lose`: drop the reply to a commit with a word. `drop`: drop any replies. `cut`: close connections.
+`jump`: set a clock.
 """
 
 _SMALL_EVERY_S: Final = 1.2
-_PAUSED_LEASES: Final = 1.45  # so long is a worker stopped or held up
+_PAUSED_LEASES: Final = 1.45  # a worker is stopped or held up for this long
 _DROPPED_REPLIES: Final = 3
 _COMMIT: Final = b":target"  # only commits name target streams, and a replay that looks for refused events
 _WORD: Final = b"output_text.delta"
-_LIMIT_S: Final = 20.0  # for sessions to have a worker, and for that to commit something
-_WAKE_S: Final = 0.5  # until what a worker that was paused tells of itself is true again
+_LIMIT_S: Final = 20.0  # for sessions to get a worker, and for it to commit
+_WAKE_S: Final = 0.5  # until the status of a worker that was paused is up to date again
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One of them, so many seconds after the start."""
+    """A fault, `at_s` seconds after the start."""
 
     at_s: float
     kind: Kind
 
 
 class Ousting(msgspec.Struct):
-    """A worker that had to go: whose sessions must be taken over, and since when."""
+    """The forced end of a worker: the sessions to be taken over, and since when."""
 
     at_s: float  # time.monotonic
     is_planned: bool
@@ -55,7 +55,7 @@ class Ousting(msgspec.Struct):
 
 
 def make_plan(dice: Random, large: Sequence[Kind], small: Sequence[Kind] = SMALL) -> list[Fault]:
-    """The large faults in random order, none at the same time, and small ones all the while."""
+    """Plan the large faults in random order, one at a time, and small ones all the while."""
     order, plan, now_s = dice.sample(large, len(large)), [], 1.0
     for kind in order:
         plan.append(Fault(now_s, kind))
@@ -67,7 +67,7 @@ def make_plan(dice: Random, large: Sequence[Kind], small: Sequence[Kind] = SMALL
 
 
 class Director:
-    """Carries a plan out. `oustings` tells which sessions had to be taken over."""
+    """The executor of a plan. `oustings` lists the sessions to be taken over."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Director:
         self._paused: set[Member] = set()
 
     async def run(self, plan: Sequence[Fault]) -> None:
-        """All of it has happened, and who was paused goes on; all words may be said."""
+        """Cause all faults at their times and resume paused workers; then let all words be said."""
         self._pace.lower(1)
         start_s = time.monotonic()
         async with asyncio.TaskGroup() as group:
@@ -100,14 +100,14 @@ class Director:
         self._pace.lower(0)
 
     async def run_in_turn(self, plan: Sequence[Fault]) -> None:
-        """All of it has happened, one fault after the other, and each while words were said."""
+        """Cause the faults one after the other, each while words are said; then let all words be said."""
         portion = self._pace.reserve // (len(plan) + 1)
         for number, fault in enumerate(plan, 1):
             await self._cause(fault.kind, partial(self._pace.lower, 1 + (len(plan) - number) * portion))
         self._pace.lower(0)
 
     async def _cause(self, kind: Kind, begun: Callable[[], None] = lambda: None) -> None:
-        # `begun` is called when the fault is there, and words are wanted.
+        # `begun` is called once the fault is in effect and needs words.
         self.done[kind] += 1
         match kind:
             case "kill":
@@ -131,11 +131,11 @@ class Director:
         begun()
 
     async def _victim(self) -> Member:
-        # One that holds sessions, which may be on their way to it; if nobody does in time, anybody.
+        # A worker that holds sessions, for which it may have to wait; after the limit, any worker.
         end_s = time.monotonic() + _LIMIT_S
         while True:
-            ready = [one for one in self._fleet.members if one.is_ready and one not in self._paused]
-            holders = [one for one in ready if one.sessions]
+            ready = [member for member in self._fleet.members if member.is_ready and member not in self._paused]
+            holders = [member for member in ready if member.sessions]
             if holders or (ready and time.monotonic() > end_s):
                 return self._dice.choice(holders or ready)
             await asyncio.sleep(0.02)
@@ -179,7 +179,7 @@ class Director:
         self._paused.discard(member)
 
     async def _taken_over(self, member: Member) -> None:
-        # The lease is over, and others have all the sessions that were the member's; or they take too long for it.
+        # Wait until the lease is over and others hold all the member's sessions, up to the limit.
         sessions = member.sessions
         await asyncio.sleep(self._pause_s)
         end_s = time.monotonic() + _LIMIT_S

@@ -1,4 +1,4 @@
-"""Worker processes, each behind a proxy of its own, that join, leave, are killed and paused."""
+"""Worker processes, each behind its own proxy, that join, leave, are killed and paused."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ _LARGEST_SKEW_S: Final = 1800.0
 
 
 class Member:
-    """One worker."""
+    """One worker process."""
 
     def __init__(self, process: Process, proxy: Proxy, status: Path) -> None:
         self.process = process
@@ -29,30 +29,30 @@ class Member:
 
     @property
     def sessions(self) -> set[str]:
-        """The open sessions that it held a moment ago."""
-        return set(self._told("sessions") or [])
+        """The open sessions that the worker held a moment ago."""
+        return set(self._status_of("sessions") or [])
 
     @property
     def counters(self) -> dict[str, float]:
-        """What it has counted up to a moment ago."""
-        return self._told("counters") or {}
+        """The worker's counters a moment ago."""
+        return self._status_of("counters") or {}
 
     @property
     def is_ready(self) -> bool:
-        """It serves."""
+        """Whether the worker serves."""
         return self._status.exists()
 
-    def _told(self, name: str) -> Any:
+    def _status_of(self, name: str) -> Any:
         return json.loads(self._status.read_text())[name] if self._status.exists() else None
 
     def signal(self, number: signal.Signals) -> None:
-        """The process gets this signal, if it is there."""
+        """Send the process this signal, if it still runs."""
         if self.process.returncode is None:
             os.kill(self.process.pid, number)
 
 
 class Fleet:
-    """All workers of one run on one Redis. `members` are those that should be alive."""
+    """All workers of one run on one Redis. `members` should be alive, `past` have ended."""
 
     def __init__(self, url: str, model: Path, directory: Path, *, lease_ms: int, options: Sequence[str] = ()) -> None:
         self.members: list[Member] = []
@@ -64,14 +64,14 @@ class Fleet:
         self._number = 0
 
     async def join(self, dice: Random) -> Member:
-        """One more worker serves; its clock is wrong."""
+        """Start one more worker, with a wrong clock, and return it once it serves."""
         self._number += 1
         name = f"worker-{self._number}"
         status = self._directory / f"{name}.json"
         proxy = Proxy(self._url)
         await proxy.up()
         skew_s = dice.uniform(-_LARGEST_SKEW_S, _LARGEST_SKEW_S)
-        # A cluster's clients go to the nodes that its first one names: no proxy gets between.
+        # A cluster's clients connect to the nodes that its first one names: a proxy cannot stand between.
         url = self._url if "+cluster" in self._url else proxy.url
         arguments = ["--redis", url, "--status", str(status), "--skew-s", str(skew_s), *self._arguments]
         with (self._directory / f"{name}.log").open("wb") as log:
@@ -86,14 +86,14 @@ class Fleet:
         return member
 
     async def kill(self, member: Member) -> None:
-        """It is gone without a word."""
+        """Kill the worker with SIGKILL."""
         self._remove(member)
         member.signal(signal.SIGKILL)
         await member.process.wait()
         await member.proxy.down()
 
     async def leave(self, member: Member) -> None:
-        """It has left as told, in time and with status 0, or `failures` tells."""
+        """Stop the worker with SIGTERM; add to `failures` unless it ends in time with status 0."""
         self._remove(member)
         member.signal(signal.SIGTERM)
         try:
@@ -106,14 +106,14 @@ class Fleet:
         await member.proxy.down()
 
     async def stop(self) -> None:
-        """All have left; one that had ended by itself is among the `failures`."""
+        """Stop all workers; add one that had ended by itself to `failures`."""
         for member in list(self.members):
             if member.process.returncode is not None:
                 self.failures.append(f"a worker ended by itself with status {member.process.returncode}")
             await self.leave(member)
 
     def count(self, name: str) -> int:
-        """A counter, summed over all workers that there ever were."""
+        """Return a counter, summed over all workers, past ones included."""
         return int(sum(member.counters.get(name) or 0 for member in (*self.members, *self.past)))
 
     def _remove(self, member: Member) -> None:

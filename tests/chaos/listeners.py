@@ -1,4 +1,4 @@
-"""Subscribers that note when they heard what, and the streams as they stand in the end."""
+"""Subscribers that record when they heard each event, and the final streams."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from tests.chaos.check import Entry
 
 
 class Listener:
-    """Follows one session to its end."""
+    """A subscriber that follows one session to its end."""
 
     def __init__(self, url: str, session_id: str) -> None:
         self.session_id = session_id
@@ -23,7 +23,7 @@ class Listener:
         self._url = url
 
     async def run(self) -> None:
-        """The session is closed, or this subscriber has met what it must never meet (`failure`)."""
+        """Follow the session until it is closed; set `failure` and stop at an error that must never occur."""
         while True:
             try:
                 async with Subscriber(self._url, self.session_id, after=self.last_seq) as events:
@@ -44,6 +44,6 @@ class Listener:
 
 
 async def read_target(client: Redis, session_id: str) -> list[Entry]:
-    """The whole target stream of a session."""
+    """Read the whole target stream of a session."""
     entries: Any = await client.xrange(target_key(session_id))
     return [(entry_id.decode(), json.loads(fields[EVENT_FIELD.encode()])) for entry_id, fields in entries]

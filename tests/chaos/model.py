@@ -1,7 +1,7 @@
 """A dual cache model of random weights: small enough for hundreds of sessions, large enough to tell what it saw.
 
-Its tokenizer and card are those of the shipped model. Its translations are nonsense, but each token depends on all that
-its lane holds; so whoever loses, doubles or reorders anything gets other words.
+Its tokenizer and card are those of the shipped model. Its translations are nonsense, but each token depends on the
+whole lane, so that any lost, doubled or reordered token changes the words.
 """
 
 import json
@@ -21,11 +21,11 @@ _SIZES: Final[dict[str, Any]] = {
     "num_key_value_heads": 2,
     "intermediate_size": 48,
 }
-_SCALE: Final = 1.5  # of the random weights: enough for what the model saw to decide, not only what it wrote last
+_SCALE: Final = 1.5  # of the random weights: large enough that the whole lane decides, not only the last token
 
 
 def write_tiny_model(directory: Path) -> Path:
-    """The directory holds the model, the same one each time."""
+    """Write the model, the same one each time, and return the directory."""
     config = json.loads((_SHIPPED / "config.json").read_text()) | _SIZES
     for name in ("tokenizer.json", "tokenizer_config.json", "decalage.json"):
         shutil.copy(_SHIPPED / name, directory / name)

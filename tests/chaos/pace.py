@@ -1,14 +1,14 @@
-"""How far and how fast the speakers may speak while faults are caused."""
+"""The speed of speakers, and the words that they keep back while faults are caused."""
 
 import asyncio
 from random import Random
 
 
 class Pace:
-    """Each speaker says so many words a second, and keeps the last `reserve` words back until that is lowered.
+    """A pace of `words_per_s` for each speaker, who keeps the last `reserve` words back until that is lowered.
 
-    While a plan is carried out, some are always kept back: every session stays open, so that each fault meets sessions,
-    however slow the machine is.
+    During a plan, some words are always kept back: every session stays open, so that each fault meets sessions, however
+    slow the machine is.
     """
 
     def __init__(self, words_per_s: float | None, reserve: int = 0) -> None:
@@ -17,7 +17,7 @@ class Pace:
         self._lowered = asyncio.Event()
 
     def lower(self, reserve: int) -> None:
-        """No more than so many words are kept back from now on; with none, there is no hurry or delay any more."""
+        """Keep at most this many words back from now on; with none, speak without delay."""
         self.reserve = min(self.reserve, reserve)
         if not self.reserve:
             self._words_per_s = None
@@ -25,7 +25,7 @@ class Pace:
         self._lowered = asyncio.Event()
 
     async def wait(self, dice: Random, words_left: int) -> None:
-        """It is time for the next word of a speaker who has so many left."""
+        """Wait until the next word is due, for a speaker with `words_left`."""
         if self._words_per_s is not None:
             await asyncio.sleep(dice.uniform(0.0, 2.0) / self._words_per_s)
         while words_left <= self.reserve:

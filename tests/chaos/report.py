@@ -1,4 +1,4 @@
-"""What a chaos run says: a verdict, and the figures behind it."""
+"""The report of a chaos run: a verdict and its figures."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ from tests.chaos.takeovers import Waits, together, waits
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """One run under faults, held against the run without."""
+    """One run under faults, compared with the run without."""
 
     server: str
     sessions: int
@@ -29,7 +29,7 @@ class Report(msgspec.Struct, kw_only=True):
 
     @property
     def problems(self) -> list[str]:
-        """Why the run has failed; empty: it has not."""
+        """The reasons why the run has failed; empty: it has not."""
         found = self.findings
         counts = {"lost": found.lost, "duplicated": found.duplicated, "reordered": found.reordered}
         counts |= {"different": found.different, "published by a stale epoch": self.stale_commits}
@@ -40,7 +40,7 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 def report(server: str, clean: Outcome, faulty: Outcome, *, lease_ms: int) -> Report:
-    """The faulty run, held against the clean one."""
+    """Compare the faulty run with the clean one."""
     expected = {name: [event for _, event in clean.streams[name]] for name in faulty.streams}
     takeover, handover = waits(faulty.oustings, faulty.speakers, faulty.listeners, lease_ms=lease_ms)
     return Report(
@@ -62,7 +62,7 @@ def report(server: str, clean: Outcome, faulty: Outcome, *, lease_ms: int) -> Re
 
 
 def lines(reports: Sequence[Report], seed: int) -> Iterator[str]:
-    """For people."""
+    """Yield the lines of the report for people."""
     for one in reports:
         found = one.findings
         faults = ", ".join(f"{number} {kind}" for kind, number in sorted(one.faults.items()))

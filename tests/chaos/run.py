@@ -1,4 +1,4 @@
-"""One run: talks said to a fleet on a Redis while a plan of faults is carried out, and what came of it."""
+"""One run: talks said to a fleet on a Redis under a plan of faults, and their outcome."""
 
 import asyncio
 import time
@@ -23,16 +23,16 @@ from tests.producers.proxy import Proxy
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run is made of."""
+    """The settings of a run."""
 
     program: Path  # the redis-server
-    is_cluster: bool = False  # three of them
+    is_cluster: bool = False  # three servers
     model: Path
     directory: Path  # for data, status files and logs; empty
     seed: int
     plan: Sequence[Fault] = ()
-    is_in_turn: bool = False  # each fault has words of its own and is waited for, whatever its time
-    words_per_s: float | None = None  # of each session; None: as fast as it goes
+    is_in_turn: bool = False  # each fault has words of its own, and the next one waits for it, whatever its time
+    words_per_s: float | None = None  # of each session; None: as fast as possible
     workers: int = 1
     lease_ms: int = 3_000
     broken: str = "none"
@@ -40,22 +40,22 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, kw_only=True):
-    """What came of it."""
+    """The results of a run."""
 
     streams: dict[str, list[Entry]]  # target streams by session
     speakers: dict[str, Speaker]
     listeners: dict[str, Listener]
     oustings: list[Ousting]
     faults: dict[str, int]
-    failures: list[str]  # what nobody may see, whatever the streams hold
+    failures: list[str]  # faults of clients or workers, whatever the streams hold
     counters: dict[str, int]
-    fenced: int  # commits refused, by the account that the scripts keep
-    stale: int  # commits that passed although another worker had the session
+    fenced: int  # refused commits, as counted by the scripts
+    stale: int  # commits accepted although another worker had the session
     seconds: float
 
 
 async def run(setup: Setup, talks: Sequence[Talk]) -> Outcome:
-    """The talks have been said and heard, or `failures` tells who waited in vain."""
+    """Say all talks and listen to their ends; `failures` names sessions that did not end."""
     start_s, dice = time.monotonic(), Random(setup.seed)
     server = (LastingCluster if setup.is_cluster else LastingRedis)(setup.program, setup.directory)
     options = ["--broken", setup.broken]
@@ -98,7 +98,7 @@ def _way(talk: Talk, server: LastingRedis | LastingCluster, proxy: Proxy) -> str
 async def _play(
     setup: Setup, director: Director, speakers: Sequence[Speaker], listeners: Sequence[Listener]
 ) -> list[str]:
-    # Everybody speaks and listens while the plan is carried out; then the last words have their time to come.
+    # All speak and listen while the plan is carried out; then the last words get time to arrive.
     speaking = [asyncio.create_task(speaker.run()) for speaker in speakers]
     listening = [asyncio.create_task(listener.run()) for listener in listeners]
     try:
@@ -120,7 +120,7 @@ async def _play(
 
 
 async def _all_heard(listeners: Sequence[Listener]) -> None:
-    # Every session is open, so that a plan's time begins at the same place on every machine.
+    # Wait until every session is open, so that a plan begins at the same point on every machine.
     while any(not listener.heard and not listener.failure for listener in listeners):  # noqa: ASYNC110
         await asyncio.sleep(0.02)
 

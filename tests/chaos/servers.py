@@ -1,4 +1,4 @@
-"""Real Redis servers with append-only files that lose nothing they have answered, to be killed and started again."""
+"""Real Redis servers with append-only files that survive a kill without loss of a confirmed write."""
 
 import itertools
 import subprocess
@@ -19,24 +19,24 @@ class LastingRedis:
     """A redis-server process that keeps its data in a directory, always at the same port."""
 
     def __init__(self, program: Path, directory: Path, **options: object) -> None:
-        """It answers."""
+        """Start the server and wait until it answers."""
         directory.mkdir(exist_ok=True)
         self.port = free_port()
         self.url = f"redis://{HOST}:{self.port}/0"
         self._program = program
-        # `always`: what was answered is on disk, so that every difference afterwards is the worker's fault.
+        # `always`: confirmed writes are on disk, so that every later difference is the worker's fault.
         self._options = {"bind": HOST, "port": self.port, "dir": directory, "save": "", "appendonly": "yes"}
         self._options |= {"appendfsync": "always", "loglevel": "warning", "maxmemory-policy": "noeviction", **options}
         self._process = self._start()
 
     def restart(self) -> None:
-        """It was killed at once, and answers again, with all that it had answered before."""
+        """Kill the server and start it again, with all confirmed writes."""
         self._process.kill()
         self._process.wait()
         self._process = self._start()
 
     def stop(self) -> None:
-        """It has ended."""
+        """End the server."""
         self._process.kill()
         self._process.wait()
 
@@ -58,10 +58,10 @@ class LastingRedis:
 
 
 class LastingCluster:
-    """A cluster of three of them."""
+    """A cluster of three such servers."""
 
     def __init__(self, program: Path, directory: Path) -> None:
-        """It answers."""
+        """Start the servers and form the cluster."""
         self._nodes: list[LastingRedis] = []
         buses = [free_port() for _ in range(3)]
         try:
@@ -76,10 +76,10 @@ class LastingCluster:
         self._turns = itertools.cycle(self._nodes)
 
     def restart(self) -> None:
-        """One of the nodes, the next one each time, was killed at once and answers again, with all it had."""
+        """Kill one node, the next one each time, and start it again with all its data."""
         next(self._turns).restart()
 
     def stop(self) -> None:
-        """All have ended."""
+        """End all servers."""
         for node in self._nodes:
             node.stop()

@@ -1,4 +1,4 @@
-"""Producers in their manners: they speak at a pace, are patient with a Redis that is away, and never lose a word."""
+"""Producers of each manner: they speak at a pace, retry while Redis is away, and never lose a word."""
 
 import asyncio
 import random
@@ -26,11 +26,11 @@ from tests.chaos.pace import Pace
 from tests.chaos.talks import Talk
 from worker.io.client import GONE
 
-_PAUSE_S: Final = 0.1  # before something is tried again
+_PAUSE_S: Final = 0.1  # before a retry
 
 
 class Speaker:
-    """Says one talk. `said_s` tells when each word was in Redis."""
+    """The speaker of one talk. `said_s` holds when each word was in Redis."""
 
     def __init__(self, talk: Talk, url: str, pace: Pace) -> None:
         self.talk = talk
@@ -40,7 +40,7 @@ class Speaker:
         self._dice = random.Random(talk.session_id)
 
     async def run(self) -> None:
-        """All of it is in Redis."""
+        """Write the whole talk to Redis."""
         if self.talk.manner in ("library", "proxied"):
             await self._publish()
         else:
@@ -68,11 +68,11 @@ class Speaker:
                 return await call()
             except (BrokerUnreachable, BrokerRefused):
                 await asyncio.sleep(_PAUSE_S)
-                if publisher.num_unsent_events:  # it has the event, and sends it with the next call
+                if publisher.num_unsent_events:  # the publisher keeps the event, so only flush
                     call = publisher.flush
 
     async def _append(self, *, is_double: bool) -> None:
-        # A raw producer: its own entry ids make a repetition harmless, or its numbers do.
+        # A raw producer: its own entry ids, or its numbers, make a repetition harmless.
         async with open_writer(self._url).client as client:
             old: list[bytes] = []
             for number, event in enumerate(self.talk.events(), 1):
@@ -93,9 +93,9 @@ class Speaker:
                 await client.expire(key, ABANDONED_TTL_S)
                 return
             except ResponseError as error:
-                if "equal or smaller" in str(error):  # it had arrived, only the answer had not
+                if "equal or smaller" in str(error):  # the entry had arrived, only the reply was lost
                     return
-                await asyncio.sleep(_PAUSE_S)  # a Redis that reads its file
+                await asyncio.sleep(_PAUSE_S)  # Redis is loading its file
             except GONE:
                 await asyncio.sleep(_PAUSE_S)
 

@@ -1,4 +1,4 @@
-"""How long listeners waited when a worker had gone."""
+"""Waiting times of listeners after a worker was gone."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,11 +14,11 @@ from tests.chaos.listeners import Listener
 from tests.chaos.speakers import Speaker
 
 _WAITING_S: Final = 1.0
-"""A session waits for its new worker if the word that it needs came before, or so soon after, the old one's end."""
+"""A session waits for its new worker if its needed word came before the old one's end, or this soon after it."""
 
 
 class Waits(msgspec.Struct, frozen=True):
-    """Seconds, over all sessions that waited."""
+    """Waiting times in seconds, over all sessions that waited."""
 
     samples: int
     p50_s: float | None
@@ -30,14 +30,16 @@ class Waits(msgspec.Struct, frozen=True):
 def waits(
     oustings: Sequence[Ousting], speakers: Mapping[str, Speaker], listeners: Mapping[str, Listener], *, lease_ms: int
 ) -> tuple[Waits, Waits]:
-    """After a SIGKILL, from it to the first new word; and planned, from the end or the word that was needed, whichever
-    was later, to the new word: the longest such wait of each session.
+    """Return the waits after a SIGKILL, and those after a planned end.
+
+    After a SIGKILL: from it to the first new word. Planned: from the end or the needed word, whichever was later, to
+    the new word; the longest such wait of each session.
     """
     killed: list[float] = []
     planned: list[float] = []
     for ousting in oustings:
         for session_id in ousting.sessions & speakers.keys():
-            # A killed worker's last words may be heard after its end; the next owner's not before its lease is out.
+            # A killed worker's last words may be heard after its end; the next owner's only once the lease has run out.
             since_s = ousting.at_s + (0 if ousting.is_planned else lease_ms / 2000)
             words = list(_words_since(since_s, speakers[session_id], listeners[session_id]))
             if ousting.is_planned:
@@ -48,7 +50,7 @@ def waits(
 
 
 def _words_since(at_s: float, speaker: Speaker, listener: Listener) -> Iterator[tuple[float, float]]:
-    # For each target word heard since then: when the last source word that it needed was said, and when it was heard.
+    # Yield, for each target word heard since then, when its last needed source word was said and when it was heard.
     before = [0, *accumulate(map(len, speaker.talk.sentences))]
     times = [heard_s for heard_s, _ in listener.heard]
     for heard_s, event in listener.heard[bisect_left(times, at_s) :]:
@@ -71,5 +73,5 @@ def _summary(samples: Sequence[float]) -> Waits:
 
 
 def together(many: Iterable[Waits]) -> Waits:
-    """As if all had waited in one run."""
+    """Summarise the waits of several runs as those of one run."""
     return _summary([sample for one in many for sample in one.each_s])

@@ -1,4 +1,4 @@
-"""What is said in a chaos run: known text for every session, and how its producer behaves."""
+"""The talks of a chaos run: known text for every session, and the manner of its producer."""
 
 import random
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ MANNERS: Final[tuple[Manner, ...]] = ("library", "proxied", "raw", "double")
 
 
 class Talk(msgspec.Struct, frozen=True):
-    """One session."""
+    """The source of one session."""
 
     session_id: str
     session: Session
@@ -51,7 +51,7 @@ class Talk(msgspec.Struct, frozen=True):
     manner: Manner
 
     def events(self) -> Iterator[ClientEvent]:
-        """Its source, from create to close."""
+        """Yield the source events, from create to close."""
         yield SessionCreate(session=self.session)
         for sentence in self.sentences:
             for word in sentence:
@@ -66,7 +66,7 @@ class Talk(msgspec.Struct, frozen=True):
 
 
 def make_talks(seed: int, num_sessions: int, num_words: int) -> list[Talk]:
-    """So many sessions of about as many words; the same ones for the same seed."""
+    """Make `num_sessions` talks of about `num_words` words each; the same ones for the same seed."""
     dice = random.Random(seed)
     return [_talk(dice, f"chaos-{seed}-{i}", MANNERS[i % len(MANNERS)], num_words) for i in range(num_sessions)]
 

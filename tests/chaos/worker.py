@@ -1,7 +1,7 @@
-"""The entry of a chaos worker: `decalage serve` with a clock that jumps, scripts that keep account, and a status file.
+"""The entry of a chaos worker: `decalage serve` with a jumping clock, counting scripts and a status file.
 
-The account is kept in each session's state hash: `audit_stale` counts commits that passed although the session had
-another owner, `audit_fenced` those that were refused. SIGUSR1 sets the clock by a quarter of an hour, back and forth.
+The counts are in each session's state hash: `audit_stale` counts commits accepted although the session had another
+owner, `audit_fenced` refused ones. SIGUSR1 moves the clock by a quarter of an hour, back and forth.
 """
 
 import argparse
@@ -39,11 +39,11 @@ BROKEN: Final = {
     "fence": [("~= epoch then", "== 'nobody' then")],
     "ids": [("if seq > last then", "if true then"), ("string.format('%d-0', seq), 'event'", "'*', 'event'")],
 }
-"""What to replace in the commit script, by what is then missing."""
+"""Replacements in the commit script, by the protection that they remove."""
 
 
 def skew_clock(skew_s: float) -> None:
-    """The wall clock of this process is wrong from now on, and jumps at each SIGUSR1; the monotonic one is right."""
+    """Skew this process's wall clock, and make it jump at each SIGUSR1; leave the monotonic clock right."""
     true_ns, offset_ns = time.time_ns, round(skew_s * 1e9)
     jumps = itertools.cycle((_JUMP_S, -2 * _JUMP_S, _JUMP_S))
 
@@ -57,7 +57,10 @@ def skew_clock(skew_s: float) -> None:
 
 
 def audited(script: Callable[[str], "Script"], broken: str) -> Callable[[str], "Script"]:
-    """The scripts, of which `commit` keeps account and lacks what `broken` names. Raises ValueError if it has not."""
+    """Return a loader of scripts whose `commit` counts, and lacks the protection that `broken` names.
+
+    Raises ValueError where the script has no such protection.
+    """
 
     def changed(name: str) -> "Script":
         original = script(name)
@@ -74,7 +77,7 @@ def audited(script: Callable[[str], "Script"], broken: str) -> Callable[[str], "
 
 
 async def _tell(worker: "Worker", path: Path) -> None:
-    # Whole or not at all, and again and again: after a SIGKILL the last one counts.
+    # Write the file whole and often: after a SIGKILL the last one counts.
     registry = worker.metrics.registry
     names = ("fenced_commits", "duplicates", "replayed_words", "target_words")
     while True:
@@ -87,7 +90,7 @@ async def _tell(worker: "Worker", path: Path) -> None:
 
 
 def main() -> None:
-    """Serves until SIGTERM."""
+    """Serve until SIGTERM."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--redis", required=True)
     parser.add_argument("--model", required=True)

@@ -1,4 +1,4 @@
-"""The pages for people, read as fenced blocks, tables, links, headings and inline commands."""
+"""The documentation pages, read as fenced blocks, tables, links, headings and inline commands."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ _LINK: Final = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
 
 
 class Block(NamedTuple):
-    """A fenced block, and what a `text` block right behind it says that it prints."""
+    """A fenced block, and its expected output from a `text` block right behind it."""
 
     language: str
     text: str
@@ -44,7 +44,7 @@ class Page:
 
     @property
     def inline_code(self) -> list[str]:
-        """What stands in single backticks, line breaks as spaces."""
+        """The text in single backticks, line breaks as spaces."""
         return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", self.prose)]
 
     def target(self, link: str) -> Path:

@@ -1,7 +1,7 @@
-"""Where the blocks of the pages run: a folder whose commands are this source's, beside a worker that serves.
+"""The place where the pages' blocks run: a folder with the commands of this source, beside a serving worker.
 
-There, `decalage` is this source, `redis-cli` speaks to the worker's Redis, and what would install something (`make`,
-`sudo`, `launchctl`) only looks at what it is asked for.
+There, `decalage` is this source, `redis-cli` speaks to the worker's Redis, and commands that install something (`make`,
+`sudo`, `launchctl`) only check their arguments.
 """
 
 import json
@@ -22,7 +22,7 @@ LIMIT_S: Final = 120.0
 URL_IN_PAGES: Final = "redis://127.0.0.1:6379/0"
 
 _SHIMS: Final = {
-    # A worker that serves gets its Ctrl-C as soon as it is ready.
+    # A serving worker gets its Ctrl-C as soon as it is ready.
     "decalage": """
 import os, signal, subprocess, sys
 command = [sys.executable, "-m", "worker", *sys.argv[1:]]
@@ -35,7 +35,7 @@ with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as worker:
             worker.send_signal(signal.SIGINT)
 sys.exit(worker.returncode)
 """,
-    # Where there is no redis-cli, its arguments are sent all the same.
+    # Sends the arguments to Redis, also without an installed redis-cli.
     "redis-cli": """
 import os, shutil, sys
 url, real = os.environ["PAGES_REDIS"], shutil.which("redis-cli", path=os.environ["PAGES_PATH"])
@@ -49,7 +49,7 @@ import os, pathlib, re, sys
 targets = re.findall("^([a-z]+):", pathlib.Path(os.environ["PYTHONPATH"], "Makefile").read_text(), re.MULTILINE)
 sys.exit(0 if sys.argv[1] in targets else f"the Makefile has no target {sys.argv[1]}")
 """,
-    # Nothing is done as root: the files and extras that are named are there, or it fails.
+    # Does nothing as root, but fails unless the named files and extras exist.
     "sudo": """
 import os, pathlib, re, sys, tomllib
 root = pathlib.Path(os.environ["PYTHONPATH"])
@@ -69,7 +69,7 @@ if sys.argv[1] == "tee":
 
 
 class Place(NamedTuple):
-    """Where blocks run: a folder, the variables there, and the URL of the Redis that a worker serves."""
+    """A folder for blocks to run in, its variables, and the URL of the worker's Redis."""
 
     folder: Path
     variables: dict[str, str]
@@ -94,7 +94,7 @@ class Place(NamedTuple):
 
 @contextmanager
 def open_place(folder: Path) -> Iterator[Place]:
-    """Serve on an embedded broker until the block ends; then nothing of it is left, no key without a TTL either."""
+    """Serve on an embedded broker until the block ends; then check that nothing is left, no key without a TTL."""
     variables = _furnished(folder)
     with subprocess.Popen(
         [sys.executable, "-m", "worker", "serve"], cwd=folder, env=variables, stderr=subprocess.PIPE, text=True
@@ -113,7 +113,7 @@ def open_place(folder: Path) -> Iterator[Place]:
 
 
 def _furnished(folder: Path) -> dict[str, str]:
-    # The commands, a home, and the files that the pages name by their path from the root of the project.
+    # The commands, a home, and the files that the pages name by their paths from the project's root.
     shims = folder / "bin"
     shims.mkdir()
     for name, program in _SHIMS.items():

@@ -20,7 +20,7 @@ sys.exit(command.run(parser.parse_args(sys.argv[3:])))
 
 
 class Outcome(Struct):
-    """What a finished process left."""
+    """The output and exit code of a finished process."""
 
     code: int | None
     out: str
@@ -28,17 +28,17 @@ class Outcome(Struct):
 
 
 async def start(command: str, url: str, *arguments: str) -> Process:
-    """The command runs, its three streams are pipes."""
+    """Start the command with pipes as its three streams."""
     program = [sys.executable, "-W", "error", "-c", _PROGRAM, command, url, *arguments]
     return await asyncio.create_subprocess_exec(*program, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=ROOT)
 
 
 async def finish(process: Process, stdin: str = "") -> Outcome:
-    """The process has read this and ended."""
+    """Give the process its input and wait for its end."""
     out, err = await process.communicate(stdin.encode())
     return Outcome(process.returncode, out.decode(), err.decode())
 
 
 async def run(command: str, url: str, *arguments: str, stdin: str = "") -> Outcome:
-    """The command has run to its end."""
+    """Run the command to its end."""
     return await finish(await start(command, url, *arguments), stdin)

@@ -1,4 +1,4 @@
-"""A TCP proxy before Redis that loses replies, holds requests up, cuts connections, goes away and comes back."""
+"""A TCP proxy in front of Redis that drops replies, holds requests up, cuts connections, and goes down and up."""
 
 import asyncio
 from contextlib import suppress
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 
 class Proxy:
-    """Stands before the server at `upstream_url`, at `url`; a context manager."""
+    """A proxy at `url` for the server at `upstream_url`; a context manager."""
 
     def __init__(self, upstream_url: str) -> None:
         self.lead_to(upstream_url)
@@ -17,28 +17,28 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self.num_replies_to_drop = 0
-        """So many replies are thrown away, each with its connection, after the server has done what was asked."""
+        """Replies to drop, each with its connection, after the server has executed the request."""
         self.reply_to_drop: bytes | None = None
-        """The reply to the next request that contains this is thrown away, with its connection."""
+        """Content of the next request whose reply to drop, with its connection."""
         self.num_connections = 0
         self.num_held = 0
-        """Requests that have been held up so far."""
+        """Requests held up so far."""
         self._held: bytes | None = None
         self._flows = asyncio.Event()
         self._flows.set()
 
     @property
     def url(self) -> str:
-        """Where clients find the proxy."""
+        """The URL for clients."""
         return f"redis://127.0.0.1:{self._port}/0"
 
     async def up(self) -> None:
-        """Connections are accepted, at the same port as before."""
+        """Accept connections, at the same port as before."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def down(self) -> None:
-        """Nobody listens, and all connections are cut."""
+        """Stop listening and cut all connections."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -48,22 +48,22 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def hold(self, containing: bytes = b"") -> None:
-        """Requests that contain this, and what follows them, arrive nowhere until `release`: then all do, late."""
+        """Hold up requests that contain this, and all that follow them, until `release`."""
         self._held = containing
         self._flows.clear()
 
     def release(self) -> None:
-        """What was held up is on its way."""
+        """Let the held requests pass."""
         self._held = None
         self._flows.set()
 
     def lead_to(self, upstream_url: str) -> None:
-        """Lead new connections to another server; those that are open stay where they are."""
+        """Lead new connections to another server; open ones stay where they are."""
         parts = urlsplit(upstream_url)
         self._upstream = (parts.hostname or "127.0.0.1", parts.port or 6379)
 
     def cut(self) -> None:
-        """All connections are closed; new ones are welcome."""
+        """Close all connections; accept new ones."""
         for writer in tuple(self._writers):
             writer.close()
 

@@ -1,4 +1,4 @@
-"""What the tests of producers share: target streams to read, and ways to read source streams."""
+"""Helpers for the tests of producers: target streams to read, and ways to read source streams."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ from protocol.keys import EVENT_FIELD
 
 
 def delta(seq: int, text: str = " mot") -> OutputTextDelta:
-    """One target word with this number."""
+    """Return one target word with this number."""
     return OutputTextDelta(
         seq=seq,
         segment=0,
@@ -37,7 +37,7 @@ def delta(seq: int, text: str = " mot") -> OutputTextDelta:
 
 
 def whole_stream(num_deltas: int) -> list[ServerEvent]:
-    """A session from created to closed, with this many words."""
+    """Return a session's events from created to closed, with this many words."""
     deltas = [delta(2 + index) for index in range(num_deltas)]
     done = SegmentDone(
         seq=2 + num_deltas,
@@ -54,13 +54,13 @@ def whole_stream(num_deltas: int) -> list[ServerEvent]:
 
 
 async def publish(client: Redis, session_id: str, events: Sequence[ServerEvent]) -> None:
-    """The events stand in the session's target stream, as a worker writes them."""
+    """Write the events to the session's target stream, as a worker does."""
     for event in events:
         await client.xadd(target_key(session_id), {EVENT_FIELD: encode(event)}, id=f"{event.seq}-0")
     await client.expire(target_key(session_id), 100)
 
 
 async def source_events(client: Redis, session_id: str) -> list[ClientEvent]:
-    """What stands in the session's source stream."""
+    """Read the events of the session's source stream."""
     entries: Any = await client.xrange(source_key(session_id))
     return [decode_client(fields[EVENT_FIELD.encode()]) for _, fields in entries]

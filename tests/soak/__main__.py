@@ -1,4 +1,4 @@
-"""`make soak`: sessions come and go for so many minutes; memory, keys and connections stay what they are."""
+"""`make soak`: sessions come and go for some minutes, while memory, keys and connections must stay flat."""
 
 import argparse
 import asyncio
@@ -19,7 +19,7 @@ _ROWS = 20
 
 
 def main() -> int:
-    """0 if all stayed flat."""
+    """Run the soak; return 0 if all figures stayed flat."""
     parser = argparse.ArgumentParser(prog="make soak")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--sessions", type=int, default=20, help="at once")
@@ -52,11 +52,11 @@ def main() -> int:
 
 
 def lines(samples: Sequence[Sample], found: Sequence[str]) -> Iterator[str]:
-    """For people."""
+    """Yield the lines of the report for people."""
     yield f"{'s':>6} {'sessions':>9} {'workers MB':>11} {'redis MB':>9} {'connections':>12} {'keys':>6}"
-    for one in samples[:: max(1, len(samples) // _ROWS)]:
-        sizes = f"{one.worker_bytes / 2**20:>11.1f} {one.redis_bytes / 2**20:>9.2f}"
-        yield f"{one.at_s:>6.0f} {one.sessions:>9,} {sizes} {one.connections:>12} {one.keys:>6}"
+    for sample in samples[:: max(1, len(samples) // _ROWS)]:
+        sizes = f"{sample.worker_bytes / 2**20:>11.1f} {sample.redis_bytes / 2**20:>9.2f}"
+        yield f"{sample.at_s:>6.0f} {sample.sessions:>9,} {sizes} {sample.connections:>12} {sample.keys:>6}"
     factors = ", ".join(f"{name} {factor:.2f} (at most {LIMITS[name]:.2f})" for name, factor in growth(samples).items())
     yield f"last third to middle third: {factors}"
     yield from (f"FAILED: {problem}" for problem in found)
@@ -70,7 +70,7 @@ def _draw(samples: Sequence[Sample], path: Path) -> None:
 
     figure, axes = pyplot.subplots(len(LIMITS), sharex=True, figsize=(8, 8))
     for axis, name in zip(axes, LIMITS, strict=True):
-        axis.plot([one.at_s for one in samples], [getattr(one, name) for one in samples])
+        axis.plot([sample.at_s for sample in samples], [getattr(sample, name) for sample in samples])
         axis.set_ylabel(name)
         axis.set_ylim(bottom=0)
     axes[-1].set_xlabel("seconds")

@@ -1,4 +1,4 @@
-"""Sessions that come and go on one Redis, always so many at once, while samples are taken."""
+"""Sessions that come and go on one Redis, a fixed number at once, while samples are taken."""
 
 import asyncio
 import itertools
@@ -24,7 +24,7 @@ _SESSION_WORDS: Final = 12
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
-    """What a soak is made of."""
+    """The settings of a soak."""
 
     program: Path
     model: Path
@@ -33,12 +33,12 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     sessions: int = 20  # at once
     workers: int = 2
     words_per_s: float = 3.0  # of each session
-    closed_ttl_s: int = 20  # much shorter than in service, so that what comes and what goes are even soon
+    closed_ttl_s: int = 20  # much shorter than in service, so that the number of keys is soon steady
     every_s: float = 5.0  # between samples
 
 
 async def soak(setup: Setup) -> tuple[list[Sample], list[str]]:
-    """The samples, and what went wrong meanwhile."""
+    """Run the soak; return its samples and failures."""
     server = LastingRedis(setup.program, setup.directory)
     options = ["--closed-ttl-s", str(setup.closed_ttl_s)]
     fleet = Fleet(server.url, setup.model, setup.directory, lease_ms=_LEASE_MS, options=options)

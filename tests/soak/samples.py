@@ -1,4 +1,4 @@
-"""What is watched while sessions come and go, and whether it stays what it was."""
+"""Samples of memory, connections and keys while sessions come and go, and the check that they stay flat."""
 
 import asyncio
 import subprocess
@@ -16,7 +16,7 @@ _MOMENT_S: Final = 1.0
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One look."""
+    """The figures at one time."""
 
     at_s: float
     sessions: int  # ended so far
@@ -28,15 +28,15 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 LIMITS: Final = {"worker_bytes": 1.10, "redis_bytes": 1.15, "connections": 1.10, "keys": 1.15}
-"""How much larger each may be in the last third than in the middle one; the first third is for warming up."""
+"""Allowed growth of each figure from the middle third to the last; the first third is for warming up."""
 
 
 async def take(redis: Redis, at_s: float, sessions: int, pids: Sequence[int]) -> Sample:
-    """A look at these processes and this Redis."""
+    """Take a sample of these processes and this Redis."""
     info: Any = await redis.info()
     keys = [key async for key in redis.scan_iter(count=1000)]
     suspects = [key for key in keys if not key.startswith(_OWNED)]
-    for _ in range(2):  # a producer sets its stream's TTL right behind what it appends
+    for _ in range(2):  # a producer sets its stream's TTL just after its append
         suspects = await _without_ttl(redis, suspects)
         if suspects:
             await asyncio.sleep(_MOMENT_S)
@@ -59,13 +59,13 @@ async def _without_ttl(redis: Redis, keys: Sequence[bytes]) -> list[bytes]:
 
 
 def _resident_bytes(pid: int) -> int:
-    # `ps` is the one way that Linux and macOS share.
+    # `ps` works on both Linux and macOS.
     shown = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True).stdout
     return int(shown.strip() or 0) * 1024
 
 
 def growth(samples: Sequence[Sample]) -> dict[str, float]:
-    """For each figure, its mean over the last third against that over the middle third. Raises ValueError without."""
+    """Return each figure's mean over the last third divided by that over the middle one. Raises ValueError without."""
     third = len(samples) // 3
     if not third:
         raise ValueError(f"expected at least 3 samples, got {len(samples)}: let it run for longer")
@@ -77,11 +77,11 @@ def growth(samples: Sequence[Sample]) -> dict[str, float]:
 
 
 def problems(samples: Sequence[Sample]) -> list[str]:
-    """What grew, and which keys would stay for ever; empty: all is flat."""
-    found = [
+    """Return the figures that grew and the keys that would stay for ever; empty: all is flat."""
+    growing = [
         f"{name} grew to {factor:.2f} of what it was, expected at most {LIMITS[name]:.2f}"
         for name, factor in growth(samples).items()
         if factor > LIMITS[name]
     ]
     immortal = {key for sample in samples for key in sample.immortal}
-    return found + [f"a key without a TTL or an owner: {key}" for key in sorted(immortal)]
+    return growing + [f"a key without a TTL or an owner: {key}" for key in sorted(immortal)]

@@ -1,8 +1,8 @@
-"""A model without weights: its next token is a pure function of what its lane holds, and of nothing else.
+"""A model without weights: its next token is a pure function of the contents of its lane.
 
-A lane keeps what a dual cache keeps: the source tokens that were read, and for each target token how much source had
-been read when it was fed. So a core that forgets to feed a token again, rolls back too little or reads too early gets
-other tokens.
+A lane holds the same facts as a dual cache: the source tokens read, and for each target token how much source had been
+read when it was fed. So a core that forgets to feed a token again, rolls back too little or reads too early gets other
+tokens.
 """
 
 import random
@@ -38,31 +38,31 @@ class FakeVocabulary:
         self._hides_first_space = hides_first_space  # as SentencePiece decoders do
 
     def prompt(self, session: Session) -> Prompt:
-        """The same prompt for every session, except that nobody speaks Klingon."""
+        """Return the same prompt for every session. Raises Refused for Klingon."""
         if session.target_language == "tlh":
             raise Refused("expected a language of this planet", param="target_language")
         return self._prompt
 
     def encode_word(self, word: str, previous: str) -> tuple[int, ...]:
-        """One token a character, the first one another when a word stands before it."""
+        """Return a token for each character; the first token differs behind another word."""
         return tuple(SOURCE + ord(char) + (500_000 if previous and not i else 0) for i, char in enumerate(word))
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of the pieces; special tokens show nothing."""
+        """Return the text of the pieces; special tokens have none."""
         text = b"".join(PIECES[t - SPECIAL] for t in tokens if t >= SPECIAL).decode(errors="replace")
         return text.removeprefix(" ") if self._hides_first_space else text
 
 
 class FakeModel(msgspec.Struct, frozen=True):
-    """The next token of a lane, drawn by weights from `tokens`; `eos` is how often the end comes."""
+    """A model that draws the next token of a lane from weighted `tokens`; `eos` is the frequency of the end."""
 
     seed: int = 0
     tokens: tuple[int, ...] = tuple(range(SPECIAL, SPECIAL + len(PIECES)))
     eos: float = 0.1
-    steadiness: float = 0.6  # how often the source makes no difference, so that drafts come true
+    steadiness: float = 0.6  # how often the source makes no difference, so that drafts are accepted
 
     def next_token(self, source: Sequence[int], target: Sequence[tuple[int, int]], sampling: SampleSpec) -> int:
-        """The token after `target`, a list of (token, source tokens read when it was fed)."""
+        """Return the token after `target`, a list of (token, source tokens read when it was fed)."""
         recent = (
             sampling.history[-sampling.context_tokens :]
             if sampling.repetition_penalty and sampling.context_tokens
@@ -75,16 +75,16 @@ class FakeModel(msgspec.Struct, frozen=True):
             dice = random.Random(repr((self.seed, tuple(source), tuple(target), recent, noise)))
         if dice.random() < self.eos:
             return EOS
-        # The likeliest token that is allowed, as an argmax behind a mask gives it.
+        # The likeliest allowed token, like an argmax behind a mask.
         ranked = dice.sample(self.tokens, len(self.tokens))
         return next((token for token in ranked if not sampling.word_start or _begins_word(token)), EOS)
 
     def probability(self, source: Sequence[int], target: Sequence[tuple[int, int]], token: int) -> float:
-        """How sure the model is of `token` after `target`."""
+        """Return the probability of `token` after `target`."""
         return random.Random(repr((self.seed, tuple(source), tuple(target), token))).random()
 
     def aligned(self, source: Sequence[int], target: Sequence[tuple[int, int]], token: int) -> int:
-        """The index of the source token that `token` after `target` comes from: no prompt's, and mostly a late one."""
+        """Return the index of the source token that `token` attends to: never in the prompt, and usually a late one."""
         dice = random.Random(repr((self.seed, len(source), tuple(target), token)))
         return max(dice.randrange(1, len(source)), dice.randrange(1, len(source)))
 
@@ -94,9 +94,9 @@ def _begins_word(token: int) -> bool:
 
 
 class FakeRunner:
-    """Runs plans as the engine's runner does, and fails the test where a row does not fit its lane.
+    """A runner of plans like the engine's, which fails the test where a row does not fit its lane.
 
-    `draft_quality`: how often the drafts come true that it adds to rows which have leave for them; None: it adds none.
+    `draft_quality`: acceptance rate of the drafts that it adds to rows that allow them; None: it adds none.
     """
 
     def __init__(self, model: FakeModel, *, faulty: Iterable[Lane] = (), draft_quality: float | None = None) -> None:
@@ -107,7 +107,7 @@ class FakeRunner:
         self.accepted_drafts = 0
 
     def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Output, ...]:
-        """What was sampled for each row."""
+        """Return the output for each row."""
         for lane in dropped:
             self.lanes.pop(lane, None)
         return tuple(self._row(row) for row in rows)

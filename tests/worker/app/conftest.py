@@ -21,19 +21,19 @@ _workers = itertools.count()
 
 
 class Raw:
-    """What anybody can do with XADD and XREAD."""
+    """A client with XADD and XREAD only."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self.client = client
 
     async def say(self, session: str, *events: Event | str) -> None:
-        """Appends events (or raw strings) to a session's source stream."""
+        """Append events (or raw strings) to a session's source stream."""
         for event in events:
             data = event if isinstance(event, str) else json.dumps(event)
             await self.client.xadd(f"decalage:{{{session}}}:source", {"event": data})
 
     async def hear(self, session: str, until: str = "segment.done", *, count: int = 1) -> list[Event]:
-        """All target events up to the `count`-th of that type, with their entry ids checked against `seq`."""
+        """Return all target events up to the `count`-th of that type; check their entry ids against `seq`."""
         heard: list[Event] = []
         last = "0-0"
         async with asyncio.timeout(DEADLINE_S):
@@ -61,7 +61,7 @@ def engine() -> Iterator[Engine]:
 
 
 def new_worker(url: str, engine: Engine, **settings: Any) -> Worker:
-    """A worker that has not begun yet. Those of one test share an engine, so each numbers its sessions from afar."""
+    """Return a worker, not yet started. Workers of a test share an engine, so each has its own range of numbers."""
     worker = Worker(Settings(**{"sweep_ms": 20, **settings}), engine, Metrics(), url)
     worker.sessions._numbers = itertools.count(next(_workers) * 1_000)
     return worker
@@ -88,19 +88,19 @@ def running(redis_url: str, engine: Engine) -> Running:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Return once the condition holds; fails after the deadline. For what a worker tells nobody but its own memory."""
+    """Return once the condition holds; fail after the deadline. For facts that only the worker's memory shows."""
     async with asyncio.timeout(DEADLINE_S):
         while not condition():  # noqa: ASYNC110  # nobody sets an event for it
             await asyncio.sleep(0)
 
 
 def create(**session: Any) -> Event:
-    """A session.create event, into French unless it says otherwise."""
+    """Return a session.create event, into French by default."""
     return {"type": "session.create", "session": {"target_language": "fr", **session}}
 
 
 def append(text: str, **fields: Any) -> Event:
-    """An input_text.append event."""
+    """Return an input_text.append event."""
     return {"type": "input_text.append", "text": text, **fields}
 
 
@@ -109,5 +109,5 @@ CLOSE: Event = {"type": "session.close"}
 
 
 def untimed(events: list[Event]) -> list[Event]:
-    """The events without what a clock has told."""
+    """Return the events without fields that depend on a clock."""
     return [{k: v for k, v in event.items() if k not in ("elapsed_ms", "delay_ms", "source_id")} for event in events]

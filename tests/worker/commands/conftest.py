@@ -11,7 +11,7 @@ from worker.commands import translation
 
 
 class Ran(NamedTuple):
-    """A command that has ended."""
+    """The result of a command."""
 
     status: int
     out: str
@@ -19,7 +19,7 @@ class Ran(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """Its standard output, all of it one JSON text."""
+        """Parse the whole standard output as one JSON text."""
         return json.loads(self.out)
 
 
@@ -34,14 +34,14 @@ def model() -> translation.Model:
 
 @pytest.fixture
 def with_model(model: translation.Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands get that model instead of loading it again; any other is loaded as always."""
+    """Make commands use that model instead of loading it again; they load any other."""
     load_model = translation.load_model
     monkeypatch.setattr(translation, "load_model", lambda name: model if name == "starter" else load_model(name))
 
 
 @pytest.fixture
 def decalage(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Decalage:
-    """Runs `decalage` with these arguments, in this process and with no variable set."""
+    """Run `decalage` with these arguments, in this process and without its environment variables."""
     for name in ("DECALAGE_REDIS", "DECALAGE_MODEL", "DECALAGE_TRACEBACK"):
         monkeypatch.delenv(name, raising=False)
 

@@ -13,7 +13,7 @@ CLOSED = SessionClosed(seq=9, reason="closed", source_words=5, target_words=4)
 
 
 def delta(segment: int, index: int, word: str, read: int) -> OutputTextDelta:
-    """A target word, 10 ms after its cue, of two tokens."""
+    """Return a target word of two tokens, 10 ms after its cue."""
     text = f" {word}" if index else word
     return OutputTextDelta(
         seq=2,
@@ -29,7 +29,7 @@ def delta(segment: int, index: int, word: str, read: int) -> OutputTextDelta:
 
 
 def done(segment: int, text: str, average_lagging: float | None) -> SegmentDone:
-    """The end of a segment."""
+    """Return the end of a segment."""
     return SegmentDone(
         seq=3,
         segment=segment,
@@ -43,7 +43,7 @@ def done(segment: int, text: str, average_lagging: float | None) -> SegmentDone:
 
 
 def play(view: View, *steps: int | ServerEvent, start_ms: int = 1_000) -> View:
-    """The view after these steps, 100 ms apart: an int speaks a word of that sentence, an event is heard."""
+    """Return the view after these steps, 100 ms apart: an int speaks a word of that sentence, an event is heard."""
     for number, step in enumerate(steps):
         now_ms = start_ms + 100 * number
         view = demo_view.speak(view, step, now_ms) if isinstance(step, int) else demo_view.hear(view, step, now_ms)
@@ -51,12 +51,12 @@ def play(view: View, *steps: int | ServerEvent, start_ms: int = 1_000) -> View:
 
 
 def first_sentence() -> View:
-    """Sentence 0 is finished, nothing of sentence 1 has been spoken."""
+    """Return the view after sentence 0, with nothing of sentence 1 spoken."""
     words = (delta(0, 0, "Je", 2), 0, delta(0, 1, "suis", 3), delta(0, 2, "là.", 3))
     return play(demo_view.begin(SENTENCES), CREATED, 0, 0, *words, done(0, "Je suis là.", 1.5))
 
 
 def whole_talk() -> View:
-    """Everything has been said and heard."""
+    """Return the view after the whole talk."""
     steps = (1, 1, delta(1, 0, "Viens.", 2), done(1, "Viens.", None), CLOSED)
     return play(first_sentence(), *steps, start_ms=2_000)

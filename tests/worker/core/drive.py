@@ -1,4 +1,4 @@
-"""Drives sessions over the fake engine: events and passes in any order, with rows in flight or not."""
+"""A driver of sessions over the fake engine: events and passes in any order, with rows in flight or not."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -23,8 +23,8 @@ MODEL = FakeModel()
 
 
 class Driver:
-    """Sessions by name, one engine, a clock that the test moves; `events[name]` is what a session has published, and
-    `visible[name]` what goes with that.
+    """Sessions by name, one engine, a clock that the test moves; `events[name]` holds a session's published events,
+    and `visible[name]` the data stored beside them.
     """
 
     def __init__(
@@ -61,20 +61,20 @@ class Driver:
         return self.state_of("s")
 
     def state_of(self, name: str) -> State:
-        """The state of one session."""
+        """Return the state of one session."""
         state = self.sessions.get(name)
         assert state is not None
         return state
 
     def step(self, *events: ClientEvent, name: str = "s") -> list[ServerEvent]:
-        """Give the session these events. Return what it publishes at once."""
+        """Give the session these events. Return the events that it publishes at once."""
         before = len(self.events[name])
         for event in events:
             self._keep(name, self.sessions.step(name, event, now_ms=self.now_ms, source_id="7-0"))
         return self.events[name][before:]
 
     def apply(self, change: Callable[[State], sessions.Outcome]) -> None:
-        """Publish what another change of the only session leads to."""
+        """Apply another change to the only session and publish its events."""
         self._keep("s", self.sessions.apply("s", change))
 
     def plan(self) -> Plan:
@@ -89,20 +89,20 @@ class Driver:
             self._keep(update.name, update.events)
 
     def tick(self) -> bool:
-        """Run one pass. Tell whether anybody wanted anything."""
+        """Run one pass. Tell whether any session wanted one."""
         planned = self.plan()
         self.update(planned)
         return bool(planned.rows)
 
     def run(self, limit: int = 100_000) -> "Driver":
-        """Run passes until nobody wants anything."""
+        """Run passes until no session wants one."""
         for _ in range(limit):
             if not self.tick():
                 return self
         raise AssertionError(f"still busy after {limit} passes")
 
     def evict(self) -> list[Lane]:
-        """Let the sessions know that their lanes are gone. Return these; the runner still holds them."""
+        """Tell the sessions that their lanes are lost. Return the lanes, which the runner still holds."""
         for name in self.events:
             self.sessions.apply(name, lambda state: (forget_cache(state), ()))
         return [lane for state in self.states.values() if (lane := lane_of(state)) is not None]
@@ -114,12 +114,12 @@ class Driver:
 
 
 def forget_cache(state: State) -> State:
-    """The state as if all lanes were gone."""
+    """Return the state as if all lanes were lost."""
     return replace(state, segments=Segments.of(segments.forget_cache(segment) for segment in state.segments))
 
 
 def check_state(state: State) -> None:
-    """What holds of every state: no finished segment in front, no empty open one, and only the last is open."""
+    """Check the laws of every state: no finished segment in front, no empty open one, and only the last is open."""
     segments = list(state.segments)
     if segments and segments[0].is_finished:
         raise AssertionError("a finished segment was not published")
@@ -135,7 +135,7 @@ def check_state(state: State) -> None:
 
 
 def check_stream(events: Sequence[ServerEvent]) -> None:
-    """What holds of every target stream: numbers without gaps, a legal order, deltas that add up to their segment."""
+    """Check the laws of every target stream: numbers without gaps, a legal order, deltas that add up to segments."""
     phase, open_segment, text, lag = SessionPhase.ABSENT, 0, "", 0
     for number, event in enumerate(events, 1):
         assert event.seq == number
@@ -157,7 +157,7 @@ def check_stream(events: Sequence[ServerEvent]) -> None:
 
 
 def timeless(events: Iterable[ServerEvent]) -> list[dict[str, Any]]:
-    """The events without what depends on the clock."""
+    """Return the events without fields that depend on the clock."""
     return [
         {key: value for key, value in msgspec.structs.asdict(event).items() if key not in TIMES}
         | {"type": type(event).__name__}
@@ -166,5 +166,5 @@ def timeless(events: Iterable[ServerEvent]) -> list[dict[str, Any]]:
 
 
 def deltas(events: Iterable[ServerEvent]) -> list[OutputTextDelta]:
-    """The words among the events."""
+    """Return the words among the events."""
     return [event for event in events if isinstance(event, OutputTextDelta)]

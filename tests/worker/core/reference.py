@@ -18,7 +18,7 @@ from worker.core.runaway import MAX_BLANK_TOKENS, ends_in_loop, is_language, min
 
 @dataclass
 class Translation:
-    """What came out: bare words, the tokens of each, source words read for each, and why it ended."""
+    """A translation: bare words, the tokens of each, the source words read for each, and why it ended."""
 
     words: list[str] = field(default_factory=list)
     tokens: list[tuple[int, ...]] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Reference:
         self.segments: list[tuple[int, ...]] = []  # prompt, words, end
 
     def translate(self, source_words: list[str]) -> Translation:
-        """The translation of a whole segment."""
+        """Translate a whole segment."""
         if not source_words:
             self.out.reason = "empty"
             return self.out
@@ -90,7 +90,7 @@ class Reference:
         return self.out
 
     def _bounded(self) -> int:
-        # Source words that one word more needs, so that the translation is not much longer than the source.
+        # Source words that one more word needs, so that the translation is not much longer than the source.
         if not self.prompt.is_translation:
             return 0
         written = self.out.words
@@ -145,7 +145,7 @@ class Reference:
                 if self.is_blank:
                     return "loop"
                 if len(self.target) + 1 >= self.prompt.max_target_tokens:
-                    self.target.append(token)  # it counts, though it is never published
+                    self.target.append(token)  # it counts, although it is never published
                 return ""
             if self._append(token, min(need, total - 1)):
                 return "loop" if self.is_blank else ""

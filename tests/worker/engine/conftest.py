@@ -14,7 +14,7 @@ TEMPLATE = (
 
 
 def chat_tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
-    """A tokenizer with one token a byte, and `<|im_start|>`, `<|im_end|>` behind them."""
+    """Make a tokenizer with one token for each byte, and `<|im_start|>`, `<|im_end|>` behind them."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -92,7 +92,7 @@ _MODULES = {"llama-yarn": "llama", "llama3-rope": "llama", "phi3-longrope": "phi
 
 
 def build(name: str, **changes: Any) -> nn.Module:
-    """A random model of that family, with these changes to its config; the same one each time."""
+    """Build a random model of that family, with these changes to its config; the same one each time."""
     mx.random.seed(7)
     family = _MODULES.get(name, name)
     module = import_module(f"mlx_lm.models.{family}")
@@ -102,12 +102,12 @@ def build(name: str, **changes: Any) -> nn.Module:
 
 
 def config(name: str) -> dict[str, Any]:
-    """The family's config.json."""
+    """Return the family's config.json."""
     return {"model_type": _MODULES.get(name, name), **{**ROTARY, **OTHERS}[name]}
 
 
 def save(name: str, path: Path, **changes: Any) -> Path:
-    """A model directory without a tokenizer."""
+    """Save a model directory without a tokenizer."""
     (path / "config.json").write_text(json.dumps({**config(name), **changes}))
     mx.save_safetensors(str(path / "model.safetensors"), dict(tree_flatten(build(name, **changes).parameters())))
     return path

@@ -1,4 +1,4 @@
-"""Sentences of the tests' own."""
+"""A small test set."""
 
 import pytest
 

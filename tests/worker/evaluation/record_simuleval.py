@@ -1,6 +1,6 @@
-"""Writes simuleval_values.json beside this file: what SimulEval's own scorers say about random schedules.
+"""Write simuleval_values.json beside this file: the values of SimulEval's own scorers for random schedules.
 
-Runs in an environment of its own, where nothing else is needed; the tests only read the file:
+Run it in an environment of its own; the tests only read the file:
 
     python3 -m venv simuleval-venv
     simuleval-venv/bin/pip install simuleval==1.1.4
@@ -20,7 +20,7 @@ SOURCE_WORD_MS: Final = 300
 
 
 def schedule(dice: random.Random) -> dict[str, Any]:
-    """One sentence: lengths, delays in words that never fall, and times in milliseconds with computing in them."""
+    """Draw one sentence: lengths, non-decreasing delays in words, and times in milliseconds that include computing."""
     source_length, target_length, num_words = (dice.randint(1, 25) for _ in range(3))
     delays = sorted(dice.randint(1, source_length) for _ in range(num_words))
     if dice.random() < 0.3:  # wait-k
@@ -34,7 +34,7 @@ def schedule(dice: random.Random) -> dict[str, Any]:
 
 
 def values(found: dict[str, Any], scorers: dict[str, Any], *, is_computation_aware: bool) -> dict[str, float]:
-    """SimulEval's value of each metric; computation-aware ones measure the source in milliseconds, as its speech is."""
+    """Return SimulEval's value of each metric; computation-aware ones measure the source in milliseconds of speech."""
     source_length = found["source_length"] * (SOURCE_WORD_MS if is_computation_aware else 1)
     instance = SimpleNamespace(
         delays=found["delays"],
@@ -47,7 +47,7 @@ def values(found: dict[str, Any], scorers: dict[str, Any], *, is_computation_awa
 
 
 def main() -> None:
-    """Writes the file."""
+    """Write the file."""
     scorers = import_module("simuleval.evaluator.scorers.latency_scorer").LATENCY_SCORERS_DICT
     dice = random.Random(20)
     lines = []

@@ -1,4 +1,4 @@
-"""Tiny chat models on disk, with one tokenizer of bytes: random weights, so that what they write is noise."""
+"""Tiny chat models on disk, with a tokenizer of bytes and random weights, so that their output is noise."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.worker.engine.conftest import chat_tokenizer
 
 
 def save(folder: Path, family: str, template: str | None = None, **sizes: int) -> str:
-    """The path of a model directory; with no template, it is a model for plain text."""
+    """Save a model and return the path of its directory; without a template, it is a model for plain text."""
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         for name, size in {"vocab_size": 264, **sizes}.items():

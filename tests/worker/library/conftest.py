@@ -1,4 +1,4 @@
-"""The shipped model, a random one of the documents, and stock models with a chat template, each made once."""
+"""The shipped model, a random one as in the documents, and a stock chat model, each made once."""
 
 import shutil
 from pathlib import Path
@@ -80,7 +80,7 @@ def stock_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def stock(stock_path: Path) -> tuple[StreamingModel, TokenizerWrapper]:
-    """That stock model and its tokenizer."""
+    """The stock model and its tokenizer."""
     return load(str(stock_path))
 
 

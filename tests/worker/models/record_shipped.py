@@ -1,4 +1,4 @@
-"""Records what the shipped model says to twenty sentences at wait-3: run it after the weights have changed on purpose.
+"""Record the shipped model's translations of twenty sentences at wait-3. Run it after an intended change of weights.
 
 python -m tests.worker.models.record_shipped
 """
@@ -41,7 +41,7 @@ TARGETS: Final = ("fr", "de")
 
 
 def translations() -> Iterator[dict[str, object]]:
-    """Each sentence in each language: its translation and, for each word of it, the source words read."""
+    """Yield each sentence in each language: its translation and, for each word of it, the source words read."""
     model, tokenizer = load(DEFAULT_MODEL)
     vocabulary = load_vocabulary(DEFAULT_MODEL, tokenizer)
     corpus = [Sentence(i, text, text) for i, text in enumerate(SENTENCES, 1)]

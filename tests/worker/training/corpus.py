@@ -21,13 +21,13 @@ TINY = Shape(hidden=32, layers=2, heads=2, mlp=64, vocabulary=300, max_positions
 
 
 def write_tsv(path: Path, rows: Sequence[Sequence[str]] = ROWS) -> Path:
-    """A TSV file of these rows."""
+    """Write a TSV file of these rows."""
     path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
 
 def recipe(directory: Path, **options: Any) -> Recipe:
-    """A tiny run on the toy rows, files in `directory`."""
+    """Return the recipe of a tiny run on the toy rows, with its files in `directory`."""
     file = DataFile(str(write_tsv(directory / "toy.tsv")), "fr")
     small: dict[str, Any] = {
         "steps": 8,
@@ -50,7 +50,7 @@ class Told(list[Event]):
 
 
 def run(recipe: Recipe, directory: Path, *, steps: int | None = None, resume: bool = False) -> Told:
-    """Runs the recipe, at most up to that step."""
+    """Run the recipe, at most up to that step."""
     told = Told()
     stop = partial(_is_done, told, steps)
     train(recipe, directory, told.append, stop, resume=resume)

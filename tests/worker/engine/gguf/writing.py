@@ -54,7 +54,7 @@ class Family(NamedTuple):
 
 
 def randomize(model: nn.Module) -> None:
-    """Give a model's norms and biases values that differ, so that one in another's place is seen."""
+    """Give a model's norms and biases different values, so that a swap shows."""
     key = mx.random.key(3)
     for index, (name, array) in enumerate(tree_flatten(model.parameters())):
         if array.ndim == 1:
@@ -63,7 +63,7 @@ def randomize(model: nn.Module) -> None:
 
 
 def tensors(model: nn.Module, family: Family) -> Weights:
-    """The weights of an mlx-lm model under llama.cpp's names, float32."""
+    """Return the weights of an mlx-lm model under llama.cpp's names, float32."""
     architecture = next(arch for arch, name in MODEL_ARCH_NAMES.items() if name == family.architecture)
     names = get_tensor_name_map(architecture, len(model.layers))
     heads = {"q_proj": model.args.num_attention_heads, "k_proj": model.args.num_key_value_heads}
@@ -83,7 +83,7 @@ def tensors(model: nn.Module, family: Family) -> Weights:
 
 
 def metadata(config: Mapping[str, Any], architecture: str) -> dict[str, Any]:
-    """What llama.cpp's converter says of a model with this config."""
+    """Return the metadata that llama.cpp's converter writes for a model with this config."""
     head_dim = config.get("head_dim", config["hidden_size"] // config["num_attention_heads"])
     plain = {
         "context_length": config["max_position_embeddings"],
@@ -101,9 +101,9 @@ def metadata(config: Mapping[str, Any], architecture: str) -> dict[str, Any]:
 
 
 def byte_tokenizer(size: int = 400) -> PreTrainedTokenizerFast:
-    """A byte-level chat tokenizer of that many tokens, trained on `TEXTS` without a cut anywhere.
+    """Train a byte-level chat tokenizer of `size` tokens on `TEXTS`, without any pre-tokenization.
 
-    Merges go across words, digits and lines, so that it shows where another tokenizer cuts.
+    Merges cross words, digits and lines, so that the cuts of another tokenizer show.
     """
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -118,7 +118,7 @@ def byte_tokenizer(size: int = 400) -> PreTrainedTokenizerFast:
 
 
 def tokenizer_metadata(tokenizer: PreTrainedTokenizerFast, pre: str = "gpt-2") -> dict[str, Any]:
-    """What llama.cpp's converter says of a byte-level tokenizer."""
+    """Return the metadata that llama.cpp's converter writes for a byte-level tokenizer."""
     backend = tokenizer.backend_tokenizer
     by_id = sorted((number, token) for token, number in backend.get_vocab().items())
     added = backend.get_added_tokens_decoder()
@@ -143,7 +143,7 @@ def write(
     kind: GGMLQuantizationType = F32,
     big_endian: bool = False,
 ) -> Path:
-    """A GGUF file with this metadata and these weights; matrices whose rows allow it are stored as `kind`."""
+    """Write a GGUF file with this metadata and these weights; store matrices as `kind` where their rows allow it."""
     writer = GGUFWriter(path, architecture, endianess=GGUFEndian.BIG if big_endian else GGUFEndian.LITTLE)
     for key, value in values.items():
         if isinstance(value, list) and not value:
