@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:  # the clock must be wrong before anything of the worker is lo
 
 _JUMP_S: Final = 900
 _STATUS_S: Final = 0.1
+_MAX_STARTS: Final = 20
+_RESTART_S: Final = 0.5
 _AUDITED: Final = """
 local function commit()
 {script}
@@ -37,7 +40,7 @@ return answer
 BROKEN: Final = {
     "none": [],
     "fence": [("~= epoch then", "== 'nobody' then")],
-    "ids": [("if seq > last then", "if true then"), ("string.format('%d-0', seq), 'event'", "'*', 'event'")],
+    "ids": [("if seq > last then", "if true then"), ("string.format('%d-0', seq), unpack", "'*', unpack")],
 }
 """Replacements in the commit script, by the protection that they remove."""
 
@@ -104,6 +107,7 @@ def main() -> None:
     from worker.app.config import Settings
     from worker.app.serve import serve
     from worker.io import logs, scripts, store
+    from worker.io.client import RedisUnreachable
 
     logs.configure("info", json=True)
     vars(store)["script"] = audited(scripts.script, args.broken)
@@ -115,7 +119,13 @@ def main() -> None:
         told.append(asyncio.get_running_loop().create_task(_tell(worker, args.status)))
 
     settings = Settings(redis=args.redis, model=args.model, lease_ms=args.lease_ms, metrics_port=-1)
-    asyncio.run(serve(settings, on_ready=ready))
+    for _ in range(_MAX_STARTS):
+        try:
+            return asyncio.run(serve(settings, on_ready=ready))
+        except RedisUnreachable as error:  # the network was cut as it started: a supervisor starts it again
+            print(error, file=sys.stderr)
+            time.sleep(_RESTART_S)
+    sys.exit(1)
 
 
 if __name__ == "__main__":
