@@ -45,7 +45,7 @@ class Sessions:
     def __init__(
         self, vocabulary: Vocabulary, model_name: str, budget: Budget, *, numbers: Iterator[int] | None = None
     ) -> None:
-        """`numbers` name the lanes: several `Sessions` on one engine share them."""
+        """Start without sessions. `numbers` name the lanes: several `Sessions` on one engine share them."""
         self.budget = budget
         self.changed: set[str] = set()
         """Sessions that have changed since their owner last emptied this set: they may have changes to save."""

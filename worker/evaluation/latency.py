@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 
 def average_lagging(delays: Sequence[float], source_length: float, target_length: float) -> float:
-    """AL: how far the words lag behind an ideal writer that keeps pace with the source (Ma et al. 2019, eq. 8).
+    """Compute AL: the mean lag behind an ideal writer that keeps pace with the source (Ma et al. 2019, eq. 8).
 
     Words after the first that saw the whole source do not count. A first word later than the whole source, as computing
     time makes it, is its own lag.
@@ -28,7 +28,7 @@ def average_lagging(delays: Sequence[float], source_length: float, target_length
 
 
 def length_adaptive_average_lagging(delays: Sequence[float], source_length: float, target_length: float) -> float:
-    """LAAL: AL that a translation longer than its reference does not lower (Papi et al. 2022).
+    """Compute LAAL: AL that a translation longer than its reference does not lower (Papi et al. 2022).
 
     >>> length_adaptive_average_lagging([1, 2, 2, 2], source_length=2, target_length=2)
     1.25
@@ -37,7 +37,7 @@ def length_adaptive_average_lagging(delays: Sequence[float], source_length: floa
 
 
 def average_proportion(delays: Sequence[float], source_length: float, target_length: float) -> float:
-    """AP: the mean share of the source that the words waited for (Cho and Esipova 2016).
+    """Compute AP: the mean share of the source that the words waited for (Cho and Esipova 2016).
 
     >>> average_proportion([2, 4], source_length=4, target_length=2)
     0.75
@@ -47,9 +47,9 @@ def average_proportion(delays: Sequence[float], source_length: float, target_len
 
 
 def differentiable_average_lagging(delays: Sequence[float], source_length: float) -> float:
-    """DAL: AL over all words, each taking at least its share of the source's time (Arivazhagan et al. 2019).
+    """Compute DAL: AL over all words, each taking at least its share of the source's time (Arivazhagan et al. 2019).
 
-    Rated by the translation's own length: SimulEval does not use the reference here.
+    It uses the translation's own length, not the reference's, as SimulEval does.
 
     >>> differentiable_average_lagging([3, 4, 4, 4], source_length=4)
     3.0

@@ -10,7 +10,7 @@ from worker.engine.gguf.values import dequantize
 
 
 class Architecture(NamedTuple):
-    """How a kind of model of llama.cpp is one of mlx-lm's.
+    """The mapping from an architecture of llama.cpp to one of mlx-lm.
 
     `has_paired_rope`: llama.cpp rotates neighbouring rows of the query and key matrices and stores them in that order.
     `has_shifted_norms`: the norms' weights are stored with the 1 that mlx-lm's classes add.
@@ -19,7 +19,7 @@ class Architecture(NamedTuple):
     model_type: str
     has_paired_rope: bool = False
     has_shifted_norms: bool = False
-    options: Mapping[str, str] = {}  # fields of the config, and the keys that they are read from if the file has them
+    options: Mapping[str, str] = {}  # fields of the config, and the optional keys that they are read from
 
 
 _GEMMA = {
@@ -46,13 +46,13 @@ _REQUIRED = {
     "rms_norm_eps": "attention.layer_norm_rms_epsilon",
     "max_position_embeddings": "context_length",
 }
-# Gemma 2 and 3 of 27 B parameters scale queries by the width of the model; their files do not say so: llama.cpp knows
-# them by their number of layers.
+# Gemma 2 and 3 of 27 B parameters scale queries by the width of the model. Their files do not say so: llama.cpp
+# recognises them by their number of layers.
 _SCALED_BY_WIDTH = {("gemma2", 46), ("gemma3", 62)}
 
 
 def architecture_of(file: Gguf) -> Architecture:
-    """The architecture of a file. Raises UnsupportedModel for one that mlx-lm cannot be made to compute."""
+    """Return the architecture of a file. Raises UnsupportedModel for one that mlx-lm cannot compute."""
     name = file.metadata.get("general.architecture")
     if name not in ARCHITECTURES:
         raise UnsupportedModel(
@@ -69,12 +69,12 @@ def architecture_of(file: Gguf) -> Architecture:
 
 
 def read_gguf_config(path: Path) -> dict[str, Any]:
-    """The config of the model of a GGUF file. Raises UnsupportedModel."""
+    """Read the config of the model in a GGUF file. Raises UnsupportedModel."""
     return config_of(read_gguf(path))
 
 
 def config_of(file: Gguf) -> dict[str, Any]:
-    """The config that mlx-lm's model class takes. Raises UnsupportedModel where the file does not tell it all."""
+    """Return the config for mlx-lm's model class. Raises UnsupportedModel where the file lacks a part of it."""
     kind = architecture_of(file)
     config = {field: _number(file, key) for field, key in _REQUIRED.items()}
     if "token_embd.weight" not in file.tensors:

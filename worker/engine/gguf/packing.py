@@ -1,4 +1,4 @@
-"""Quantised blocks of GGUF as mlx's own quantised weights, without another rounding of the codes.
+"""Repacking quantised blocks of GGUF as mlx's own quantised weights, without another rounding of the codes.
 
 A group of 32 weights is stored as codes q, and means scale · q + bias in both. Blocks by their definition in ggml, and
 mlx's weights as `mx.quantize` gives them: codes as one stream of bits, the lowest first.
@@ -23,7 +23,7 @@ Groups: TypeAlias = tuple[Array, Array, Array]
 
 
 class Packed(NamedTuple):
-    """A matrix (R, C) as mlx has it: codes (R, C·bits/32) uint32, scales and biases (R, C/32) float32."""
+    """A matrix (R, C) in mlx's form: codes (R, C·bits/32) uint32, scales and biases (R, C/32) float32."""
 
     weight: mx.array
     scales: mx.array
@@ -32,7 +32,7 @@ class Packed(NamedTuple):
 
 
 def pack(tensor: Tensor) -> Packed | None:
-    """The matrix in mlx's form; None where it is not quantised or its rows are not made of whole groups.
+    """Return the matrix in mlx's form; None: it is not quantised, or its rows are not made of whole groups.
 
     Types whose groups have another size than mlx's, such as Q6_K, are rounded once more, to 8 bits.
     """

@@ -1,4 +1,4 @@
-"""How byte-level BPE cuts a text before it merges, by the name that llama.cpp gives to each rule."""
+"""Rules by which byte-level BPE cuts a text before it merges, by llama.cpp's names."""
 
 from typing import NamedTuple
 
@@ -16,12 +16,12 @@ class PreTokenizer(NamedTuple):
 
     pattern: str = ""
     splits_digits: bool = False  # each digit by itself, before all else
-    ignores_merges: bool = False  # what is a token as a whole is not merged from parts
+    ignores_merges: bool = False  # a piece that is a token is not merged from parts
     normalizes: bool = False  # to NFC
     adds_bos: bool = False  # before each text, unless the file says otherwise
 
     def build(self) -> pre_tokenizers.PreTokenizer:
-        """The rule, then the bytes."""
+        """Build the pre-tokenizer: the rule, then the bytes."""
         steps: list[pre_tokenizers.PreTokenizer] = []
         if self.splits_digits:
             steps.append(pre_tokenizers.Digits(individual_digits=True))

@@ -25,7 +25,7 @@ _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 
 
 class Tensor(NamedTuple):
-    """Where a tensor lies, and what it is."""
+    """The place, type and shape of a tensor."""
 
     path: Path
     offset: int  # bytes from the start of the file
@@ -34,31 +34,31 @@ class Tensor(NamedTuple):
 
     @property
     def num_bytes(self) -> int:
-        """Bytes that it takes in the file."""
+        """Its size in the file, in bytes."""
         block, size = GGML_QUANT_SIZES[self.kind]
         return math.prod(self.shape) // block * size
 
     def read(self) -> np.ndarray[Any, Any]:
-        """The stored bytes, (…, bytes of a row) uint8."""
+        """Read the stored bytes, (…, bytes of a row) uint8."""
         block, size = GGML_QUANT_SIZES[self.kind]
         stored = np.memmap(self.path, np.uint8, "r", self.offset, (self.num_bytes,))
         return stored.reshape(*self.shape[:-1], self.shape[-1] // block * size)
 
 
 class Gguf(NamedTuple):
-    """A model file: what it says about itself, and its tensors by name."""
+    """A model file: its metadata, and its tensors by name."""
 
     path: Path
     metadata: dict[str, Any]
     tensors: dict[str, Tensor]
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of a key of this architecture, such as `context_length` for `llama.context_length`."""
+        """Return the value of a key of this architecture, such as `context_length` for `llama.context_length`."""
         return self.metadata.get(f"{self.metadata.get('general.architecture')}.{key}", default)
 
 
 def read_gguf(path: Path) -> Gguf:
-    """The model of a GGUF file; of all parts, if it is one of several.
+    """Read the metadata and tensors of a GGUF file; of all parts, if it is one of several.
 
     Raises UnsupportedModel for a file that is something else, cut short, or of another version or byte order.
     """
@@ -161,7 +161,7 @@ class _Cursor:
         self._data = data
 
     def skip(self, num_bytes: int) -> int:
-        """Go on by so many bytes; return where they began. Raises UnsupportedModel at the end of the file."""
+        """Skip `num_bytes` and return where they began. Raises UnsupportedModel at the end of the file."""
         begin = self.position
         self.position += num_bytes
         if self.position > len(self._data):
@@ -169,12 +169,12 @@ class _Cursor:
         return begin
 
     def number(self, code: str) -> int:
-        """A number in `struct`'s code."""
+        """Read a number in `struct`'s code."""
         found: int = struct.unpack_from(code, self._data, self.skip(struct.calcsize(code)))[0]
         return found
 
     def string(self) -> str:
-        """A length and as many bytes of UTF-8."""
+        """Read a length and as many bytes of UTF-8."""
         size = self.number("<Q")
         begin = self.skip(size)
         try:
@@ -183,7 +183,7 @@ class _Cursor:
             raise UnsupportedModel(f"{self.path} is broken at byte {begin:,} ({error}); download it again") from error
 
     def value(self, kind: int) -> Any:
-        """A value of that kind: a number, a truth value, a string, or a list of any."""
+        """Read a value of that kind: a number, a boolean, a string, or a list."""
         if kind == _STRING:
             return self.string()
         if kind == _ARRAY:

@@ -26,7 +26,7 @@ _ENDS = frozenset(
 
 
 class TokenType(IntEnum):
-    """What a token is, as llama.cpp numbers it."""
+    """The type of a token, by llama.cpp's numbers."""
 
     NORMAL = 1
     UNKNOWN = 2
@@ -37,7 +37,7 @@ class TokenType(IntEnum):
 
 
 def load_gguf_tokenizer(path: Path) -> TokenizerWrapper:
-    """mlx-lm's wrapper of the tokenizer of a GGUF file, with all tokens that end a turn. Raises UnsupportedModel."""
+    """Load a GGUF file's tokenizer in mlx-lm's wrapper, with all tokens that end a turn. Raises UnsupportedModel."""
     file = read_gguf(path)
     tokens, types = _vocabulary(file)
     backend = _byte_level(file, tokens) if _kind(file) == "gpt2" else _sentencepiece(file, tokens, types)
@@ -79,7 +79,7 @@ def _listed(file: Gguf, key: str) -> list[Any]:
 
 
 def _vocabulary(file: Gguf) -> tuple[list[str], list[int]]:
-    # Tokens and their types; the unused ones at the end, which only fill up the embedding, left out.
+    # Tokens and their types, without the unused ones at the end, which only fill up the embedding.
     tokens = _listed(file, "tokens")
     types = file.metadata.get("tokenizer.ggml.token_type") or [TokenType.NORMAL] * len(tokens)
     if len(types) != len(tokens):

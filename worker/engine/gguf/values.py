@@ -10,7 +10,7 @@ from worker.engine.gguf.reader import Tensor
 
 
 def dequantize(tensor: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The tensor's values, float32 of its shape. Raises UnsupportedModel for a type that cannot be turned into it."""
+    """Return the tensor's values, float32 of its shape. Raises UnsupportedModel for an unknown type."""
     try:
         values: np.ndarray[Any, np.dtype[np.float32]] = _dequantize(tensor.read(), tensor.kind)
     except NotImplementedError as error:

@@ -31,7 +31,7 @@ _IN_LAYER = {
     "ffn_down": "mlp.down_proj",
     "post_ffw_norm": "post_feedforward_layernorm",
 }
-# What the same name stands for elsewhere.
+# The same names in other architectures.
 _RENAMED = {
     "gemma2": {"ffn_norm": "pre_feedforward_layernorm"},
     "gemma3_text": {"ffn_norm": "pre_feedforward_layernorm"},
@@ -42,10 +42,10 @@ _NAME = re.compile(r"(?:blk\.(\d+)\.)?([a-z_]+)\.(weight|bias)")
 
 
 def load_gguf_model(path: Path, dtype: mx.Dtype, *, is_packed: bool = False) -> nn.Module:
-    """The model of a GGUF file, which computes in `dtype`.
+    """Load the model of a GGUF file, to compute in `dtype`.
 
-    Its weights are turned into floats: 4 bytes a parameter as float32 (6 GB for 1.5 B parameters), 2 as bfloat16. With
-    `is_packed`, quantised ones stay it, in mlx's own form, with about the size of the file. Raises UnsupportedModel.
+    Its weights become floats: 4 bytes a parameter as float32 (6 GB for 1.5 B parameters), 2 as bfloat16. With
+    `is_packed`, quantised weights stay quantised in mlx's own form, at about the file's size. Raises UnsupportedModel.
     """
     file = read_gguf(path)
     config = config_of(file)
@@ -92,7 +92,7 @@ def _weights(
             arrays = {"weight": packed.weight, "scales": scales, "biases": biases}
         if kind.has_paired_rope and part in heads:
             arrays = {key: _unpaired(array, heads[part]) for key, array in arrays.items()}
-        mx.eval(arrays)  # one after another, so that their float32 forms do not add up
+        mx.eval(arrays)  # one after another, to hold only one weight as float32
         weights.update({f"{module}.{key}": array for key, array in arrays.items()})
     return weights, bits
 

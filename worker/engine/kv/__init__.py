@@ -1,1 +1,1 @@
-"""Keys and values of all sessions: slots (`slots`), the arrays (`pool`), who has room (`manager`), how many bits."""
+"""Keys and values of all sessions: slots (`slots`), arrays (`pool`), the budget (`manager`), `quantization`."""

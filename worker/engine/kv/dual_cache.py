@@ -36,7 +36,7 @@ class DualStreamingCache:
             f"DualStreamingCache(source_offset={self.source_offset}, target_offset={self.target_offset}, {self.layout})"
         )
 
-    # What is in it
+    # Contents
 
     @property
     def source_offset(self) -> int:
@@ -69,7 +69,7 @@ class DualStreamingCache:
         return 0 if self.keys is None or self.values is None else self.keys.nbytes + self.values.nbytes
 
     def empty(self) -> bool:
-        """Tell whether nothing has been read or written yet."""
+        """Whether nothing has been read or written yet."""
         return self.num_slots == 0
 
     @property
@@ -77,11 +77,11 @@ class DualStreamingCache:
         """The arrays to evaluate after a pass."""
         return [] if self.keys is None or self.values is None else [self.keys, self.values]
 
-    # What the next pass brings
+    # The next pass
 
     def announce(self, num_source: int, num_target: int, mask: mx.array | None = None) -> None:
-        """Say that the next pass holds so many source tokens, then so many target tokens; `mask` (T, L) bool replaces
-        the rule's.
+        """Announce the source tokens, then target tokens, of the next pass; `mask` (T, L) bool replaces the rule's
+        mask.
         """
         self._announced = (num_source, num_target)
         self._next_state, self._coming = self._state.extend(self.layout, num_source, num_target)
@@ -97,7 +97,7 @@ class DualStreamingCache:
         return self._coming.positions[0] if self._coming.positions else self.source_offset
 
     def make_mask(self, N: int, return_array: bool = False, window_size: int | None = None) -> Any:
-        """Return who sees whom in a pass of N tokens: None (everybody), or (T, L) bool, true where a query sees a key.
+        """Return the mask of a pass of N tokens: None (all see all), or (T, L) bool, true where a query sees a key.
 
         Source queries see source up to themselves; target queries all source, and target up to themselves.
         """
@@ -155,7 +155,7 @@ class DualStreamingCache:
             return 0
         ranks = self.ranks
         is_kept = ranks >= n - self.target_offset
-        if not is_kept[: self.num_slots - n].all():  # source came after what is dropped: close the gap
+        if not is_kept[: self.num_slots - n].all():  # source came after the dropped tokens: close the gap
             self._ranks = ranks[is_kept]
             if self.keys is not None and self.values is not None:
                 kept = mx.array(np.flatnonzero(is_kept))

@@ -1,7 +1,7 @@
 """Allocate and evict lanes within a budget of bytes, and share prefixes among them.
 
-The lane unused for longest is evicted first, never one of the running pass. An evicted lane is not lost: the core feeds
-again what it held.
+The least recently used lane is evicted first, never one of the running pass. An evicted lane is not lost: the core
+feeds its tokens again.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from worker.engine.kv.quantization import KVQuantization
 from worker.engine.kv.slots import Slots
 from worker.engine.visibility import ContiguousLayout, Layout
 
-_SHORTEST_PREFIX = 8  # tokens; fewer are computed as fast as they are copied
+_SHORTEST_PREFIX = 8  # tokens; computing fewer is as fast as copying them
 _MAX_PREFIXES = 8
 
 
@@ -26,7 +26,7 @@ class NoRoom(Exception):
 class KVCacheManager:
     """The keys and values of all lanes, in pools by their length.
 
-    `max_bytes` bounds them, as packed; None: nothing does.
+    `max_bytes` bounds them, as packed; None: no bound.
     """
 
     def __init__(self, num_layers: int, layout: Layout, quantization: KVQuantization) -> None:
@@ -56,7 +56,7 @@ class KVCacheManager:
         return sum(pool.nbytes() for pool in self._pools.values())
 
     def measure_slot(self) -> None:
-        """Find how many bytes a token takes, if a lane holds some."""
+        """Measure the bytes of a token, if a lane holds one."""
         for pool in self._pools.values():
             if pool.arrays:
                 self.slot_bytes = pool.nbytes() // (pool.num_rows * pool.length)
@@ -64,8 +64,8 @@ class KVCacheManager:
     # Allocation
 
     def start_run(self, rows: Iterable[Row]) -> list[Row]:
-        """Begin a run; return its rows in the order in which to allocate for them: what is being built first, so that
-        no lane is evicted before it has been of use.
+        """Begin a run; return its rows in the order of allocation: lanes that are being built first, so that none is
+        evicted before it has been of use.
         """
         self._run += 1
         return sorted(
@@ -75,8 +75,8 @@ class KVCacheManager:
     def allocate(self, row: Row) -> Row | None:
         """Make room for the row in its lane, rolled back to where the row starts, and keep the lane until the next run.
 
-        Returns what is left of the row to be fed; None where the lane is gone that the row goes on in. Raises NoRoom
-        where the lanes of this run leave none, ValueError where the row does not fit its lane.
+        Return the part of the row still to feed; None: the lane that the row continues is gone. Raises NoRoom where the
+        lanes of this run leave none, ValueError where the row does not fit its lane.
         """
         allocation, num_tokens = self._allocations.get(row.lane), len(row.source) + len(row.target)
         if allocation is None:
@@ -103,8 +103,8 @@ class KVCacheManager:
             self.get_pool(allocation.slots.length).free(allocation)
 
     def clear(self, lane: Lane) -> None:
-        """Set all that the lane holds to zero, then free it: masked or not, what is no number would spoil the sums of
-        the next lane in its place.
+        """Set the lane's keys and values to zero, then free it: a NaN, even masked, would spoil the sums of the next
+        lane in its place.
         """
         allocation = self._allocations[lane]
         self.get_pool(allocation.slots.length).clear(allocation)
@@ -125,7 +125,7 @@ class KVCacheManager:
     # Shared prefixes
 
     def keep_prefixes(self, rows: Iterable[Row]) -> None:
-        """Copy what the lanes of these rows begin with, to be shared with lanes to come, if there is room."""
+        """Copy the first tokens of these rows' lanes, to share them with later lanes, if there is room."""
         for row in rows:
             prefix = Prefix(row.source[: row.prefix])
             num_tokens = len(prefix.tokens)
@@ -135,7 +135,7 @@ class KVCacheManager:
             if not (pool := self.get_pool(length)).has_free_row and not self._num_affordable_rows(length, 1):
                 continue
             copied = self._allocate(prefix, self._layout_of(row), length)
-            copied.last_run, copied.has_sampled = self._run - 1, True  # in this run it may still be evicted
+            copied.last_run, copied.has_sampled = self._run - 1, True  # it may still be evicted in this run
             self._copy_source(self._allocations[row.lane], copied, num_tokens)
             mx.eval(pool.arrays)
             self._drop_oldest_prefixes()
@@ -146,7 +146,7 @@ class KVCacheManager:
             self.free(oldest.key)
 
     def _copy_shared_prefix(self, row: Row, allocation: Allocation) -> Row:
-        # The row without what its new lane has been given of a prefix.
+        # The row without the tokens that its new lane has got from a prefix.
         prefix = Prefix(row.source[: row.prefix])
         shared, num_tokens = self._allocations.get(prefix), len(prefix.tokens)
         if shared is None:
@@ -165,7 +165,7 @@ class KVCacheManager:
     # Eviction
 
     def evict_pools(self, lanes: Iterable[Lane]) -> None:
-        """Evict all lanes of the pools that these lanes are in: what the arrays hold now, nobody knows."""
+        """Evict all lanes of the pools of these lanes: the contents of their arrays are unknown."""
         for length in {self._allocations[lane].slots.length for lane in lanes}:
             for allocation in self._pools.pop(length).allocations:
                 del self._allocations[allocation.key]
@@ -173,7 +173,7 @@ class KVCacheManager:
         mx.clear_cache()
 
     def _ensure_free_row(self, length: int) -> None:
-        # If need be by evicting lanes for which this run has not allocated.
+        # If necessary, evict lanes for which this run has not allocated.
         pool = self.get_pool(length)
         idle = self._idle_allocations()
         while not pool.has_free_row:
@@ -188,7 +188,7 @@ class KVCacheManager:
                 self.num_evicted += 1
 
     def _idle_allocations(self) -> Iterator[Allocation]:
-        # Those unused for longest first; looked for only once they are asked for.
+        # The least recently used first; lazily, as often none is needed.
         idle = (allocation for allocation in self._allocations.values() if allocation.last_run < self._run)
         yield from sorted(idle, key=lambda allocation: allocation.last_run)
 

@@ -1,6 +1,6 @@
-"""The arrays of keys and values, layer by layer, of many lanes at once, so that one pass serves them without copying.
+"""Arrays of keys and values, layer by layer, for many lanes at once, so that one pass serves them without copying.
 
-A pool has rows of one length. A lane gets the first free row and keeps it until so many have left that the pool halves.
+A pool has rows of one length. A lane gets the first free row and keeps it until the pool halves after many have left.
 """
 
 import heapq
@@ -15,34 +15,34 @@ from worker.engine.kv.quantization import KVQuantization
 from worker.engine.kv.slots import Slots
 
 LENGTHS: Final = tuple(128 * 4**n for n in range(8))
-"""Lengths of rows: a lane moves to the next pool once it is full, so that short ones do not pay for long ones."""
+"""Lengths of rows: a full lane moves to the next pool, so that short lanes do not pay for long ones."""
 
 LayerArrays: TypeAlias = tuple[mx.array, ...]
-"""What one layer's keys and values are packed in, (rows, H, L, any) each; empty where nothing was stored yet."""
+"""The arrays of one layer's packed keys and values, (rows, H, L, any) each; empty: nothing was stored yet."""
 
 
 class Prefix(msgspec.Struct, frozen=True):
-    """The source tokens that many lanes begin with, whose keys and values are kept to be copied."""
+    """Source tokens that many lanes begin with, whose keys and values are kept for copies."""
 
     tokens: tuple[int, ...]
 
 
 CacheKey: TypeAlias = Lane | Prefix
-"""Whose keys and values an allocation holds."""
+"""The owner of an allocation."""
 
 
 class Allocation(msgspec.Struct):
-    """A row of a pool, and what is in it."""
+    """A row of a pool, with its contents."""
 
     key: CacheKey
     slots: Slots
     pool_row: int
-    last_run: int = 0  # in which it took part
+    last_run: int = 0  # the last one in which it took part
     has_sampled: bool = False  # it has been of use since it was built
 
 
 class Pool:
-    """The allocations of one length, and the arrays that their keys and values are in."""
+    """The allocations of one length, and the arrays of their keys and values."""
 
     def __init__(self, num_layers: int, length: int, quantization: KVQuantization) -> None:
         self.length = length
@@ -58,12 +58,12 @@ class Pool:
 
     @property
     def arrays(self) -> list[mx.array]:
-        """All arrays there are, to evaluate after a pass."""
+        """All arrays, to evaluate after a pass."""
         return [array for arrays in self._layers for array in arrays]
 
     @property
     def has_arrays(self) -> bool:
-        """Every layer has stored something."""
+        """Whether every layer has stored something."""
         return all(self._layers)
 
     @property
@@ -73,7 +73,7 @@ class Pool:
 
     @property
     def has_free_row(self) -> bool:
-        """A row is free."""
+        """Whether a row is free."""
         return bool(self._free_rows)
 
     def nbytes(self) -> int:
@@ -88,13 +88,13 @@ class Pool:
         self._map(lambda array: mx.concatenate([array, mx.zeros((num_rows, *array.shape[1:]), array.dtype)]))
 
     def allocate(self, key: CacheKey, slots: Slots) -> Allocation:
-        """Take the first free row; there is one."""
+        """Take the first free row, of which there must be one."""
         allocation = Allocation(key, slots, heapq.heappop(self._free_rows))
         self._allocations[allocation.pool_row] = allocation
         return allocation
 
     def free(self, allocation: Allocation) -> None:
-        """Return the row, and the memory of a pool that few allocations are left in."""
+        """Free the row, and memory of the pool if few allocations are left in it."""
         del self._allocations[allocation.pool_row]
         heapq.heappush(self._free_rows, allocation.pool_row)
         if not self._allocations:
@@ -103,7 +103,7 @@ class Pool:
             self._shrink(self.num_rows // 2)
 
     def clear(self, allocation: Allocation) -> None:
-        """Set all that the row holds to zero."""
+        """Set the row's contents to zero."""
         for array in self.arrays:
             array[allocation.pool_row] = mx.zeros(array.shape[1:], array.dtype)
 
@@ -127,7 +127,7 @@ class Pool:
         self._free_rows = list(range(len(kept), num_rows))
 
     def move_from(self, other: "Pool", allocation: Allocation) -> Allocation:
-        """Move an allocation of another pool, with what it holds, into a free row of this one; return the new one."""
+        """Move an allocation of another pool, with its contents, into a free row of this one; return the new one."""
         allocation.slots.grow(self.length)
         moved = self.allocate(allocation.key, allocation.slots)
         moved.last_run, moved.has_sampled = allocation.last_run, allocation.has_sampled
@@ -155,8 +155,8 @@ class Pool:
         return self._quantization.unpack([array[rows, :, :num_slots] for array in self._layers[layer]])
 
     def donate_arrays(self) -> list[LayerArrays]:
-        """Return the arrays of each layer and forget them, so that what is computed from them may take their memory;
-        `set_arrays` follows.
+        """Return the arrays of each layer and forget them, so that a computation may reuse their memory; `set_arrays`
+        must follow.
         """
         layers, self._layers = self._layers, [()] * len(self._layers)
         return layers
@@ -166,7 +166,7 @@ class Pool:
         self._layers = list(layers)
 
     def _ensure_arrays(self, layer: int, like: Sequence[mx.array]) -> LayerArrays:
-        # The layer's arrays for all rows, like those given: (N, H, any) or (rows, H, L, any).
+        # The layer's arrays for all rows, with the types and sizes of the given ones: (N, H, any) or (rows, H, L, any).
         if not self._layers[layer]:
             self._layers[layer] = tuple(_zeros(self.num_rows, self.length, array) for array in like)
         return self._layers[layer]

@@ -1,6 +1,6 @@
-"""How keys and values are stored: as the model makes them, or quantised to 8 or 4 bits in groups.
+"""Storage of keys and values: unquantised, or quantised to 8 or 4 bits in groups.
 
-A pass attends to the stored values, also to those of its own tokens. So batches, chunks and rebuilt lanes agree as they
+A pass attends to the stored values, also for its own tokens. So batches, chunks and rebuilt lanes agree as well as they
 do without quantisation.
 """
 
@@ -17,9 +17,9 @@ _GROUPS: Final = (64, 32)  # numbers that share a scale; the more, the smaller a
 
 
 class KVQuantization(msgspec.Struct, frozen=True):
-    """How keys and values are kept: `bits` for each number, a scale and a bias for each `group_size` of them.
+    """A quantisation of keys and values: `bits` for each number, a scale and a bias for each `group_size` of them.
 
-    0 bits: as the model makes them.
+    0 bits: unquantised.
     """
 
     bits: int = 0
@@ -33,7 +33,7 @@ class KVQuantization(msgspec.Struct, frozen=True):
         return tuple(part for parts in quantised for part in parts)
 
     def unpack(self, arrays: Sequence[mx.array]) -> tuple[mx.array, mx.array]:
-        """Return the keys and values (…, D) that were packed; `arrays` are what `pack` gave, or one slice of each."""
+        """Return the packed keys and values (…, D); `arrays` are those of `pack`, or one slice of each."""
         half = len(arrays) // 2
         return self._unpack(arrays[:half]), self._unpack(arrays[half:])
 

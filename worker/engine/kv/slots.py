@@ -1,4 +1,4 @@
-"""Which slot of a lane holds which token: the bookkeeping of one row of keys and values, without the arrays.
+"""The slots of a lane and their tokens: the bookkeeping of one row of keys and values, without the arrays.
 
 Attention does not care about the order of keys, so a slot only remembers its token's rank (`worker.engine.visibility`).
 A target token that is rolled back leaves a hole, which the next token fills.
@@ -14,7 +14,7 @@ from worker.engine.visibility import FREE, CacheState, Layout, TokenMetadata
 
 
 class Slots:
-    """The slots of one lane: `ranks` (L,) int32, and in `target_slots` where the target tokens are, in their order."""
+    """The slots of one lane: `ranks` (L,) int32, and `target_slots`, the slots of the target tokens in their order."""
 
     def __init__(self, length: int, layout: Layout) -> None:
         self.ranks: NDArray[np.int32] = np.full(length, FREE, np.int32)
@@ -31,7 +31,7 @@ class Slots:
 
     @property
     def length(self) -> int:
-        """Slots there are."""
+        """All slots."""
         return len(self.ranks)
 
     def grow(self, length: int) -> None:
@@ -51,8 +51,8 @@ class Slots:
     def append(
         self, num_source: int, num_target: int, visible_source: Sequence[int] = ()
     ) -> tuple[list[int], TokenMetadata]:
-        """Take slots, of which there are enough, for source and then target tokens; return the slot of each, and their
-        metadata. `visible_source`: what the first target tokens saw, where they are fed again.
+        """Take slots, of which there must be enough, for source and then target tokens; return the slot and metadata of
+        each. `visible_source`: source tokens seen by the first target tokens, where they are fed again.
         """
         self.state, metadata = self.state.extend(self._layout, num_source, num_target, visible_source)
         slots = [self._take() for _ in range(num_source + num_target)]
