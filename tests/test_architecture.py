@@ -8,7 +8,7 @@ Read from the source by AST, so an import inside a function or under TYPE_CHECKI
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -196,6 +196,36 @@ def test_imports_point_inward(module: str) -> None:
 def test_the_rule_itself(module: str, source: str, is_allowed: bool) -> None:
     """An arrow that points outward is seen in every form of import, and one that points inward is let through."""
     assert all(outward(module, imported) is None for imported in imports(source, module)) is is_allowed
+
+
+def circles(graph: Mapping[str, Collection[str]]) -> list[list[str]]:
+    """Return the groups of modules that import each other, directly or through others."""
+
+    def reach(module: str) -> set[str]:
+        reached, left = set[str](), [module]
+        while left:
+            news = set(graph.get(left.pop(), ())) - reached
+            reached |= news
+            left += news
+        return reached
+
+    reached = {module: reach(module) for module in graph}
+    groups = {frozenset(other for other in reached[module] if module in reached[other]) for module in graph}
+    return [sorted(group) for group in groups if group]
+
+
+def test_no_circle_of_imports() -> None:
+    """No module loads, by whatever way, a module that loads it."""
+    assert circles({"a": ["b"], "b": ["c"], "c": ["b"], "d": ["a"]}) == [["b", "c"]]
+    graph = {
+        module: {
+            imported.name
+            for imported in imports(path.read_text(), module, is_package=path.name == "__init__.py")
+            if imported.is_eager and imported.name in MODULES
+        }
+        for module, path in MODULES.items()
+    }
+    assert circles(graph) == []
 
 
 @pytest.mark.parametrize("module", MODULES)
