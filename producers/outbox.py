@@ -86,5 +86,5 @@ class Outbox:
 
 def _base(data: Iterable[bytes]) -> int | None:
     """Return the number before the first one in the events; None: no event has a number."""
-    first = next((seq for seq in map(peek_seq, data) if seq is not None), None)
-    return None if first is None else first - 1
+    first_seq = next((seq for seq in map(peek_seq, data) if seq is not None), None)
+    return None if first_seq is None else first_seq - 1

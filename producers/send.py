@@ -101,10 +101,10 @@ async def _refusals(args: argparse.Namespace, url: str, session_id: str, *, afte
                 errors += [event] if isinstance(event, Error) else []
     if not errors:
         return 0
-    first = errors[0]
+    refusal = errors[0]
     return fail(
-        f"the worker refused {len(errors)} of the events, first: {first.code}: {first.message}",
-        code=first.code,
+        f"the worker refused {len(errors)} of the events, first: {refusal.code}: {refusal.message}",
+        code=refusal.code,
         as_json=args.json,
     )
 

@@ -94,10 +94,10 @@ def session_of(key: str | bytes) -> str:
     'talk-1'
     """
     text = key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else key
-    found = _SOURCE_KEY.fullmatch(text)
-    if found is None:
+    match = _SOURCE_KEY.fullmatch(text)
+    if match is None:
         raise InvalidSessionId(f"expected a key like {source_key('ID')!r}, got {text[:MAX_SESSION_ID_BYTES]!r}")
-    return check_session_id(found[1])
+    return check_session_id(match[1])
 
 
 def shard_of(session_id: str, num_shards: int = NUM_SHARDS) -> int:

@@ -113,6 +113,6 @@ def parse_policy(name: str) -> Policy:
     WaitK(k=5, catchup=0.0)
     """
     for pattern, build in _FORMS:
-        if found := pattern.fullmatch(name):
-            return build(found)
+        if match := pattern.fullmatch(name):
+            return build(match)
     raise ValueError(f"expected a policy such as wait-3 or adaptive-1-5-0.9 ({POLICY_FORMS}), got {name!r}")

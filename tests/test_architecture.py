@@ -77,11 +77,11 @@ class Import(NamedTuple):
 
 def modules() -> dict[str, Path]:
     """Return every module of the packages by its dotted name; a package has the name of its folder."""
-    found = {}
+    paths = {}
     for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+        paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return paths
 
 
 MODULES: Final = modules()

@@ -55,7 +55,7 @@ def main() -> int:
         print(json.dumps({"seed": seed, "reports": msgspec.to_builtins(reports)}))
     else:
         print("\n".join(lines(reports, seed)))
-    return int(any(one.problems for one in reports))
+    return int(any(entry.problems for entry in reports))
 
 
 async def _all(seed: int, num_sessions: int, names: list[str], directory: Path) -> list[Report]:

@@ -184,6 +184,6 @@ class Director:
         await asyncio.sleep(self._pause_s)
         end_s = time.monotonic() + _LIMIT_S
         while time.monotonic() < end_s:
-            if sessions <= {name for one in self._fleet.members if one is not member for name in one.sessions}:
+            if sessions <= {name for other in self._fleet.members if other is not member for name in other.sessions}:
                 return
             await asyncio.sleep(0.02)

@@ -30,9 +30,9 @@ class Report(msgspec.Struct, kw_only=True):
     @property
     def problems(self) -> list[str]:
         """The reasons why the run has failed; empty: it has not."""
-        found = self.findings
-        counts = {"lost": found.lost, "duplicated": found.duplicated, "reordered": found.reordered}
-        counts |= {"different": found.different, "published by a stale epoch": self.stale_commits}
+        findings = self.findings
+        counts = {"lost": findings.lost, "duplicated": findings.duplicated, "reordered": findings.reordered}
+        counts |= {"different": findings.different, "published by a stale epoch": self.stale_commits}
         problems = [f"{number} events {what}" for what, number in counts.items() if number]
         if "hold" in self.faults and not self.fenced_commits:
             problems.append("no commit was fenced, so it is not known whether any would be")
@@ -63,24 +63,24 @@ def report(server: str, clean: Outcome, faulty: Outcome, *, lease_ms: int) -> Re
 
 def lines(reports: Sequence[Report], seed: int) -> Iterator[str]:
     """Yield the lines of the report for people."""
-    for one in reports:
-        found = one.findings
-        faults = ", ".join(f"{number} {kind}" for kind, number in sorted(one.faults.items()))
-        wrong = f"{found.lost} lost, {found.duplicated} duplicated, {found.reordered} reordered"
-        size = f"{one.sessions} sessions, {one.source_words:,} source words, {one.target_events:,} target events"
-        yield f"{one.server}: {size}, {one.seconds} s"
+    for entry in reports:
+        findings = entry.findings
+        faults = ", ".join(f"{number} {kind}" for kind, number in sorted(entry.faults.items()))
+        wrong = f"{findings.lost} lost, {findings.duplicated} duplicated, {findings.reordered} reordered"
+        size = f"{entry.sessions} sessions, {entry.source_words:,} source words, {entry.target_events:,} target events"
+        yield f"{entry.server}: {size}, {entry.seconds} s"
         yield f"  faults       {faults}"
-        yield f"  output       {wrong}, {found.different} different"
-        yield f"  stale epochs {one.fenced_commits} commits fenced, {one.stale_commits} published"
-        yield f"  suppressed   {one.duplicates_suppressed} duplicates; {one.replayed_words} words replayed"
-        yield f"  takeover     {_waits(one.takeover)} (SIGKILL to first new word)"
-        yield f"  hand-over    {_waits(one.handover)} (SIGTERM)"
-        yield from (f"  FAILED       {problem}" for problem in one.problems)
+        yield f"  output       {wrong}, {findings.different} different"
+        yield f"  stale epochs {entry.fenced_commits} commits fenced, {entry.stale_commits} published"
+        yield f"  suppressed   {entry.duplicates_suppressed} duplicates; {entry.replayed_words} words replayed"
+        yield f"  takeover     {_waits(entry.takeover)} (SIGKILL to first new word)"
+        yield f"  hand-over    {_waits(entry.handover)} (SIGTERM)"
+        yield from (f"  FAILED       {problem}" for problem in entry.problems)
     if len(reports) > 1:
         yield "all of them"
-        yield f"  takeover     {_waits(together(one.takeover for one in reports))}"
-        yield f"  hand-over    {_waits(together(one.handover for one in reports))}"
-    verdict = "FAILED" if any(one.problems for one in reports) else "ok"
+        yield f"  takeover     {_waits(together(entry.takeover for entry in reports))}"
+        yield f"  hand-over    {_waits(together(entry.handover for entry in reports))}"
+    verdict = "FAILED" if any(entry.problems for entry in reports) else "ok"
     yield f"{verdict}; the same again: make chaos SEED={seed}"
 
 

@@ -107,12 +107,12 @@ async def _play(
         await asyncio.wait([*speaking, *listening], timeout=setup.limit_s)
         waiting = [listener for listener, task in zip(listeners, listening, strict=True) if not task.done()]
         lost = [
-            f"{len(waiting)} sessions did not end, such as {one.session_id} behind event {one.last_seq}"
-            for one in waiting[:1]
+            f"{len(waiting)} sessions did not end, such as {listener.session_id} behind event {listener.last_seq}"
+            for listener in waiting[:1]
         ]
         lost += [f"a speaker failed: {task.exception()!r}" for task in speaking if task.done() and task.exception()]
         lost += [f"a listener failed: {task.exception()!r}" for task in listening if task.done() and task.exception()]
-        return lost + [f"{one.session_id}: {one.failure}" for one in listeners if one.failure]
+        return lost + [f"{listener.session_id}: {listener.failure}" for listener in listeners if listener.failure]
     finally:
         for task in (*speaking, *listening):
             task.cancel()

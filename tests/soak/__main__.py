@@ -41,14 +41,14 @@ def main() -> int:
             every_s=max(1.0, seconds / 300),
         )
         samples, failures = asyncio.run(soak(setup))
-    found = failures + problems(samples)
+    complaints = failures + problems(samples)
     if args.png:
         _draw(samples, args.png)
     if args.json:
-        print(json.dumps({"samples": msgspec.to_builtins(samples), "growth": growth(samples), "problems": found}))
+        print(json.dumps({"samples": msgspec.to_builtins(samples), "growth": growth(samples), "problems": complaints}))
     else:
-        print("\n".join(lines(samples, found)))
-    return int(bool(found))
+        print("\n".join(lines(samples, complaints)))
+    return int(bool(complaints))
 
 
 def lines(samples: Sequence[Sample], found: Sequence[str]) -> Iterator[str]:

@@ -45,16 +45,16 @@ class _GroupCapture:
 
     def __init__(self, group: SingleGroup) -> None:
         group.observer = self
-        asked = [i for i, row in enumerate(group.rows) if _is_asked(row)]
-        self.rows = [group.rows[i] for i in asked]
+        asking_rows = [i for i, row in enumerate(group.rows) if _is_asked(row)]
+        self.rows = [group.rows[i] for i in asking_rows]
         self._pool = group.pool
         self._pool_rows = mx.array([row.allocation.pool_row for row in self.rows])
         num_drawn = max(row.row.num_samples for row in self.rows)
         columns = [np.maximum(0, len(row.tokens) + np.arange(-num_drawn, 0)) for row in self.rows]
-        places = [group.start_of(i) + column for i, column in zip(asked, columns, strict=True)]
-        self._shape = len(asked), num_drawn
+        places = [group.start_of(i) + column for i, column in zip(asking_rows, columns, strict=True)]
+        self._shape = len(asking_rows), num_drawn
         self._tokens = mx.array(np.concatenate(places).astype(np.int32))
-        visible = [group.visible_to(i, mx.array(column)) for i, column in zip(asked, columns, strict=True)]
+        visible = [group.visible_to(i, mx.array(column)) for i, column in zip(asking_rows, columns, strict=True)]
         self._mask = mx.stack(visible)[:, None]  # (A, 1, T, L)
         self._weights = mx.array(0.0)  # (A, T, L): averaged over the heads, summed over the layers
 

@@ -31,13 +31,13 @@ def read_corpus(path: Path, *, limit: int | None = None, seed: int | None = None
     lines are skipped. Raises UnusableCorpus that names the line, OSError.
     """
     lines = _sentences(path)
-    found = list(lines if limit is None or seed is not None else islice(lines, limit))
-    if not found:
+    sentences = list(lines if limit is None or seed is not None else islice(lines, limit))
+    if not sentences:
         raise UnusableCorpus(f"{path} holds no sentences; expected lines of a source, a tab and a reference")
-    if limit is None or seed is None or limit >= len(found):
-        return found
-    drawn = random.Random(seed).sample(range(len(found)), limit)
-    return [found[i] for i in sorted(drawn)]
+    if limit is None or seed is None or limit >= len(sentences):
+        return sentences
+    drawn = random.Random(seed).sample(range(len(sentences)), limit)
+    return [sentences[i] for i in sorted(drawn)]
 
 
 def direction(path: Path) -> tuple[str, str] | None:

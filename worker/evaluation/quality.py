@@ -82,5 +82,5 @@ def _score(metric: Any, predictions: Sequence[str], references: Sequence[str]) -
         raise ValueError(
             f"expected one translation for each reference, got {len(predictions)} for {len(references)} references"
         )
-    found = metric.corpus_score(list(predictions), [list(references)])
-    return Score(float(found.score), str(metric.get_signature().format()))
+    score = metric.corpus_score(list(predictions), [list(references)])
+    return Score(float(score.score), str(metric.get_signature().format()))

@@ -36,9 +36,9 @@ def curves(report: Report, name: str) -> dict[str, Curve]:
     """Return the report's curve of streaming policies with its offline BLEU, and one of the oracle where it ran."""
     offline = next((scores.bleu.value for scores in report.policies if scores.policy == OFFLINE), None)
     written = [scores for scores in report.policies if scores.policy != OFFLINE]
-    found = {name: Curve(_points(scores for scores in written if not is_oracle(scores.policy)), offline)}
+    curves_by_name = {name: Curve(_points(scores for scores in written if not is_oracle(scores.policy)), offline)}
     oracle = Curve(_points(scores for scores in written if is_oracle(scores.policy)))
-    return found | ({f"{name}, re-encoded": oracle} if oracle.points else {})
+    return curves_by_name | ({f"{name}, re-encoded": oracle} if oracle.points else {})
 
 
 def _points(policies: Iterable[Scores]) -> list[Point]:

@@ -80,12 +80,12 @@ def _latency(delays: Sequence[float], source_length: float, target_length: int) 
 
 
 def _mean(sentences: Sequence[Translated], measure: Callable[[Translated], Latency]) -> Latency | None:
-    found = [measure(sentence) for sentence in sentences if sentence.delays]
-    if not found:
+    latencies = [measure(sentence) for sentence in sentences if sentence.delays]
+    if not latencies:
         return None
     return Latency(
-        al=fmean(each.al for each in found),
-        laal=fmean(each.laal for each in found),
-        ap=fmean(each.ap for each in found),
-        dal=fmean(each.dal for each in found),
+        al=fmean(latency.al for latency in latencies),
+        laal=fmean(latency.laal for latency in latencies),
+        ap=fmean(latency.ap for latency in latencies),
+        dal=fmean(latency.dal for latency in latencies),
     )

@@ -62,8 +62,8 @@ def check_surface(model: StreamingModel) -> float:
     size = int(model(mx.array([[1]])).shape[-1])
     source, target = [[t % size for t in tokens] for tokens in (_SOURCE, _TARGET)]
     layout = GroupLayout(len(source))
-    whole = model(mx.array([source + target]), cache=make_prompt_cache(model.inner))[0]
-    plain = whole[len(source) :]
+    plain_logits = model(mx.array([source + target]), cache=make_prompt_cache(model.inner))[0]
+    plain = plain_logits[len(source) :]
     apart = model.make_cache(layout)
     model(mx.array([source]), cache=apart)
     written = model(mx.array([target]), cache=apart, is_reading=False)[0]
@@ -74,7 +74,7 @@ def check_surface(model: StreamingModel) -> float:
         layer.trim_target(1)
     once = model.forward(source[4:], target, mixed)[0, 1:]
     spread = mx.maximum(plain.max() - plain.min(), 1e-6)
-    worst = float(mx.abs(mx.concatenate([plain - written, plain - once, whole[2:4] - read])).max() / spread)
+    worst = float(mx.abs(mx.concatenate([plain - written, plain - once, plain_logits[2:4] - read])).max() / spread)
     if not worst <= _TOLERANCE.get(model.dtype, 0.25):  # also when it is not a number
         raise UnsupportedModel(
             f"{model.name} does not take its positions and its mask from the cache: dual and plain logits differ by "

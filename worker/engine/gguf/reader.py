@@ -62,8 +62,8 @@ def read_gguf(path: Path) -> Gguf:
 
     Raises UnsupportedModel for a file that is something else, cut short, or of another version or byte order.
     """
-    found = _PART.fullmatch(path.name)
-    if found is None:
+    match = _PART.fullmatch(path.name)
+    if match is None:
         file = _read(path)
         if int(file.metadata.get("split.count", 1)) > 1:
             raise UnsupportedModel(
@@ -71,7 +71,7 @@ def read_gguf(path: Path) -> Gguf:
                 "give the parts their names back, such as model-00001-of-00003.gguf, and name the first"
             )
         return file
-    stem, _, count = found.groups()
+    stem, _, count = match.groups()
     paths = [path.with_name(f"{stem}-{number:05d}-of-{count}{SUFFIX}") for number in range(1, int(count) + 1)]
     if missing := [part.name for part in paths if not part.exists()]:
         raise UnsupportedModel(f"{path} is one of {int(count)} parts; beside it there is no {', '.join(missing)}")

@@ -140,13 +140,13 @@ def _merges(pieces: list[str], types: list[int], scores: list[float]) -> list[tu
         for piece, kind, score in zip(pieces, types, scores, strict=True)
         if kind in (TokenType.NORMAL, TokenType.USER_DEFINED)
     }
-    found = [
+    merges = [
         (*rank, index, piece)
         for piece, rank in ranks.items()
         for index in range(1, len(piece))
         if piece[:index] in ranks and piece[index:] in ranks
     ]
-    return [(piece[:index], piece[index:]) for *_, index, piece in sorted(found)]
+    return [(piece[:index], piece[index:]) for *_, index, piece in sorted(merges)]
 
 
 def _bpe(file: Gguf, tokens: list[str], merges: list[Any], **options: Any) -> models.BPE:

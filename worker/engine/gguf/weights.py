@@ -99,8 +99,8 @@ def _weights(
 
 def _parameter(file: Gguf, kind: Architecture, name: str) -> tuple[str, str, str]:
     # llama.cpp's name of the part, without its layer; mlx-lm's name of the module; and which of its parameters it is.
-    found = _NAME.fullmatch(name)
-    layer, part, ending = found.groups() if found else (None, "", "")
+    match = _NAME.fullmatch(name)
+    layer, part, ending = match.groups() if match else (None, "", "")
     known = _OUTER if layer is None else _IN_LAYER | _RENAMED.get(kind.model_type, {})
     if part not in known:
         raise UnsupportedModel(

@@ -108,10 +108,10 @@ class SpeculativeRunner:
     def _is_usual(self, rows: Sequence[Row], *, has_drafts: bool) -> bool:
         # Tell whether a pass is typical of its kind: not if a long text is read or a lane rebuilt, nor if the drafter
         # had to catch up with a lane first.
-        asked = {row.lane for row in rows if row.max_proposed and has_drafts}
-        catches_up = not asked.isdisjoint(self._undrafted)
+        asked_lanes = {row.lane for row in rows if row.max_proposed and has_drafts}
+        catches_up = not asked_lanes.isdisjoint(self._undrafted)
         if has_drafts:
-            self._undrafted -= asked
+            self._undrafted -= asked_lanes
         else:
             self._undrafted.update(row.lane for row in rows)
         is_long = any(len(row.source) > _LONG_TOKENS or row.visible_source for row in rows)

@@ -21,9 +21,9 @@ def check_tokenizer(tokenizer: Any, num_embeddings: int, path: Path) -> None:
             f"the tokenizer of {path} has {largest + 1} tokens and its model embeds {num_embeddings}; they belong to "
             "different models: take both from the same place"
         )
-    found = backend.decode(backend.encode(_TEXT, add_special_tokens=False).ids)
-    if found.strip() != _TEXT:
+    decoded = backend.decode(backend.encode(_TEXT, add_special_tokens=False).ids)
+    if decoded.strip() != _TEXT:
         raise UnsupportedModel(
-            f"the tokenizer of {path} does not give a text back: {_TEXT!r} becomes {found!r}; take the tokenizer files "
-            "from where the weights come from"
+            f"the tokenizer of {path} does not give a text back: {_TEXT!r} becomes {decoded!r}; take the tokenizer "
+            "files from where the weights come from"
         )
