@@ -149,7 +149,15 @@ async def test_a_denial_is_named_and_ends_no_session(
     async def allow(*rules: str) -> None:
         await raw.client.execute_command("ACL", "SETUSER", "w", *rules)  # type: ignore[no-untyped-call]
 
-    await allow("on", ">p", "+@all", "~decalage:{workers}:*", "~decalage:{other}:*", "~decalage:{talk}:state")
+    await allow(
+        "on",
+        ">p",
+        "+@all",
+        "~decalage:{workers}:*",
+        "~decalage:{other}:*",
+        "~decalage:{talk}:state",
+        "~decalage:{talk}:target",
+    )
     try:
         with structlog.testing.capture_logs() as logs:
             async with running(redis=redis_url.replace("://", "://w:p@")) as worker:

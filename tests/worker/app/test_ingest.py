@@ -20,10 +20,11 @@ from worker.app.sessions import SessionTable
 from worker.app.telemetry import Telemetry
 from worker.core import entries, quarantine
 from worker.core.quarantine import QUARANTINE_OWNERS, Record, Suspects
+from worker.core.replay import Progress, Published
 from worker.core.scheduler import Budget
 from worker.core.sessions import Sessions
 from worker.io.metrics import Metrics
-from worker.io.replies import Entry
+from worker.io.replies import Denied, Entry
 from worker.io.store import PAGE_ENTRIES, Checkpoint, Claim, Suspect, Taken
 
 NUM_SHARDS = 16
@@ -66,6 +67,10 @@ class FakeStore:
         if cursors:
             self.reads.append(list(cursors))
         return {name: self._page(name, int(cursor.partition("-")[0])) for name, cursor in cursors.items()}
+
+    async def published(self, wanted: Mapping[str, Progress]) -> dict[str, Published | Denied]:
+        """No words."""
+        return dict.fromkeys(wanted, ())
 
     def _page(self, name: str, last: int) -> list[Entry]:
         numbers = range(last + 1, min(last + PAGE_ENTRIES, self.lengths.get(name, 0)) + 1)

@@ -121,7 +121,7 @@ def test_a_seed_gives_the_same_words_again(decalage: Decalage) -> None:
         (["--prompt", PROMPT, "--to", "de"], "invalid_input", "the prompt asks for French, --to for German"),
         (["--prompt", "Translate to French:"], "invalid_input", "has no words to translate"),
         (["--prompt", "  "], "invalid_input", "the prompt is empty"),
-        (["--prompt", PROMPT, "--model", "nope"], "model_not_found", "no model directory 'nope'"),
+        (["--prompt", PROMPT, "--model", "nope"], "model_not_found", "no model directory or GGUF file 'nope'"),
     ],
 )
 def test_errors(options: list[str], code: str, said: str, decalage: Decalage) -> None:

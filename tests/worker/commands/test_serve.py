@@ -51,13 +51,13 @@ def test_a_wrong_variable_is_named(
     assert f"{variable}={value!r}" in ran.err
 
 
-@pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "nonsense"])
-def test_no_redis_there(url: str, decalage: Decalage) -> None:
-    """A Redis that does not answer, or a URL that is none, is one line."""
+@pytest.mark.parametrize(("url", "part"), [("redis://127.0.0.1:1",) * 2, ("nonsense", "expected redis://HOST:PORT/DB")])
+def test_no_redis_there(url: str, part: str, decalage: Decalage) -> None:
+    """A Redis that does not answer, or a URL that is none, is one line; what may hold a password is not repeated."""
     ran = decalage("serve", "--redis", url)
     assert ran.status == 1
     assert ran.err.startswith("decalage: error: ")
-    assert url in ran.err
+    assert part in ran.err
     assert ran.err.count("\n") == 1
 
 
@@ -75,4 +75,4 @@ def test_an_unknown_model(decalage: Decalage, redis_url: str) -> None:
     """A model that is not there ends the worker before it takes a session."""
     ran = decalage("serve", "--redis", redis_url, "--metrics-port", "-1", "--model", "nope", "--log-level", "error")
     assert (ran.status, ran.err.count("\n")) == (1, 1)
-    assert "no model directory 'nope'" in ran.err
+    assert "no model directory or GGUF file 'nope'" in ran.err

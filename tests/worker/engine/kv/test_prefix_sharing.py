@@ -119,5 +119,5 @@ def test_sessions_of_a_chat_model_share_its_prompt(chat: Vocabulary) -> None:
         apart = Checked(model, chat)
         assert timeless(drive(apart, {name: one}, chat).events[name]) == timeless(found.events[name])
         assert apart.counters.shared_tokens == 0
-        assert deltas(found.events[name])
+    assert any(deltas(events) for events in found.events.values())
     assert shared.counters.shared_tokens > 0
