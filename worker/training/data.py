@@ -11,7 +11,7 @@ import numpy as np
 
 from protocol import Session
 from worker.core.rows import Prompt
-from worker.core.words import UNFINISHED, separator, split_words
+from worker.core.words import UNFINISHED, separator, source_words, split_words
 from worker.training.augmentation import Augmentation, WordPair, augmented, template_rows
 from worker.training.errors import DataError
 from worker.training.files import DataFile, Keys, read_rows
@@ -58,8 +58,9 @@ def clean_rows(
     for texts in read_rows(file.path, keys, bad):
         if share < 1 and random.random() >= share:
             continue
-        source, target = (tuple(split_words(text)) for text in texts)
-        reason = _fault(source, target, cleaning)
+        source, target = tuple(source_words(texts[0])), tuple(split_words(texts[1]))
+        # Before the source is normalised, which drops what cannot be decoded.
+        reason = "no UTF-8" if any(UNFINISHED in text for text in texts) else _fault(source, target, cleaning)
         if reason is None:
             key = hash((source, target))
             reason = "twice" if key in known else None
@@ -74,8 +75,6 @@ def _fault(source: Sequence[str], target: Sequence[str], cleaning: Cleaning) -> 
     short, long_ = sorted((len(source), len(target)))
     if not short:
         return "empty side"
-    if any(UNFINISHED in word for word in (*source, *target)):
-        return "no UTF-8"
     if long_ > cleaning.max_words:
         return f"more than {cleaning.max_words} words"
     if long_ > cleaning.max_ratio * short + cleaning.free_words:
