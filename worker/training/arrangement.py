@@ -18,6 +18,8 @@ T = TypeVar("T")
 class Arrangement(Protocol):
     """The batches of one corpus."""
 
+    num_left_out: int  # pairs that no batch has room for
+
     def epoch(self, seed: int, epoch: int) -> list[Ints]:
         """Return the pairs of each batch of an epoch, a pure function of the two numbers."""
         ...
@@ -32,6 +34,7 @@ class LengthBuckets:
 
     def __init__(self, corpus: Corpus, tokens_per_batch: int, position_offset: int) -> None:
         self._corpus, self._tokens_per_batch, self._position_offset = corpus, tokens_per_batch, position_offset
+        self.num_left_out = 0
 
     def epoch(self, seed: int, epoch: int) -> list[Ints]:
         """Return the pairs of each batch."""

@@ -21,7 +21,8 @@ from worker.training.backend import Arrays, Backend
 from worker.training.batches import Place, batches_from
 from worker.training.checkpoint import load_checkpoint, save_checkpoint
 from worker.training.errors import LossError
-from worker.training.events import Event, Saved, Stepped, Validated
+from worker.training.events import Event, Note, Saved, Stepped, Validated
+from worker.training.packing import ROW_TOKENS
 from worker.training.pairs import Batch, Corpus
 from worker.training.planner import Planner
 from worker.training.progress import Progress
@@ -65,6 +66,8 @@ class Trainer:
         With `plan_s`, the number of steps follows from the time that steps take: the run ends after so many seconds.
         Raises LossError where the loss is no number any more: the last checkpoint stays.
         """
+        if self._train.num_left_out:
+            self._report(Note(f"{self._train.num_left_out:,} pairs are longer than {ROW_TOKENS} tokens: left out"))
         planner = None if plan_s is None else Planner(plan_s, perf_counter())
         with closing(ahead(self.passes())) as passes:
             while self.progress.step < self.recipe.steps and not stop():

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from worker.training.pack import FIRST, PackedCorpus
 from worker.training.pairs import Batch, Ints
 
-_MIN_ROW_TOKENS: Final = 512
-_MULTIPLE: Final = 64
-_LABEL_STEPS: Final = 32
+ROW_TOKENS: Final = 512
+"""Attention takes time by its square. Of ordinary text, one pair in thousands is longer and left out."""
+_LABEL_STEPS: Final = 16
 """The number of labels is padded to a multiple of this part of a batch, so that nearly all batches have the same."""
 _UNSEEN: Final = 2**31 - 1
 
@@ -24,9 +24,9 @@ class RowPacker:
 
     def __init__(self, corpus: PackedCorpus, tokens_per_batch: int, position_offset: int) -> None:
         self._corpus, self._position_offset = corpus, position_offset
-        longest = int(corpus.lengths().max(initial=1))
-        self.row_tokens = max(_MIN_ROW_TOKENS, _rounded(longest, _MULTIPLE))
-        self.num_rows = max(1, tokens_per_batch // self.row_tokens)
+        self.num_rows = max(1, tokens_per_batch // ROW_TOKENS)
+        self._weights = np.where(corpus.lengths() <= ROW_TOKENS, np.asarray(corpus.weights, np.float64), 0.0)
+        self.num_left_out = int((corpus.lengths() > ROW_TOKENS).sum())
 
     def epoch(self, seed: int, epoch: int) -> list[Ints]:
         """Return the pairs of each batch of an epoch, in the order in which they fill its rows.
@@ -34,15 +34,14 @@ class RowPacker:
         A pair with weight w comes floor(w) times, and once more with the probability of what is left.
         """
         random = np.random.default_rng((seed, epoch))
-        weights = np.asarray(self._corpus.weights, np.float64)
-        copies = np.floor(weights + random.random(len(weights))).astype(np.int64)
-        chosen = random.permutation(np.repeat(np.arange(len(weights), dtype=np.int32), copies))
+        copies = np.floor(self._weights + random.random(len(self._weights))).astype(np.int64)
+        chosen = random.permutation(np.repeat(np.arange(len(copies), dtype=np.int32), copies))
         starts = self._row_starts(self._corpus.lengths()[chosen])[:: self.num_rows]
         return np.split(chosen, starts[1:])
 
     def batch(self, indices: Ints, wait_k: int | None) -> Batch:
         """Return the batch of these pairs, as `epoch` gave them; `wait_k` None reads all source first."""
-        size = self.num_rows * self.row_tokens
+        size = self.num_rows * ROW_TOKENS
         tokens = self._tokens(indices)
         is_target = tokens.target >= 0
         is_label = tokens.target >= self._corpus.num_given
@@ -51,7 +50,7 @@ class RowPacker:
         def rows(values: Any, empty: int = 0) -> Ints:
             flat = np.full(size, empty, np.int32)
             flat[tokens.places] = values
-            return flat.reshape(self.num_rows, self.row_tokens)
+            return flat.reshape(self.num_rows, ROW_TOKENS)
 
         num_labels = int(is_label.sum())
         spare = _rounded(num_labels, max(1, size // _LABEL_STEPS)) - num_labels
@@ -73,7 +72,7 @@ class RowPacker:
         # Each row takes the pairs that come next, as many as fit.
         ends = np.cumsum(lengths, dtype=np.int64)
         starts, used = [0], 0
-        while (stop := int(np.searchsorted(ends, used + self.row_tokens, side="right"))) < len(lengths):
+        while (stop := int(np.searchsorted(ends, used + ROW_TOKENS, side="right"))) < len(lengths):
             starts.append(stop)
             used = int(ends[stop - 1])
         return starts
@@ -83,7 +82,7 @@ class RowPacker:
         begins = np.cumsum(lengths, dtype=np.int64) - lengths
         starts = np.array(self._row_starts(lengths))
         row_of = np.searchsorted(starts, np.arange(len(indices)), side="right") - 1
-        shifts = row_of * self.row_tokens - begins[starts[row_of]]
+        shifts = row_of * ROW_TOKENS - begins[starts[row_of]]
         pairs = np.repeat(np.arange(len(indices), dtype=np.int32), lengths)
         order = np.arange(len(pairs))
         source = order - begins[pairs]

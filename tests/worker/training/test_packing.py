@@ -32,7 +32,7 @@ def units() -> Any:
 
 @given(st.lists(st.tuples(units(), units()), min_size=1, max_size=8), st.sampled_from(WAITS), st.data())
 def test_a_row_holds_its_pairs_as_each_would_be_alone(rows: list[Any], wait_k: int | None, data: Any) -> None:
-    """Tokens, positions, labels and who sees whom are those of a batch of the pair alone; pairs do not see each other."""
+    """Tokens, positions, labels and visibility are those of a batch of the pair alone; pairs do not see each other."""
     pairs = [pair_of(source, target) for source, target in rows]
     corpus = packed(corpus_of(pairs))
     packer = RowPacker(corpus, 512, OFFSET)
@@ -77,5 +77,14 @@ def test_an_epoch_has_every_pair_by_its_weight(count: int, weight: float, epoch:
     batches = packer.epoch(3, epoch)
     counts = np.bincount(np.concatenate(batches), minlength=count)
     assert set(counts) <= {int(weight), int(np.ceil(weight))}
+    assert packer.num_left_out == 0
     assert [batch.tolist() for batch in batches] == [batch.tolist() for batch in packer.epoch(3, epoch)]
     assert {packer.batch(batch, 2).tokens.shape for batch in batches if len(batch)} <= {(2, 512)}
+
+
+def test_pairs_longer_than_a_row_are_left_out_and_counted() -> None:
+    """The others come as ever."""
+    pairs = [pair_of([[8]] * 20, [[9]] * 20), pair_of([[8]] * 400, [[9]] * 300)]
+    packer = RowPacker(packed(corpus_of(pairs)), 1024, OFFSET)
+    assert packer.num_left_out == 1
+    assert [batch.tolist() for batch in packer.epoch(0, 0)] == [[0]]
