@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Protocol, TypeVar
 
+import numpy as np
+
 from worker.training.batches import MULTIPLE, epoch_batches
 from worker.training.pack import PackedCorpus, packed
 from worker.training.packing import RowPacker
-from worker.training.pairs import Batch, Corpus, Ints, make_batch
+from worker.training.pairs import Batch, Bools, Corpus, Ints, Pair, begins_word, coin, make_batch
 from worker.training.recipe import Recipe
 
 _AHEAD: Final = 4  # batches
@@ -24,8 +26,11 @@ class Arrangement(Protocol):
         """Return the pairs of each batch of an epoch, a pure function of the two numbers."""
         ...
 
-    def batch(self, indices: Ints, wait_k: int | None) -> Batch:
-        """Return the batch of these pairs; `wait_k` None reads all source first."""
+    def batch(self, indices: Ints, wait_k: int | None, seed: int | None = None) -> Batch:
+        """Return the batch of these pairs; `wait_k` None reads all source first.
+
+        `seed` draws which queries look early; None: none does, as in validation.
+        """
         ...
 
 
@@ -40,10 +45,18 @@ class LengthBuckets:
         """Return the pairs of each batch."""
         return epoch_batches(self._corpus, self._tokens_per_batch, seed, epoch)
 
-    def batch(self, indices: Ints, wait_k: int | None) -> Batch:
+    def batch(self, indices: Ints, wait_k: int | None, seed: int | None = None) -> Batch:
         """Return the batch of these pairs."""
         pairs = [self._corpus[int(index)] for index in indices]
-        return make_batch(pairs, wait_k, self._position_offset, MULTIPLE)
+        early = None
+        if seed is not None:
+            early = [_early(pair, index, seed) for pair, index in zip(pairs, indices, strict=True)]
+        return make_batch(pairs, wait_k, self._position_offset, MULTIPLE, early=early)
+
+
+def _early(pair: Pair, index: np.int32, seed: int) -> Bools:
+    queries = np.arange(len(pair.predicts))
+    return begins_word(pair.predicts) & coin(np.full(len(queries), index), queries, seed)
 
 
 def arrange(corpus: Corpus, recipe: Recipe, position_offset: int) -> Arrangement:

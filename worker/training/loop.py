@@ -30,6 +30,8 @@ from worker.training.recipe import Recipe, replanned, wait_name
 
 _VALID_EPOCH = (0, 0)  # seed and epoch of the only order in which validation batches come
 
+_EPOCHS = 2**32  # more than a run has
+
 
 class Pass(msgspec.Struct, frozen=True):
     """A batch with its k, and the place behind it."""
@@ -95,7 +97,8 @@ class Trainer:
             random = np.random.default_rng((recipe.seed, step))
             for indices, place in islice(batches, recipe.accumulate):
                 wait_k = recipe.wait_k[int(random.integers(len(recipe.wait_k)))]
-                yield Pass(self._train.batch(indices, wait_k), wait_k, place)
+                early_seed = recipe.seed * _EPOCHS + place.epoch
+                yield Pass(self._train.batch(indices, wait_k, early_seed), wait_k, place)
             step += 1
 
     def save(self) -> None:

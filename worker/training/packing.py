@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.training.pack import FIRST, PackedCorpus
-from worker.training.pairs import Batch, Ints
+from worker.training.pairs import Batch, Ints, coin
 
 ROW_TOKENS: Final = 512
 """Attention takes time by its square. Of ordinary text, one pair in thousands is longer and left out."""
@@ -39,21 +39,28 @@ class RowPacker:
         starts = self._row_starts(self._corpus.lengths()[chosen])[:: self.num_rows]
         return np.split(chosen, starts[1:])
 
-    def batch(self, indices: Ints, wait_k: int | None) -> Batch:
-        """Return the batch of these pairs, as `epoch` gave them; `wait_k` None reads all source first."""
+    def batch(self, indices: Ints, wait_k: int | None, seed: int | None = None) -> Batch:
+        """Return the batch of these pairs, as `epoch` gave them; `wait_k` None reads all source first.
+
+        `seed` draws which queries look early; None: none does.
+        """
         size = self.num_rows * ROW_TOKENS
         tokens = self._tokens(indices)
         is_target = tokens.target >= 0
         is_label = tokens.target >= self._corpus.num_given
-        seen = _visible_source(tokens, wait_k)
+        words = _predicted_words(tokens)
+        begins_word = (np.diff(words, prepend=0) > 0) & (tokens.target > 0)
+        if seed is not None:
+            words = words - (begins_word & coin(indices[tokens.pairs], tokens.target, seed))
+        seen = _visible_source(tokens, words, wait_k)
+        weights = (1 + (seed is not None and wait_k is not None) * begins_word)[is_label]
 
         def rows(values: Any, empty: int = 0) -> Ints:
             flat = np.full(size, empty, np.int32)
             flat[tokens.places] = values
             return flat.reshape(self.num_rows, ROW_TOKENS)
 
-        num_labels = int(is_label.sum())
-        spare = _rounded(num_labels, max(1, size // _LABEL_STEPS)) - num_labels
+        spare = _rounded(len(weights), max(1, size // _LABEL_STEPS)) - len(weights)
         return Batch(
             tokens=rows(tokens.ids),
             positions=rows(np.where(is_target, self._position_offset + tokens.target, tokens.source)),
@@ -63,8 +70,8 @@ class RowPacker:
             pairs=rows(tokens.pairs, -1),
             queries=np.pad(tokens.places[is_label], (0, spare)).astype(np.int32),
             labels=np.pad(tokens.following[is_label], (0, spare)).astype(np.int32),
-            weights=np.pad(np.ones(num_labels, np.float32), (0, spare)),
-            num_labels=num_labels,
+            weights=np.pad(weights, (0, spare)).astype(np.float32),
+            num_labels=int(weights.sum()),
             num_tokens=len(tokens.ids),
         )
 
@@ -116,20 +123,24 @@ class _Tokens(msgspec.Struct, frozen=True):
     places: NDArray[Any]  # in the flat batch
 
 
-def _visible_source(tokens: _Tokens, wait_k: int | None) -> NDArray[Any]:
+def _predicted_words(tokens: _Tokens) -> NDArray[Any]:
+    # (N,): as `Pair.predicts`; 0 in the source.
+    is_target = tokens.target >= 0
+    begun = np.cumsum(tokens.precedes_unit & is_target)
+    first = np.flatnonzero(tokens.target == 0)
+    before = begun[first] - (tokens.precedes_unit & is_target)[first]
+    return np.where(is_target, np.maximum(begun - before[tokens.pairs] - 1, 0), 0)
+
+
+def _visible_source(tokens: _Tokens, words: NDArray[Any], wait_k: int | None) -> NDArray[Any]:
     # (N,): as `pairs.visible_source`, for all pairs at once; of no meaning in the source.
     all_source = tokens.num_source[tokens.pairs]
     if wait_k is None:
         return all_source
-    is_target = tokens.target >= 0
-    begins_segment = tokens.begins_unit & ~is_target
+    begins_segment = tokens.begins_unit & (tokens.target < 0)
     stops = tokens.source[begins_segment]  # source tokens before each segment of each pair
     num_segments = np.bincount(tokens.pairs[begins_segment], minlength=len(tokens.num_source))
     first_segment = np.cumsum(num_segments) - num_segments
-    begun = np.cumsum(tokens.precedes_unit & is_target)
-    first_target = np.flatnonzero(tokens.target == 0)
-    before = begun[first_target] - (tokens.precedes_unit & is_target)[first_target]
-    words = np.maximum(begun - before[tokens.pairs] - 1, 0)
     segments = np.minimum(wait_k + words, num_segments[tokens.pairs] - 1)
     behind = np.minimum(first_segment[tokens.pairs] + segments + 1, len(stops) - 1)
     return np.where(segments == num_segments[tokens.pairs] - 1, all_source, stops[behind])

@@ -1,14 +1,16 @@
 """Parallel text as tokens: pairs, a corpus of them, and batches of pairs as arrays. It needs neither mlx nor PyTorch.
 
 A row of a batch is all source tokens, then all target tokens but the last. Source positions count from 0, target
-positions from φ, and every target query sees the source that had been read when its token was fed in serving: the last
-token of a word is fed again once the next word's source has been read, so its query, which predicts the first token of
-that next word, sees what that next word may see (`worker.core.segment`).
+positions from φ, and every target query sees the source that had been read when its token was fed in serving. The last
+token of a word is fed twice there (`worker.core.segment`): with the source that its own word saw, when it has to tell
+that the word is over, and again once the next word's source has been read. Its query, which predicts the first token of
+that next word, sees one or the other in training, by chance, and counts twice. With the second alone, a model would
+learn that a source which has not grown means that the word goes on.
 """
 
 from array import array
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from worker.core.policies.wait_k import wait_k_needed
 
 Ints = NDArray[np.int32]
+Bools = NDArray[np.bool_]
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -39,14 +42,32 @@ class Pair(msgspec.Struct, frozen=True):
         return len(self.source) + len(self.target) - 1
 
 
-def visible_source(pair: Pair, wait_k: int | None) -> Ints:
-    """Return how many source tokens each target query sees, (len(target) - 1,); `wait_k` None reads all first."""
+def visible_source(pair: Pair, wait_k: int | None, early: Bools | None = None) -> Ints:
+    """Return how many source tokens each target query sees, (len(target) - 1,); `wait_k` None reads all first.
+
+    A query that is `early` sees what the word before the one that it predicts may see.
+    """
     last = len(pair.bounds) - 1
     if wait_k is None:
         return np.full(len(pair.predicts), pair.bounds[last], np.int32)
-    segments = np.minimum(wait_k_needed(wait_k, 0) + pair.predicts, last)
-    visible: Ints = pair.bounds[segments]
+    words = pair.predicts if early is None else pair.predicts - early
+    visible: Ints = pair.bounds[np.minimum(wait_k_needed(wait_k, 0) + words, last)]
     return visible
+
+
+def begins_word(predicts: Ints) -> Bools:
+    """Return which queries predict the first token of a word, the first word left out: (len(target) - 1,)."""
+    return np.diff(predicts, prepend=0) > 0
+
+
+def coin(pairs: NDArray[Any], queries: NDArray[Any], seed: int) -> Bools:
+    """Return true or false by chance for each query of each pair of a corpus: a pure function of these numbers."""
+    with np.errstate(over="ignore"):
+        mixed = pairs.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = mixed + queries.astype(np.uint64) * np.uint64(0xBF58476D1CE4E5B9) + np.uint64(seed % 2**64)
+        mixed = (mixed ^ (mixed >> np.uint64(31))) * np.uint64(0xD6E8FEB86659FD93)
+        mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0x94D049BB133111EB)
+    return (mixed >> np.uint64(63)).astype(np.bool_)
 
 
 class Corpus(Protocol):
@@ -122,30 +143,38 @@ class Batch(msgspec.Struct, frozen=True):
     queries: Ints  # (Q,), indices into B * T
     labels: Ints  # (Q,)
     weights: NDArray[np.float32]  # (Q,), 0 for padding
-    num_labels: int  # Q without padding
+    num_labels: int  # the sum of the weights
     num_tokens: int  # source and target tokens without padding
 
 
 def make_batch(
-    pairs: Sequence[Pair], wait_k: int | None, position_offset: int, multiple: int = 1, pad_token: int = 0
+    pairs: Sequence[Pair],
+    wait_k: int | None,
+    position_offset: int,
+    multiple: int = 1,
+    *,
+    early: Sequence[Bools] | None = None,
 ) -> Batch:
     """Arrange pairs in one batch, each a row; T and Q are rounded up to a `multiple`. Raises ValueError for no pairs.
 
-    Padding counts as target behind the last one, so no other token sees it.
+    With `early`, which queries of each pair are, those that begin a word count twice. Padding counts as target behind
+    the last one, so no other token sees it.
     """
     if not pairs:
         raise ValueError("a batch holds at least one pair, got none")
     length = _rounded(max(pair.num_tokens for pair in pairs), multiple)
     shape = (len(pairs), length)
-    tokens, positions = np.full(shape, pad_token, np.int32), np.zeros(shape, np.int32)
+    tokens, positions = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     seen = np.zeros(shape, np.int32)
-    queries, labels = [], []
+    queries, labels, weights = [], [], []
     for row, pair in enumerate(pairs):
         start, stop = len(pair.source), pair.num_tokens
         tokens[row, :start], tokens[row, start:stop] = pair.source, pair.target[:-1]
         positions[row, :start] = np.arange(start)
         positions[row, start:stop] = position_offset + np.arange(stop - start)
-        seen[row, start:stop] = visible_source(pair, wait_k)
+        seen[row, start:stop] = visible_source(pair, wait_k, None if early is None else early[row])
+        counts_twice = early is not None and wait_k is not None
+        weights.append(1 + counts_twice * begins_word(pair.predicts)[pair.num_given :])
         queries.append(row * length + np.arange(start + pair.num_given, stop))
         labels.append(pair.target[1 + pair.num_given :])
     flat_queries, flat_labels = np.concatenate(queries), np.concatenate(labels)
@@ -161,8 +190,8 @@ def make_batch(
         pairs=None,
         queries=np.pad(flat_queries, (0, spare)).astype(np.int32),
         labels=np.pad(flat_labels, (0, spare)).astype(np.int32),
-        weights=np.pad(np.ones(len(flat_labels), np.float32), (0, spare)),
-        num_labels=len(flat_labels),
+        weights=np.pad(np.concatenate(weights), (0, spare)).astype(np.float32),
+        num_labels=int(sum(map(np.sum, weights))),
         num_tokens=sum(pair.num_tokens for pair in pairs),
     )
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 _WARM_UP_STEPS: Final = 2  # they fill caches and allocators, and are slow
-_MEASURED_STEPS: Final = 3  # before the first plan
+_MEASURED_STEPS: Final = 3  # before a plan, at least
 _EVERY: Final = 0.05  # of the time: plans follow each other at this distance
 _RESERVE: Final = 0.03  # of the time, for the last validation and the files
 
@@ -19,7 +19,6 @@ class Planner:
         self._every_s = budget_s * _EVERY
         self._first: int | None = None
         self._mark: tuple[int, float] | None = None  # step and time of the last plan
-        self._is_planned = False
 
     def steps_left(self, step: int, now_s: float) -> int | None:
         """The steps that fit behind `step`, just made; None where it is no time to plan anew."""
@@ -28,7 +27,7 @@ class Planner:
             self._mark = (step, now_s) if step - self._first + 1 >= _WARM_UP_STEPS else None
             return None
         steps, spent_s = step - self._mark[0], now_s - self._mark[1]
-        if steps < _MEASURED_STEPS or (self._is_planned and spent_s < self._every_s):
+        if steps < _MEASURED_STEPS or spent_s < self._every_s:
             return None
-        self._mark, self._is_planned = (step, now_s), True
+        self._mark = (step, now_s)
         return max(1, int((self._end_s - now_s) * steps / spent_s))

@@ -19,7 +19,7 @@ from worker.engine.model import Model
 from worker.engine.visibility import CacheState, GroupLayout, streaming_mask
 from worker.training.mlx_backend import number
 from worker.training.objective import Objective, batch_mask
-from worker.training.pairs import Pair, make_batch, visible_source
+from worker.training.pairs import Pair, begins_word, make_batch, visible_source
 
 WAITS = [1, 2, 3, None]
 SOURCES: list[Words] = [[[8], [10, 9], [12], [14, 15, 11]], [[20, 21], [8]], [[16]]]
@@ -32,15 +32,19 @@ def largest(array: mx.array) -> float:
     return number(mx.abs(array).max())
 
 
-def streamed(model: Model, pair: Pair, wait_k: int | None) -> mx.array:
-    """Logits (len(target) - 1, V) by reads and writes through dual caches, the last token fed again after a read."""
+def streamed(model: Model, pair: Pair, wait_k: int | None, guesses: dict[int, mx.array] | None = None) -> mx.array:
+    """Logits (len(target) - 1, V) by reads and writes through dual caches, the last token fed again after a read.
+
+    `guesses` gets those of the tokens that are fed again, by their place, before the read.
+    """
     cache = model.make_cache()
     rows: list[mx.array] = []
+    guesses = {} if guesses is None else guesses
     read = 0
     for i, need in enumerate(visible_source(pair, wait_k).tolist()):
         if need > read:
             if i:  # as serving does: the boundary token is guessed, the source read, and the token fed again
-                model(mx.array([[int(pair.target[i])]]), cache=cache, is_reading=False)
+                guesses[i] = model(mx.array([[int(pair.target[i])]]), cache=cache, is_reading=False)[0, -1]
                 for layer in cache:
                     layer.trim_target(1)
             model(mx.array(pair.source[None, read:need]), cache=cache, is_reading=True)
@@ -94,6 +98,21 @@ def test_one_pass_gives_the_streamed_logits(wait_k: int | None, position_offset:
     one_pass = Objective(model).logits(batch)[: batch.num_labels]
     step_by_step = mx.concatenate([streamed(model, pair, wait_k) for pair in PAIRS])
     assert largest(one_pass - step_by_step) < 1e-4
+
+
+@pytest.mark.parametrize(("pair", "wait_k"), [(PAIRS[0], 1), (PAIRS[0], 2), (PAIRS[0], 3), (PAIRS[1], 1)])
+def test_an_early_query_is_the_guess_of_serving(pair: Pair, wait_k: int) -> None:
+    """A query that is early has the logits by which serving tells, before the next read, whether the word is over."""
+    model, guesses = tiny(), dict[int, mx.array]()
+    streamed(model, pair, wait_k, guesses)
+    assert guesses
+    for place, guess in guesses.items():
+        early = np.arange(len(pair.predicts)) == place
+        assert begins_word(pair.predicts)[place]
+        batch = make_batch([pair], wait_k, 0, early=[early])
+        assert largest(Objective(model).logits(batch)[place] - guess) < 1e-4
+        assert batch.weights[place] == 2
+        assert batch.num_labels == len(pair.predicts) + begins_word(pair.predicts).sum()
 
 
 @pytest.mark.parametrize("wait_k", WAITS)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.worker.training.pairs import pair_of, tiny
 from tests.worker.training.test_objective import PAIRS, WAITS
+from worker.training.arrangement import LengthBuckets
 from worker.training.objective import Objective, batch_mask
 from worker.training.pack import packed
 from worker.training.packing import RowPacker
@@ -37,21 +38,25 @@ def test_a_row_holds_its_pairs_as_each_would_be_alone(rows: list[Any], wait_k: i
     corpus = packed(corpus_of(pairs))
     packer = RowPacker(corpus, 512, OFFSET)
     order = data.draw(st.permutations(range(len(pairs))))
-    batch = packer.batch(np.array(order, np.int32), wait_k)
+    seed = data.draw(st.none() | st.integers(0, 9))
+    batch = packer.batch(np.array(order, np.int32), wait_k, seed)
     mask = np.array(batch_mask(batch))[:, 0]
     assert batch.num_tokens == sum(pair.num_tokens for pair in pairs)
-    labels = iter(zip(batch.queries.tolist(), batch.labels.tolist(), strict=True))
+    labels = iter(zip(batch.queries.tolist(), batch.labels.tolist(), batch.weights.tolist(), strict=True))
     start = 0
     for index in order:
-        alone = make_batch([pairs[index]], wait_k, OFFSET)
-        stop = start + pairs[index].num_tokens
-        assert batch.tokens[0, start:stop].tolist() == alone.tokens[0].tolist()
-        assert batch.positions[0, start:stop].tolist() == alone.positions[0].tolist()
-        assert np.array_equal(mask[0, start:stop, start:stop], np.array(batch_mask(alone))[0, 0])
+        alone = LengthBuckets(corpus, 512, OFFSET).batch(np.array([index], np.int32), wait_k, seed)
+        length = pairs[index].num_tokens
+        stop = start + length
+        assert batch.tokens[0, start:stop].tolist() == alone.tokens[0, :length].tolist()
+        assert batch.positions[0, start:stop].tolist() == alone.positions[0, :length].tolist()
+        assert np.array_equal(mask[0, start:stop, start:stop], np.array(batch_mask(alone))[0, 0, :length, :length])
         assert not mask[0, start:stop, :start].any()
         assert not mask[0, start:stop, stop:].any()
-        for query, label in zip(alone.queries.tolist(), alone.labels.tolist(), strict=True):
-            assert next(labels) == (start + query, label)
+        for query, label, weight in zip(
+            alone.queries.tolist(), alone.labels.tolist(), alone.weights.tolist(), strict=True
+        ):
+            assert weight == 0 or next(labels) == (start + query, label, weight)
         start = stop
     assert batch.num_labels == batch.weights.sum()
 
