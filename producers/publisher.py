@@ -152,8 +152,8 @@ class Publisher:
     async def send(self, *events: ClientEvent) -> None:
         """Send several events in one round trip; where one is refused, only those before it.
 
-        Raises TypeError for what is no event of a client, IllegalEvent, another ProtocolError for a bad value, OutboxFull
-        beyond `MAX_UNSENT_EVENTS`.
+        Raises TypeError for what is no event of a client, IllegalEvent, another ProtocolError for a bad value,
+        OutboxFull beyond `MAX_UNSENT_EVENTS`.
         """
         async with self._lock:
             try:
