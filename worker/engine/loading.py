@@ -8,7 +8,6 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from huggingface_hub import snapshot_download
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import dequantize_model, load_config, load_model, load_tokenizer
 from transformers import PreTrainedTokenizerFast
@@ -19,6 +18,7 @@ from worker.engine.files import check_tokenizer_files, check_weights
 from worker.engine.gguf.reader import SUFFIX
 from worker.engine.gguf.tokenizer import load_gguf_tokenizer
 from worker.engine.gguf.weights import load_gguf_model
+from worker.engine.hub import hub_model
 from worker.engine.model import StreamingModel
 from worker.engine.text.card import Card, read_card, read_config, read_max_positions
 from worker.engine.text.checks import check_tokenizer
@@ -27,11 +27,10 @@ from worker.engine.text.tokenizer import Vocabulary
 DEFAULT_MODEL = "starter"
 _SHIPPED = Path(__file__).parent.parent / "models"
 _MAX_REASON_CHARS = 300
-_FILES = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja"]
 
 
 def model_path(path_or_repo: str = DEFAULT_MODEL) -> Path:
-    """Find the directory or GGUF file of a model: a path, a shipped name, or a hub id (offline from the local cache).
+    """Find the directory or GGUF file of a model: a path, a shipped name, or a hub id, which may mean a download.
 
     Raises ModelNotFound.
     """
@@ -46,25 +45,11 @@ def model_path(path_or_repo: str = DEFAULT_MODEL) -> Path:
             f"no model directory or GGUF file {path_or_repo!r}; expected a path, a hub id such as 'owner/name', or one "
             f"of the shipped models: {', '.join(_shipped_names())}"
         )
-    return _from_hub(path_or_repo)
+    return hub_model(path_or_repo)
 
 
 def _shipped_names() -> list[str]:
     return sorted(path.name for path in _SHIPPED.iterdir() if (path / "config.json").exists())
-
-
-def _from_hub(repo: str) -> Path:
-    try:
-        return Path(snapshot_download(repo, allow_patterns=_FILES))
-    except Exception as online:  # no network, no such repository, a gated one: the cache may still have it
-        try:
-            return Path(snapshot_download(repo, allow_patterns=_FILES, local_files_only=True))
-        except Exception:
-            reason = str(online).strip().splitlines()[0] if str(online).strip() else type(online).__name__
-            raise ModelNotFound(
-                f"the model {repo!r} is not in the local cache and could not be downloaded ({reason}); check its name "
-                "and the network, or give the path of a model directory"
-            ) from online
 
 
 def load(

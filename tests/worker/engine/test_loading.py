@@ -34,23 +34,9 @@ def test_an_unknown_name_lists_the_shipped_models() -> None:
 @pytest.mark.parametrize("name", ["./no/such/dir", "/no/such", "~/no-such-model-here"])
 def test_a_missing_path_is_no_hub_id(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What looks like a path is not looked up on the network."""
-    monkeypatch.setattr(loading, "snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
+    monkeypatch.setattr(loading, "hub_model", lambda *_: pytest.fail("asked the hub"))
     with pytest.raises(ModelNotFound, match="no model directory"):
         loading.load(name)
-
-
-def test_a_hub_model_comes_from_the_cache_when_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The network first, then the local cache; the error names the first reason."""
-
-    def offline(repo: str, *, allow_patterns: list[str], local_files_only: bool = False) -> str:
-        if repo == "owner/cached" and local_files_only:
-            return str(tmp_path)
-        raise ConnectionError("no route to host")
-
-    monkeypatch.setattr(loading, "snapshot_download", offline)
-    assert loading.model_path("owner/cached") == tmp_path
-    with pytest.raises(ModelNotFound, match=r"owner/other.*no route to host"):
-        loading.model_path("owner/other")
 
 
 @pytest.mark.parametrize(
