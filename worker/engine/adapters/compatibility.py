@@ -59,16 +59,17 @@ def check_surface(model: StreamingModel) -> float:
     row of a pass, as sessions have it.
     Raises UnsupportedModel where they differ: the model does not take its positions or its mask from the cache.
     """
-    plain_logits = _plain_logits(model, _SOURCE, _TARGET)
-    if not bool(mx.isfinite(plain_logits).all()):
+    try:
+        plain_logits = _plain_logits(model, _SOURCE, _TARGET)
+        is_finite = bool(mx.isfinite(plain_logits).all())
+        worst = max(_compare_dual(model, plain_logits), _compare_pass(model, num_rows=1)[0])
+    except Exception as error:  # a model of another kind may fail in any way
+        _refuse(model, _reason(error), error)
+    if not is_finite:
         raise UnsupportedModel(
             f"{model.name} computes logits that are not numbers (NaN or infinite); download its weights again, or load "
             "them in another dtype"
         )
-    try:
-        worst = max(_compare_dual(model, plain_logits), _compare_pass(model, num_rows=1)[0])
-    except Exception as error:  # a model of another kind may fail in any way
-        _refuse(model, _reason(error), error)
     if not worst <= _tolerance(model):  # also when it is not a number
         _refuse(
             model,
