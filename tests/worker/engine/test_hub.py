@@ -75,7 +75,7 @@ def fill(cache: Path) -> Path:
 def ask(address: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """What is said of the model where the hub at this address does not give it."""
     monkeypatch.setattr(hub, "HfApi", lambda: huggingface_hub.HfApi(endpoint=address, token=False))
-    monkeypatch.setattr(hub.constants, "ENDPOINT", address)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
     with pytest.raises(ModelNotFound) as failure:
         model_path(REPO)
     return str(failure.value)

@@ -147,7 +147,8 @@ def test_event_loops_share_an_engine(path: str) -> None:
     model, tokenizer = load(path)
     words = generated(model, tokenizer)
     drafter = DraftModel.load(path, vocabulary_of(tokenizer))
-    for options in ({}, {"drafter": drafter}):
+    both: list[dict[str, Any]] = [{}, {"drafter": drafter}]
+    for options in both:
         engine = AsyncContinuousBatchingEngine(model, tokenizer, **options)
         texts = [PROMPT[number:] for number in range(NUM_THREADS)]
         alone = [asyncio.run(engine.generate_batch([text], max_tokens=20))[0].tokens for text in texts]

@@ -9,10 +9,9 @@ from mlx_lm.models.base import create_attention_mask
 
 from tests.worker.engine.test_batching import Anything
 from tests.worker.engine.tiny import ROTARY, build
-from worker.engine import runner as runner_module
+from worker.engine import batch
 from worker.engine.adapters import attention
 from worker.engine.adapters.compatibility import Compatibility, check_surface, probe
-from worker.engine.batch import PaddedGroup
 from worker.engine.errors import UnsupportedModel
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
@@ -30,7 +29,7 @@ def test_only_an_attention_of_its_own_is_run_row_by_row(family: str) -> None:
 
 def test_rows_that_see_each_other_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a row's logits in a shared pass differ from those alone, no pass is shared, and the reason is told."""
-    monkeypatch.setattr(PaddedGroup, "attend", lambda self, layer, queries, **_: queries[0] * 0 + 1)
+    monkeypatch.setattr(batch.PaddedGroup, "attend", lambda self, layer, queries, **_: queries[0] * 0 + 1)
     compatibility = probe(StreamingModel(build("llama")))
     assert not compatibility.batches_rows
     assert "differ from the same rows alone by" in compatibility.reason
@@ -54,7 +53,6 @@ def test_an_attention_that_changes_what_it_fetches_is_refused(monkeypatch: pytes
 @pytest.mark.parametrize("fails_at", ["read", "write", "two rows", "alignment", "plain"])
 def test_a_runner_makes_every_kind_of_pass_before_it_serves(monkeypatch: pytest.MonkeyPatch, fails_at: str) -> None:
     """A model that fails in one kind only is refused when its runner is made, with the reason."""
-    make = runner_module.make_batch
 
     def make_batch(rows_by_pool: Any) -> Any:
         groups = [(pool, list(rows)) for pool, rows in rows_by_pool]
@@ -68,9 +66,9 @@ def test_a_runner_makes_every_kind_of_pass_before_it_serves(monkeypatch: pytest.
         }
         if kinds[fails_at]:
             raise NotImplementedError(f"no {fails_at}")
-        return make(groups)
+        return batch.make_batch(groups)
 
-    monkeypatch.setattr(runner_module, "make_batch", make_batch)
+    monkeypatch.setattr("worker.engine.runner.make_batch", make_batch)
     with pytest.raises(UnsupportedModel, match=f"cannot run the passes of sessions: .*no {fails_at}"):
         Runner(StreamingModel(build("llama")), Anything())
 
