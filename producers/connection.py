@@ -26,6 +26,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from producers.arguments import check_broker
 from producers.errors import BrokerRefused, BrokerUnreachable, InvalidBrokerUrl
 from protocol.redis_url import RECONNECT_CODES, InvalidRedisUrl, RedisUrl, parse_redis_url
 
@@ -93,7 +94,8 @@ class Link(Struct, frozen=True):
 
 
 def open_writer(broker: Broker) -> Link:
-    """Return a link for short commands, not connected yet. Raises InvalidBrokerUrl."""
+    """Return a link for short commands, not connected yet. Raises InvalidBrokerUrl, TypeError."""
+    check_broker(broker)
     if isinstance(broker, Redis):
         return Link(broker, address_of(broker), is_owned=False)
     # Events are numbered, so sending an append again is harmless: redis-py may retry after a lost reply.
@@ -102,7 +104,11 @@ def open_writer(broker: Broker) -> Link:
 
 
 def open_follower(broker: Broker) -> Link:
-    """Return a link for blocking reads, never shared with a client that was passed in. Raises InvalidBrokerUrl."""
+    """Return a link for blocking reads, never shared with a client that was passed in.
+
+    Raises InvalidBrokerUrl, TypeError.
+    """
+    check_broker(broker)
     # The subscriber retries itself: it knows how far it has read, redis-py does not.
     settings: dict[str, Any] = {"socket_timeout": FOLLOW_TIMEOUT_S, "retry": Retry(NoBackoff(), 0)}
     if isinstance(broker, str):

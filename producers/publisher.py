@@ -18,6 +18,7 @@ from typing import Any, Final, Self, TypeVar
 
 from redis.exceptions import RedisError, ResponseError
 
+from producers.arguments import check_number, check_session
 from producers.connection import (
     NO_ANSWER,
     WRITE_RETRIES,
@@ -76,10 +77,12 @@ class Publisher:
 
         `patience_s`: how long a call waits for an unreachable Redis (`math.inf`: for ever) before it raises
         BrokerUnreachable; 0 raises once redis-py's own few attempts have failed. `num_shards` is the workers' number.
-        Raises InvalidSessionId, InvalidBrokerUrl.
+        Raises InvalidSessionId, InvalidBrokerUrl, TypeError and ValueError for arguments of another kind.
         """
         self.session_id: Final = check_session_id(f"s-{token_hex(6)}" if session_id is None else session_id)
-        self.session: Final = Session() if session is None else session
+        self.session: Final = Session() if session is None else check_session(session)
+        check_number("num_shards", num_shards, 1, is_whole=True)
+        check_number("patience_s", patience_s, 0)
         self._link: Final[Link] = open_writer(broker)
         self._num_shards: Final = num_shards
         self._patience_s: Final = patience_s
@@ -149,11 +152,14 @@ class Publisher:
     async def send(self, *events: ClientEvent) -> None:
         """Send several events in one round trip; where one is refused, only those before it.
 
-        Raises IllegalEvent, another ProtocolError for a bad value, OutboxFull beyond `MAX_UNSENT_EVENTS`.
+        Raises TypeError for what is no event of a client, IllegalEvent, another ProtocolError for a bad value,
+        OutboxFull beyond `MAX_UNSENT_EVENTS`.
         """
         async with self._lock:
             try:
                 for event in events:
+                    if not isinstance(event, ClientEvent):
+                        raise TypeError(f"expected an event, InputTextAppend(text=...), got {type(event).__name__}")
                     self._outbox.put(event)
             finally:
                 await self._flush()

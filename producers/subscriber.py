@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 
 from redis.exceptions import RedisClusterException, RedisError
 
+from producers.arguments import check_number
 from producers.connection import BLOCK_MS, Broker, backoff_s, broker_errors, interruptibly, is_passing, open_follower
 from producers.cursor import Cursor
 from producers.tail import Entry, target_phase
@@ -35,9 +36,13 @@ class Subscriber:
     """
 
     def __init__(self, broker: Broker, session_id: str, *, after: int = 0, timeout_s: float | None = None) -> None:
-        """Do not connect yet. Raises InvalidSessionId, InvalidBrokerUrl, ValueError for a negative `after`."""
-        if after < 0:
-            raise ValueError(f"expected after >= 0, the number of an event, got {after}")
+        """Do not connect yet.
+
+        Raises InvalidSessionId, InvalidBrokerUrl, TypeError and ValueError for arguments of another kind.
+        """
+        check_number("after", after, 0, is_whole=True)
+        if timeout_s is not None:
+            check_number("timeout_s", timeout_s, 0)
         self.session_id: Final = check_session_id(session_id)
         self._link: Final = open_follower(broker)
         self._timeout_s: Final = timeout_s

@@ -9,6 +9,7 @@ with SyncPublisher("redis://127.0.0.1:6379", session=Session(target_language="fr
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -43,6 +44,10 @@ class SyncPublisher:
         return publisher
 
     def _run(self, call: Coroutine[Any, Any, _T]) -> _T:
+        with suppress(RuntimeError):
+            asyncio.get_running_loop()
+            call.close()
+            raise TypeError("expected a program without an event loop, got a call inside one: use Publisher here")
         return self._runner.run(call)
 
     @property

@@ -85,7 +85,12 @@ def decode_worker(data: bytes | str) -> WorkerEvent:
 def check(event: ClientEvent) -> bytes:
     """Encode the event and check that it decodes. Raises the ProtocolError that the worker would answer with."""
     data = encode(event)
-    decode_client(data)
+    read = decode_client(data)
+    if read != event:  # JSON can hold the value, but as another one, as bytes become base64
+        name = next(name for name in event.__struct_fields__ if getattr(read, name) != getattr(event, name))
+        raise InvalidEvent(
+            f"expected a value for `$.{name}` that JSON holds as it is, got {type(getattr(event, name)).__name__}"
+        )
     return data
 
 

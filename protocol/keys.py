@@ -142,6 +142,8 @@ def check_session_id(session_id: str) -> str:
     >>> check_session_id("room-7:alice")
     'room-7:alice'
     """
+    if not isinstance(session_id, str):
+        raise InvalidSessionId(f"expected a session id, a str such as 'talk-1', got {type(session_id).__name__}")
     if _SESSION_ID.fullmatch(session_id) is None:
         raise InvalidSessionId(
             f"expected a session id of 1 to {MAX_SESSION_ID_BYTES} characters out of A-Z a-z 0-9 . _ : -, "

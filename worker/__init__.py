@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from worker.core.policies.wait_k import calculate_wait_words
     from worker.engine.kv.dual_cache import DualStreamingCache
-    from worker.engine.loading import load
     from worker.engine.model import Model, ModelArgs, StreamingModel
     from worker.engine.visibility import create_streaming_attention_mask
     from worker.library.continuous_batching import AsyncContinuousBatchingEngine, BatchConfig
     from worker.library.criteria import EOSStoppingCriteria, MaxLengthStoppingCriteria, WordBoundaryStoppingCriteria
     from worker.library.preparation import StreamingDataPreparator
+    from worker.library.running import load
     from worker.library.speculative_decoding import SpeculativeConfig, SpeculativeDecodingEngine
     from worker.library.state import StreamingState, generate_wait_words_list
     from worker.library.streaming import stream_generate_streaming, stream_generate_streaming_llm
@@ -58,7 +58,7 @@ _HOMES = {
     "calculate_wait_words": "worker.core.policies.wait_k",
     "create_streaming_attention_mask": "worker.engine.visibility",
     "generate_wait_words_list": "worker.library.state",
-    "load": "worker.engine.loading",
+    "load": "worker.library.running",
     "stream_generate_streaming": "worker.library.streaming",
     "stream_generate_streaming_llm": "worker.library.streaming",
 }

@@ -2,16 +2,26 @@
 
 import os
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 from protocol.keys import NUM_SHARDS
 from worker.core.scheduler import Budget
 
+_RANGES: Final = {
+    "metrics_port": Meta(ge=-1, le=65_535),
+    "batch_timeout_ms": Meta(ge=0, le=10_000),
+    "max_pass_tokens": Meta(ge=8),
+    "max_draft_tokens": Meta(ge=1, le=64),
+    "drain_ms": Meta(ge=0),
+}
+_AT_LEAST_ONE: Final = Meta(ge=1)
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """All settings of a worker, with unit, default and purpose."""
+    """All settings of a worker, with unit, default and purpose. Raises BadSetting for a value that is not valid."""
 
     redis: str = ""  # URL; empty: the embedded broker
     model: str = "starter"  # shipped model, directory, GGUF file or hub id
@@ -31,6 +41,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sweep_ms: int = 250  # how often to look for words of clients that ring no bell
     stats_ms: int = 5_000  # how often the worker reports statistics
     drain_ms: int = 500  # how long a worker goes on after SIGTERM; the next worker does the rest
+
+    def __post_init__(self) -> None:
+        """Raise BadSetting for a value of another type, or out of range."""
+        for field in msgspec.structs.fields(self):
+            _checked(field, getattr(self, field.name), field.name)
 
     def budget(self, *, has_drafter: bool) -> Budget:
         """Return the limits of a pass; `has_drafter`: the engine makes drafts of its own."""
@@ -52,9 +67,16 @@ def from_environment(environment: Mapping[str, str] = os.environ, **given: objec
     for field in msgspec.structs.fields(Settings):
         variable = f"DECALAGE_{field.name.upper()}"
         if variable in environment:
-            try:
-                values[field.name] = msgspec.convert(environment[variable], field.type, strict=False)
-            except msgspec.ValidationError as error:
-                raise BadSetting(f"{variable}={environment[variable]!r}: {error}; unset it or correct it") from error
+            values[field.name] = _checked(field, environment[variable], variable, is_text=True)
     values.update({name: value for name, value in given.items() if value is not None})
     return Settings(**values)  # type: ignore[arg-type]
+
+
+def _checked(field: msgspec.structs.FieldInfo, value: object, name: str, *, is_text: bool = False) -> Any:
+    # Return the value of a setting, read from text if it is one. Raises BadSetting with the given name.
+    kind = Annotated[int, _RANGES.get(field.name, _AT_LEAST_ONE)] if field.type is int else field.type
+    try:
+        return msgspec.convert(value, kind, strict=not is_text)
+    except msgspec.ValidationError as error:
+        shown = "" if field.name == "redis" else f"={value!r}"  # a URL may hold a password
+        raise BadSetting(f"{name}{shown}: {error}; {'unset it or ' * is_text}correct it") from error

@@ -12,6 +12,7 @@ _SENTENCE = "The weather is nice and we are going to the park."
 def model(name: str) -> Finding:
     """Describe the model and translate a sentence with it. Raises EngineError if the engine cannot run it."""
     from worker.engine.adapters.compatibility import check_surface
+    from worker.library.running import runner_of
 
     loaded = load_model(name)
     languages = _languages(loaded)
@@ -19,6 +20,7 @@ def model(name: str) -> Finding:
     difference = check_surface(loaded.engine)
     Translation(loaded, new_task(loaded, "Good morning.", language)).finish()  # warms up
     translation = Translation(loaded, new_task(loaded, _SENTENCE, language)).finish()
+    compatibility = runner_of(loaded.engine, loaded.vocabulary).compatibility
     facts: dict[str, Any] = {
         "model": name,
         "position_offset": loaded.engine.position_offset,
@@ -26,6 +28,9 @@ def model(name: str) -> Finding:
         "num_parameters": loaded.engine.num_parameters,
         "languages": languages,
         "surface_difference": difference,
+        "batches_rows": compatibility.batches_rows,
+        "shows_attention": compatibility.shows_attention,
+        "compatibility_reason": compatibility.reason,
         "source": _SENTENCE,
         "translation": translation.text,
         "words_per_s": round(translation.words_per_s, 1),
@@ -33,6 +38,10 @@ def model(name: str) -> Finding:
     if not translation.words:
         remedy = "use an instruction-tuned model, or the one that comes with Decalage"
         return Finding("model", "warning", f"{name} loads, but wrote nothing for {_SENTENCE!r}", remedy, facts)
+    if compatibility.reason:
+        text = f"{_text(facts)}; sessions cannot share a pass: {compatibility.reason}"
+        remedy = "expect fewer sessions at once, and no align-att; a Qwen, Llama or Mistral model has both"
+        return Finding("model", "warning", text, remedy, facts)
     return Finding("model", "ok", _text(facts), facts=facts)
 
 

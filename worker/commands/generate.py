@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the text and its figures; return 0. Raises CommandError."""
+    """Print the text and its figures; return 0. Raises CommandError, also where the model writes nothing."""
     from protocol import policy_name
     from worker.commands.translation import Translation, load_model, new_task, read_prompt, with_drafter
 
@@ -43,19 +43,29 @@ def run(args: argparse.Namespace) -> int:
         model = with_drafter(model, args.draft_model)
     translation = Translation(model, new_task(model, prompt, args.to, **_options(args)))
     if args.json:
+        _check_words(translation.finish())
         session = translation.task.session
         facts: dict[str, Any] = {
             "model": args.model,
             "mode": session.mode,
             "policy": policy_name(session.policy) if args.streaming else None,
         }
-        output.print_json_line({**facts, **translation.finish().as_json()})
+        output.print_json_line({**facts, **translation.as_json()})
         return 0
     for word in translation:
         print(word.text, end="", flush=True)
+    _check_words(translation)
     print(flush=True)
     output.note(_summary(translation, is_streaming=args.streaming))
     return 0
+
+
+def _check_words(translation: Any) -> None:
+    if not translation.words:
+        raise CommandError(
+            "the model wrote no words for this prompt; use an instruction-tuned model, or another prompt",
+            code="no_words",
+        )
 
 
 def _options(args: argparse.Namespace) -> dict[str, object]:

@@ -158,10 +158,10 @@ def load_model(name: str) -> Model:
     silence_libraries()
     with busy("Starting the engine"):
         from worker.engine import loading
-        from worker.library.running import runner_of
+        from worker.library.running import load, runner_of
     path = loading.model_path(name)  # a download shows its own progress
     with busy(f"Loading {name}"):
-        engine, tokenizer = loading.load(str(path))
+        engine, tokenizer = load(path)
         engine.name = name
         vocabulary = loading.load_vocabulary(str(path), tokenizer)
         runner_of(engine, vocabulary)  # creates the model's runner here, outside of any measurement
@@ -172,10 +172,11 @@ def with_drafter(model: Model, name: str) -> Model:
     """Return the model with the one of this name as its drafter. Raises EngineError."""
     from worker.engine import loading
     from worker.engine.speculative.draft_model import DraftModel
+    from worker.engine.thread import shared_thread
 
     path = loading.model_path(name)
     with busy(f"Loading {name}"):
-        return replace(model, drafter=DraftModel.load(str(path), model.vocabulary))
+        return replace(model, drafter=shared_thread().run(DraftModel.load, str(path), model.vocabulary))
 
 
 def read_prompt(prompt: str) -> str:

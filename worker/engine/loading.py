@@ -8,29 +8,29 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from huggingface_hub import snapshot_download
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import dequantize_model, load_config, load_model, load_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from worker.engine.adapters.compatibility import check_surface
 from worker.engine.errors import ModelNotFound, UnsupportedModel
-from worker.engine.files import check_directory
+from worker.engine.files import check_tokenizer_files, check_weights
 from worker.engine.gguf.reader import SUFFIX
 from worker.engine.gguf.tokenizer import load_gguf_tokenizer
 from worker.engine.gguf.weights import load_gguf_model
+from worker.engine.hub import hub_model
 from worker.engine.model import StreamingModel
-from worker.engine.text.card import Card, read_card, read_config
+from worker.engine.text.card import Card, read_card, read_config, read_max_positions
 from worker.engine.text.checks import check_tokenizer
 from worker.engine.text.tokenizer import Vocabulary
 
 DEFAULT_MODEL = "starter"
 _SHIPPED = Path(__file__).parent.parent / "models"
-_FILES = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.txt", "*.jinja"]
+_MAX_REASON_CHARS = 300
 
 
 def model_path(path_or_repo: str = DEFAULT_MODEL) -> Path:
-    """Find the directory or GGUF file of a model: a path, a shipped name, or a hub id (offline from the local cache).
+    """Find the directory or GGUF file of a model: a path, a shipped name, or a hub id, which may mean a download.
 
     Raises ModelNotFound.
     """
@@ -45,25 +45,11 @@ def model_path(path_or_repo: str = DEFAULT_MODEL) -> Path:
             f"no model directory or GGUF file {path_or_repo!r}; expected a path, a hub id such as 'owner/name', or one "
             f"of the shipped models: {', '.join(_shipped_names())}"
         )
-    return _from_hub(path_or_repo)
+    return hub_model(path_or_repo)
 
 
 def _shipped_names() -> list[str]:
     return sorted(path.name for path in _SHIPPED.iterdir() if (path / "config.json").exists())
-
-
-def _from_hub(repo: str) -> Path:
-    try:
-        return Path(snapshot_download(repo, allow_patterns=_FILES))
-    except Exception as online:  # no network, no such repository, a gated one: the cache may still have it
-        try:
-            return Path(snapshot_download(repo, allow_patterns=_FILES, local_files_only=True))
-        except Exception:
-            reason = str(online).strip().splitlines()[0] if str(online).strip() else type(online).__name__
-            raise ModelNotFound(
-                f"the model {repo!r} is not in the local cache and could not be downloaded ({reason}); check its name "
-                "and the network, or give the path of a model directory"
-            ) from online
 
 
 def load(
@@ -77,6 +63,7 @@ def load(
     """
     path = model_path(path_or_repo)
     card = read_card(path)
+    read_max_positions(path)
     offset = card.position_offset if position_offset is None else position_offset
     if offset < 0:
         raise ValueError(f"position_offset is the position of the first target token, 0 or more, got {offset}")
@@ -93,9 +80,8 @@ def load_vocabulary(path_or_repo: str = DEFAULT_MODEL, tokenizer: Any = None) ->
     path = model_path(path_or_repo)
     card = read_card(path)
     tokenizer = _tokenizer(path, card) if tokenizer is None else tokenizer
-    max_positions = int(read_config(path).get("max_position_embeddings") or 32_768)
     try:
-        return Vocabulary(tokenizer, card, max_positions=max_positions)
+        return Vocabulary(tokenizer, card, max_positions=read_max_positions(path))
     except UnsupportedModel as error:
         raise UnsupportedModel(f"{path}: {error}") from error
 
@@ -117,16 +103,27 @@ def _weights(path: Path, dtype: mx.Dtype | None) -> nn.Module:
 
 
 def _from_directory(path: Path) -> nn.Module:
-    check_directory(path)
+    if "model_type" not in read_config(path):
+        raise UnsupportedModel(f"{path}/config.json names no model_type; expected one, such as 'qwen2' or 'llama'")
+    check_weights(path)
     try:
         return load_model(path)[0]
-    except (ValueError, FileNotFoundError, KeyError, TypeError, RuntimeError) as error:
-        raise UnsupportedModel(f"mlx-lm cannot load {path}: {error}") from error
+    except Exception as error:  # whatever a model's file of arguments and weights may lead to
+        raise UnsupportedModel(
+            f"mlx-lm cannot load {path}: {_reason(error)}; download its files again, or use another model"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    kind = "" if isinstance(error, (ValueError, RuntimeError, OSError)) and text else f"{type(error).__name__}: "
+    return kind + (text if len(text) <= _MAX_REASON_CHARS else f"{text[:_MAX_REASON_CHARS]}…")
 
 
 def _tokenizer(path: Path, card: Card) -> TokenizerWrapper:
     if path.is_file():
         return load_gguf_tokenizer(path)
+    check_tokenizer_files(path)
     try:
         if card.prompt is None:
             # A chat model's turn may end with another token than the tokenizer's: its config names it.
@@ -134,5 +131,8 @@ def _tokenizer(path: Path, card: Card) -> TokenizerWrapper:
         # Keep the file's own: the automatic class would replace the pre-tokenizer of a Qwen2 model and split numbers
         # differently.
         return TokenizerWrapper(PreTrainedTokenizerFast.from_pretrained(path))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UnsupportedModel(f"{path} holds no usable tokenizer: {error}") from error
+    except Exception as error:  # whatever the files of a tokenizer and a config may lead to
+        raise UnsupportedModel(
+            f"{path} holds no usable tokenizer: {_reason(error)}; take its files and config.json from where "
+            "the weights come from"
+        ) from error

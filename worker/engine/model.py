@@ -48,6 +48,11 @@ class StreamingModel:
                 f"{self.name} has no rotary position embedding (RoPE): group positions need one. Use a RoPE model, "
                 "such as Qwen2/Qwen3, Llama, Mistral or Gemma"
             )
+        self.evaluate()
+
+    def evaluate(self) -> None:
+        """Evaluate all arrays that this thread has set and not computed yet: from then on, any thread may use them."""
+        mx.eval([module[name] for module in self.inner.modules() for name in module])
 
     @classmethod
     def from_pretrained(cls, path_or_repo: str) -> "StreamingModel":

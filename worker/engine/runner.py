@@ -3,12 +3,13 @@
 One thread owns a runner, loads its model and evaluates; only Python values leave that thread.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, groupby
 from typing import Final, Protocol
 
 import mlx.core as mx
 import msgspec
+from msgspec.structs import replace
 
 from worker.core.rows import Deferred, Evicted, Failed, Lane, Output, Row, SampleSpec, Tokens, num_true
 from worker.engine.adapters import compatibility
@@ -56,7 +57,7 @@ class Runner:
     """The passes of a model, and the keys and values of its lanes.
 
     `kv_bits`: 8 or 4 for each number of a key or value; 0: unquantised. Raises ValueError for others, UnsupportedModel
-    where they do not go with the model.
+    where they do not go with the model, or where a pass fails that sessions will ask for.
     """
 
     def __init__(
@@ -73,28 +74,21 @@ class Runner:
         self._suspects: set[Lane] = set()  # one of them caused a failed pass
         self.compatibility = compatibility.probe(model)
         self.counters = Counters()
-        self._warm_up()
+        self._check_passes()
         self._kv_cache.max_bytes = max_kv_bytes
 
-    def _warm_up(self) -> None:
-        # The first pass builds kernels that later ones reuse: no session should wait for that.
-        row = Row(
-            (0, 0), source=(0,) * 4, target=(0, 0), target_start=0, num_drafts=1, sampling=SampleSpec(word_start=True)
-        )
-        for num_rows in (1, 2):
-            rows = [msgspec.structs.replace(row, lane=(number, 0)) for number in range(num_rows)]
-            self.run(rows)
-            if num_rows == 1:
-                self._warm_up_graphs(row)
+    def _check_passes(self) -> None:
+        # The first passes build kernels that later ones reuse, for which no session should wait; and a model that fails
+        # in one of them is refused now, not in each session.
+        for rows in _sample_passes(shows_attention=self.compatibility.shows_attention):
+            for output in self.run(rows):
+                if not isinstance(output, Tokens):
+                    reason = output.error if isinstance(output, Failed) else getattr(output, "reason", "no room")
+                    raise UnsupportedModel(f"{self.model.name} cannot run the passes of sessions: {reason}")
             self._kv_cache.measure_slot()
-            self.run((), dropped=[row.lane for row in rows])
+        self.run((), dropped=[(number, 0) for number in range(self.num_lanes)])
         self.counters, self._kv_cache.num_evicted = Counters(), 0
         self._suspects.clear()
-
-    def _warm_up_graphs(self, row: Row) -> None:
-        # Those of most words.
-        for num_tokens in range(1, 5):
-            self.run([msgspec.structs.replace(row, source=(), target=(0,) * num_tokens, target_start=2, num_drafts=0)])
 
     @property
     def num_lanes(self) -> int:
@@ -227,6 +221,29 @@ class Runner:
         self.counters.proposed_drafts += len(drafts)
         self.counters.drafted_rows += bool(drafts)
         self.counters.accepted_drafts += num_true(drafts, sampled)
+
+
+def _sample_passes(*, shows_attention: bool) -> Iterator[list[Row]]:
+    # A pass of every kind that sessions ask for, on one row and on two.
+    read = Row((0, 0), (1, 0, 1, 0), (1, 0), target_start=0, num_drafts=1, sampling=SampleSpec(word_start=True))
+    options = SampleSpec(
+        temperature=0.5,
+        top_p=0.5,
+        repetition_penalty=1.1,
+        history=(1,),
+        context_tokens=1,
+        with_probabilities=True,
+        aligned_from=0 if shows_attention else None,
+    )
+    write = replace(read, source=(), target=(1,), target_start=2, num_drafts=0, sampling=options, source_start=4)
+    for lanes in ([(0, 0)], [(1, 0), (2, 0)]):
+        yield [replace(read, lane=lane) for lane in lanes]
+        yield [replace(write, lane=lane) for lane in lanes]
+    for num_tokens in range(1, 5):  # those of most words have compiled graphs
+        yield [replace(write, target=(1,) * num_tokens, sampling=SampleSpec())]
+    yield [replace(write, source=(1,), target=(), target_start=6)]  # only reads
+    yield [replace(read, lane=(3, 0), num_drafts=0, visible_source=(2,))]  # a lane that is built again
+    yield [replace(read, lane=(4, 0), plain=True)]  # a whole text
 
 
 def _failed(error: Exception) -> Failed:

@@ -57,7 +57,7 @@ def _sentences(path: Path) -> Iterator[Sentence]:
             is_gzip = file.read(len(_GZIP)) == _GZIP
         with gzip.open(path, "rb") if is_gzip else path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                text = line.decode().lstrip("\ufeff").rstrip("\r\n")  # files that were put together have more marks
                 if text.strip():
                     yield _sentence(text, f"{path}, line {number}", number)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -26,11 +26,11 @@ from protocol import (
 )
 from worker.core.languages import language_code
 from worker.core.rows import Engine
-from worker.engine.loading import DEFAULT_MODEL, load, load_vocabulary, model_path
+from worker.engine.loading import DEFAULT_MODEL, load_vocabulary, model_path
 from worker.evaluation import defaults
 from worker.evaluation.oracle import Oracle
 from worker.evaluation.policies import is_oracle, named
-from worker.library.running import runner_of
+from worker.library.running import load, runner_of
 from worker.library.words import LocalSession
 
 

@@ -3,7 +3,9 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from threading import Lock
 from time import perf_counter
 from typing import Any
 
@@ -13,13 +15,13 @@ from protocol import Sampling
 from worker.core.rows import Lane
 from worker.core.scheduler import Budget
 from worker.core.segment import Segment
-from worker.engine import end_thread
 from worker.engine.errors import EngineError
 from worker.engine.model import StreamingModel
-from worker.engine.runner import Runner
-from worker.engine.speculative.runner import Drafter, SpeculativeRunner
-from worker.library.completions import Completions, CountingEngine, Generation
+from worker.engine.speculative.runner import Drafter
+from worker.engine.thread import shared_thread
+from worker.library.completions import Completions, Generation
 from worker.library.ordinary import ordinary_prompt
+from worker.library.running import new_runner
 from worker.library.vocabulary import vocabulary_of
 
 
@@ -43,15 +45,15 @@ class _Request(msgspec.Struct):
     """A prompt, the future of its answer, and the time of the call in seconds."""
 
     prompt: Segment
-    answer: asyncio.Future[Generation]
+    answer: Future[Generation]
     since_s: float
 
 
 class AsyncContinuousBatchingEngine:
     """An engine that answers the prompts of all calls in shared passes; `load` returns `model` and `tokenizer`.
 
-    Passes run on a thread of their own, which ends with the last prompt; until then, use the model nowhere else. Call
-    from one event loop at a time. Drafts come from `drafter` (a `DraftModel`) if given, else from the texts themselves.
+    Call it from any number of event loops and threads at once: passes run on the library's thread, in turn with other
+    uses of its models. Drafts come from `drafter` (a `DraftModel`) if given, else from the texts themselves.
     """
 
     def __init__(
@@ -64,16 +66,18 @@ class AsyncContinuousBatchingEngine:
     ) -> None:
         self.config = batch_config or BatchConfig()
         self._vocabulary = vocabulary_of(tokenizer)
-        runner = Runner(model, self._vocabulary)
-        engine: CountingEngine = runner if drafter is None else SpeculativeRunner(runner, drafter)
+        runner = new_runner(model, self._vocabulary)
         budget = Budget(
             max_rows=self.config.max_batch_size,
             max_draft_tokens=self.config.max_draft_tokens,
             has_drafter=drafter is not None,
         )
-        self._completions = Completions(engine, self._vocabulary, budget)
+        runner = runner if drafter is None else runner.with_drafter(drafter)
+        self._completions = Completions(runner.passes, self._vocabulary, budget)
+        self._working: dict[Lane, _Request] = {}  # touched by the library's thread alone
         self._waiting: deque[_Request] = deque()
-        self._serving: asyncio.Task[None] | None = None
+        self._is_serving = False
+        self._lock = Lock()  # for the two before
 
     async def generate_batch(
         self,
@@ -98,72 +102,83 @@ class AsyncContinuousBatchingEngine:
             for text in prompts
         ]
         answers = [self._ask(segment) for segment in segments]
+        # Behind the calls that begin together with this one, so that all are read in one pass.
+        asyncio.get_running_loop().call_soon(self._start)
         try:
-            return await asyncio.gather(*answers)
+            return await asyncio.gather(*map(asyncio.wrap_future, answers))
         finally:
             for answer in answers:
                 answer.cancel()
 
-    def _ask(self, prompt: Segment) -> asyncio.Future[Generation]:
-        loop = asyncio.get_running_loop()
-        request = _Request(prompt, loop.create_future(), perf_counter())
-        self._waiting.append(request)
-        if self._serving is None or self._serving.done():
-            self._serving = loop.create_task(self._serve())
+    def _ask(self, prompt: Segment) -> Future[Generation]:
+        request = _Request(prompt, Future(), perf_counter())
+        with self._lock:
+            self._waiting.append(request)
         return request.answer
 
-    async def _serve(self) -> None:
-        # Run passes until every prompt has its answer.
-        loop = asyncio.get_running_loop()
-        working: dict[Lane, _Request] = {}
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as thread:
-            try:
-                while self._waiting or working:
-                    self._admit(working)
-                    for lane, outcome in (await loop.run_in_executor(thread, self._completions.run_pass)).items():
-                        self._resolve(working.pop(lane), outcome)
-                    self._drop_cancelled(working)
-            except Exception as error:  # a pass reports the failure of one prompt; this error ends all of them
-                self._fail([*working.values(), *self._waiting], error)
-                self._waiting.clear()
-            finally:  # also if the event loop ends in the middle of a pass
-                thread.submit(self._end, list(working))
+    def _start(self) -> None:
+        with self._lock:
+            is_idle, self._is_serving = not self._is_serving, True
+        if is_idle:
+            shared_thread().post(self._serve)
 
-    def _end(self, lanes: Iterable[Lane]) -> None:
-        for lane in lanes:
+    # On the library's thread
+
+    def _serve(self) -> None:
+        # Run one pass, and come again behind the calls of others until every prompt has its answer.
+        try:
+            self._admit()
+            self._run_pass()
+        except Exception as error:  # a pass reports the failure of one prompt; this error ends all of them
+            self._fail(error)
+        with self._lock:
+            self._is_serving = bool(self._waiting or self._working)
+            if self._is_serving:
+                shared_thread().post(self._serve)
+
+    def _run_pass(self) -> None:
+        ended = self._completions.run_pass()
+        for lane in [lane for lane, request in self._working.items() if request.answer.done() and lane not in ended]:
+            del self._working[lane]
             self._completions.drop(lane)
-        self._completions.run_pass()
-        end_thread()
+        if len(ended) == len(self._working):
+            self._completions.run_pass()  # frees the last lanes
+        for lane, outcome in ended.items():
+            self._resolve(self._working.pop(lane), outcome)
 
-    def _fail(self, requests: Iterable[_Request], error: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
+        with self._lock:
+            requests = [*self._working.values(), *self._waiting]
+            self._waiting.clear()
+        for lane in self._working:
+            self._completions.drop(lane)
+        self._working.clear()
         for request in requests:
             self._resolve(request, f"{type(error).__name__}: {error}")
 
-    def _admit(self, working: dict[Lane, _Request]) -> None:
-        room = self.config.max_batch_size - len(working)
-        if not self._waiting or room < 1:
-            return
-        has_waited = perf_counter() - self._waiting[0].since_s >= self.config.timeout_ms / 1000
-        if working and len(self._waiting) < room and not has_waited:
-            return
-        for _ in range(min(room, len(self._waiting))):
-            request = self._waiting.popleft()
+    def _admit(self) -> None:
+        for request in self._admitted():
             if not request.answer.done():
-                working[request.prompt.lane] = request
+                self._working[request.prompt.lane] = request
                 self._completions.add(request.prompt)
 
-    def _resolve(self, request: _Request, outcome: Segment | str) -> None:
-        if request.answer.done():
-            return
-        if isinstance(outcome, str):
-            request.answer.set_exception(EngineError(f"the engine failed on this prompt: {outcome}"))
-        else:
-            request.answer.set_result(self._completions.answer(outcome, request.since_s))
+    def _admitted(self) -> Iterable[_Request]:
+        # The waiting requests that join the next pass.
+        with self._lock:
+            room = self.config.max_batch_size - len(self._working)
+            if not self._waiting or room < 1:
+                return []
+            has_waited = perf_counter() - self._waiting[0].since_s >= self.config.timeout_ms / 1000
+            if self._working and len(self._waiting) < room and not has_waited:
+                return []
+            return [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
 
-    def _drop_cancelled(self, working: dict[Lane, _Request]) -> None:
-        for lane in [lane for lane, request in working.items() if request.answer.done()]:
-            del working[lane]
-            self._completions.drop(lane)
+    def _resolve(self, request: _Request, outcome: Segment | str) -> None:
+        with suppress(InvalidStateError):  # its caller has left
+            if isinstance(outcome, str):
+                request.answer.set_exception(EngineError(f"the engine failed on this prompt: {outcome}"))
+            else:
+                request.answer.set_result(self._completions.answer(outcome, request.since_s))
 
     def stats(self) -> dict[str, Any]:
         """Return `total_requests`, `average_latency` (s), `batching_stats`, `speculative_stats` of all calls so far."""

@@ -8,12 +8,12 @@ import msgspec
 from protocol import Sampling
 from worker.core.scheduler import Budget
 from worker.engine.errors import EngineError
-from worker.engine.loading import load, load_vocabulary
-from worker.engine.runner import Runner
+from worker.engine.loading import load_vocabulary, model_path
 from worker.engine.speculative.draft_model import DraftModel
-from worker.engine.speculative.runner import SpeculativeRunner
-from worker.library.completions import Completions, CountingEngine, Generation, complete
+from worker.engine.thread import shared_thread
+from worker.library.completions import Completions, Generation, complete
 from worker.library.ordinary import ordinary_prompt
+from worker.library.running import load, runner_of
 
 
 class SpeculativeConfig(msgspec.Struct, kw_only=True):
@@ -34,19 +34,23 @@ class SpeculativeConfig(msgspec.Struct, kw_only=True):
 
 
 class SpeculativeDecodingEngine:
-    """A model and its draft model. Raises ModelNotFound, and UnsupportedModel, also if their tokenizers differ."""
+    """A model and its draft model, for any number of threads: they take turns.
+
+    Raises ModelNotFound, and UnsupportedModel, also if their tokenizers differ.
+    """
 
     def __init__(self, config: SpeculativeConfig) -> None:
         self.config = config
         model, self.tokenizer = load(config.target_model_path)
         self._vocabulary = load_vocabulary(config.target_model_path, self.tokenizer)
-        runner = Runner(model, self._vocabulary)
-        drafted = config.use_speculative and config.draft_model_path is not None
-        engine: CountingEngine = runner
-        if drafted and config.draft_model_path is not None:
-            engine = SpeculativeRunner(runner, DraftModel.load(config.draft_model_path, self._vocabulary))
-        budget = Budget(max_draft_tokens=config.max_draft_tokens, has_drafter=drafted)
-        self._completions = Completions(engine, self._vocabulary, budget)
+        runner = runner_of(model, self._vocabulary)
+        has_drafter = config.use_speculative and config.draft_model_path is not None
+        if has_drafter and config.draft_model_path is not None:
+            model_path(config.draft_model_path)  # while it downloads, other models are in use
+            drafter = shared_thread().run(DraftModel.load, config.draft_model_path, self._vocabulary)
+            runner = runner.with_drafter(drafter)
+        budget = Budget(max_draft_tokens=config.max_draft_tokens, has_drafter=has_drafter)
+        self._completions = Completions(runner, self._vocabulary, budget)
         self._lock = Lock()
 
     def generate(

@@ -1,6 +1,7 @@
 """The vocabulary and the prompts that belong to a tokenizer of mlx-lm or transformers."""
 
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from mlx_lm.tokenizer_utils import TokenizerWrapper
@@ -12,6 +13,7 @@ from worker.engine.text.card import Card, read_card
 from worker.engine.text.tokenizer import Vocabulary
 
 _ATTRIBUTE = "_decalage_vocabulary"
+_lock = Lock()  # threads that ask at once get the same one
 
 
 def vocabulary_of(tokenizer: Any) -> Vocabulary:
@@ -26,12 +28,13 @@ def vocabulary_of(tokenizer: Any) -> Vocabulary:
             f"expected mlx-lm's TokenizerWrapper or a fast transformers tokenizer, got {type(tokenizer).__name__}; "
             "use the one that load() gives"
         )
-    # The tokenizer itself holds it: a table beside it would keep both alive for ever.
-    vocabulary = vars(inner).get(_ATTRIBUTE)
-    if not isinstance(vocabulary, Vocabulary):
-        vocabulary = _build(tokenizer, str(getattr(inner, "name_or_path", "") or ""))
-        setattr(inner, _ATTRIBUTE, vocabulary)
-    return vocabulary
+    with _lock:
+        # The tokenizer itself holds it: a table beside it would keep both alive for ever.
+        vocabulary = vars(inner).get(_ATTRIBUTE)
+        if not isinstance(vocabulary, Vocabulary):
+            vocabulary = _build(tokenizer, str(getattr(inner, "name_or_path", "") or ""))
+            setattr(inner, _ATTRIBUTE, vocabulary)
+        return vocabulary
 
 
 def _build(tokenizer: Any, name_or_path: str) -> Vocabulary:

@@ -20,7 +20,7 @@ from worker.core.scheduler import Budget
 from worker.core.sessions import Sessions, run, run_pass
 from worker.engine.errors import EngineError, UnsupportedPrompt
 from worker.engine.model import StreamingModel
-from worker.engine.speculative.runner import Drafter, SpeculativeRunner
+from worker.engine.speculative.runner import Drafter
 from worker.engine.text.tokenizer import Vocabulary
 from worker.library.running import lane_numbers, runner_of
 from worker.library.vocabulary import unsupported
@@ -48,7 +48,7 @@ def generate_words(
     ValueError) for options that the model lacks or a segment that is too long for it, EngineError.
     """
     runner = runner_of(model, vocabulary)
-    engine = runner if drafter is None else SpeculativeRunner(runner, drafter)
+    engine = runner if drafter is None else runner.with_drafter(drafter)
     local = LocalSession(engine, vocabulary, model.name, has_drafter=drafter is not None)
     events: list[ClientEvent] = [SessionCreate(session=session), InputTextAppend(text=text), SessionClose()]
     return _once(local, events)

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from protocol import Session
+from worker.core.normalize import normalize
 from worker.core.rows import Prompt
 from worker.core.words import UNFINISHED, separator, source_words, split_words
 from worker.training.augmentation import Augmentation, WordPair, augmented, template_rows
@@ -58,8 +59,8 @@ def clean_rows(
     for texts in read_rows(file.path, keys, bad):
         if share < 1 and random.random() >= share:
             continue
-        source, target = tuple(source_words(texts[0])), tuple(split_words(texts[1]))
-        # Before the source is normalised, which drops what cannot be decoded.
+        source, target = tuple(source_words(texts[0])), tuple(split_words(normalize(texts[1])))
+        # Before they are normalised, which drops what cannot be decoded.
         reason = "no UTF-8" if any(UNFINISHED in text for text in texts) else _fault(source, target, cleaning)
         if reason is None:
             key = hash((source, target))

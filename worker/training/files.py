@@ -3,13 +3,16 @@
 Rows that cannot be used are counted by the reason and left out; only a file that cannot be opened ends a run.
 """
 
+import codecs
 import gzip
+import io
 import json
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 import msgspec
 
@@ -17,7 +20,18 @@ from worker.core.languages import language_code
 from worker.training.errors import DataError
 
 Row = tuple[str, str]
-_CHUNK_CHARS = 1 << 16
+_CHUNK_CHARS: Final = 1 << 16
+_MAX_VALUE_CHARS: Final = 1 << 24  # of one JSON value
+_CUT_CHARS: Final = 16  # an error so near the end of what has been read may only mean that the rest is missing
+_GZIP: Final = b"\x1f\x8b"
+_MARK: Final = "\ufeff"
+# As Excel and PowerShell write them. UTF-32 first: its mark begins with that of UTF-16.
+_ENCODINGS: Final = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 
 class DataFile(msgspec.Struct, frozen=True):
@@ -56,25 +70,37 @@ def parse_data_file(text: str, language: str | None) -> DataFile:
 
 
 def read_rows(path: str, keys: Keys, bad: Counter[str]) -> Iterator[Row]:
-    """The (source, target) texts of a file, as they stand in it; `bad` counts what is no such row, by reason.
+    """Yield the (source, target) texts of a file, as they stand in it; `bad` counts what is no such row, by reason.
 
-    Raises OSError where the file cannot be opened.
+    The text is UTF-8, or what a byte order mark says; marks at the start of later lines, as in files that were put
+    together, are left out. Raises OSError where the file cannot be opened.
     """
-    opened = gzip.open if path.endswith(".gz") else open
-    with opened(path, "rt", encoding="utf-8", errors="replace") as file:
-        try:
+    try:
+        with _opened(path) as file:
             yield from _rows(file, path, keys, bad)
-        except (EOFError, gzip.BadGzipFile, zlib.error):
-            bad["damaged gzip, the rest is lost"] += 1
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        bad["damaged gzip, the rest is lost"] += 1
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[IO[str]]:
+    with open(path, "rb") as raw:
+        is_gzip = raw.read(len(_GZIP)) == _GZIP
+        raw.seek(0)
+        stream = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if is_gzip else raw
+        start = stream.peek(4)
+        encoding = next((name for mark, name in _ENCODINGS if start.startswith(mark)), "utf-8")
+        with io.TextIOWrapper(stream, encoding, errors="replace") as file:
+            yield file
 
 
 def _rows(file: IO[str], path: str, keys: Keys, bad: Counter[str]) -> Iterator[Row]:
-    suffix = Path(path.removesuffix(".gz")).suffix
+    suffix = Path(path.lower().removesuffix(".gz")).suffix
     if suffix not in (".json", ".jsonl"):
         yield from _tsv(file, bad)
         return
     first = file.read(1)
-    while first.isspace():
+    while first.isspace() or first == _MARK:
         first = file.read(1)
     values = _list_values(file, bad) if first == "[" else _line_values(first, file, bad)
     for value in values:
@@ -87,7 +113,7 @@ def _rows(file: IO[str], path: str, keys: Keys, bad: Counter[str]) -> Iterator[R
 
 def _tsv(file: IO[str], bad: Counter[str]) -> Iterator[Row]:
     for line in file:
-        columns = line.rstrip("\r\n").split("\t")
+        columns = line.lstrip(_MARK).rstrip("\r\n").split("\t")
         if len(columns) < 2:
             bad["fewer than two columns"] += 1
         else:
@@ -96,7 +122,7 @@ def _tsv(file: IO[str], bad: Counter[str]) -> Iterator[Row]:
 
 def _line_values(first: str, file: IO[str], bad: Counter[str]) -> Iterator[object]:
     for line in file:
-        text, first = first + line, ""
+        text, first = (first + line).lstrip(_MARK), ""
         if not text.strip():
             continue
         try:
@@ -107,21 +133,33 @@ def _line_values(first: str, file: IO[str], bad: Counter[str]) -> Iterator[objec
 
 def _list_values(file: IO[str], bad: Counter[str]) -> Iterator[object]:
     # One value after another, so that a list of any length needs no more memory than its longest value.
-    decoder, text = json.JSONDecoder(), ""
+    decoder, text = json.JSONDecoder(strict=False), ""
     while chunk := file.read(_CHUNK_CHARS):
         text += chunk
         start = 0
         while True:
-            begin = start + len(text[start:]) - len(text[start:].lstrip(", \t\r\n"))
-            if text.startswith("]", begin):
-                return
+            begin = start + len(text[start:]) - len(text[start:].lstrip(", \t\r\n" + _MARK))
+            if text.startswith(("]", "["), begin):  # the end; and the start of another list behind it
+                start = begin + 1
+                continue
             try:
                 value, start = decoder.raw_decode(text, begin)
-            except ValueError:  # not all of it is here yet
-                break
-            yield value
+                yield value
+            except json.JSONDecodeError as error:
+                if _may_be_cut(error, text):
+                    start = begin
+                    break
+                bad["no JSON"] += 1
+                start = max(text.find("{", error.pos), error.pos + 1)  # the next object
         text = text[start:]
-    bad["no JSON"] += 1
+        if len(text) > _MAX_VALUE_CHARS:
+            break
+    if text:
+        bad["no JSON, the rest is lost"] += 1
+
+
+def _may_be_cut(error: json.JSONDecodeError, text: str) -> bool:
+    return error.msg.startswith("Unterminated string") or error.pos + _CUT_CHARS > len(text)
 
 
 def _is_number(text: str) -> bool:

@@ -4,6 +4,21 @@ import pytest
 
 from worker.commands import check_model
 from worker.commands.translation import Model
+from worker.engine.adapters.compatibility import Compatibility
+from worker.library.running import runner_of
+
+
+def test_rows_that_cannot_share_a_pass(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason is shown, with what it costs."""
+    monkeypatch.setattr(check_model, "load_model", lambda name: model)
+    reason = "2 of its 2 layers have an attention of their own"
+    compatibility = Compatibility(batches_rows=False, shows_attention=False, reason=reason)
+    monkeypatch.setattr(runner_of(model.engine, model.vocabulary)._runner, "compatibility", compatibility)
+    found = check_model.model("starter")
+    assert found.status == "warning"
+    assert f"sessions cannot share a pass: {reason}" in found.text
+    assert "align-att" in found.remedy
+    assert found.facts["compatibility_reason"] == reason
 
 
 def test_a_model_is_tried_out(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,16 @@ def test_streaming_by_another_policy(decalage: Decalage, policy: str, text: str)
     assert late["words"][0]["source_words_read"] <= 4
 
 
+@pytest.mark.parametrize("options", [(), ("--json",), ("--streaming",)])
+def test_an_answer_without_words(decalage: Decalage, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]) -> None:
+    """It is no success: the status and a line say so."""
+    monkeypatch.setattr("worker.library.words.generate_words", lambda *_, **__: iter(()))
+    ran = decalage("generate", "--prompt", PROMPT, *options)
+    assert ran.status == 1
+    assert "wrote no words" in ran.err
+    assert not ran.out or ran.json["error"]["code"] == "no_words"
+
+
 def test_a_draft_model_changes_nothing(decalage: Decalage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same words with --draft-model, which makes passes of its own."""
     plain = decalage("generate", "--prompt", PROMPT, "--json").json

@@ -7,11 +7,13 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from tests.worker.engine.conftest import chat_tokenizer
+from tests.worker.engine.conftest import TEMPLATE, chat_tokenizer
 from tests.worker.engine.tiny import save
 from worker.engine import loading
 from worker.engine.errors import ModelNotFound, UnsupportedModel
 from worker.engine.model import StreamingModel
+from worker.engine.runner import Runner
+from worker.engine.text.card import read_max_positions
 
 
 def test_the_shipped_model_says_what_it_is(starter: StreamingModel) -> None:
@@ -32,32 +34,55 @@ def test_an_unknown_name_lists_the_shipped_models() -> None:
 @pytest.mark.parametrize("name", ["./no/such/dir", "/no/such", "~/no-such-model-here"])
 def test_a_missing_path_is_no_hub_id(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What looks like a path is not looked up on the network."""
-    monkeypatch.setattr(loading, "snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
+    monkeypatch.setattr(loading, "hub_model", lambda *_: pytest.fail("asked the hub"))
     with pytest.raises(ModelNotFound, match="no model directory"):
         loading.load(name)
 
 
-def test_a_hub_model_comes_from_the_cache_when_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The network first, then the local cache; the error names the first reason."""
-
-    def offline(repo: str, *, allow_patterns: list[str], local_files_only: bool = False) -> str:
-        if repo == "owner/cached" and local_files_only:
-            return str(tmp_path)
-        raise ConnectionError("no route to host")
-
-    monkeypatch.setattr(loading, "snapshot_download", offline)
-    assert loading.model_path("owner/cached") == tmp_path
-    with pytest.raises(ModelNotFound, match=r"owner/other.*no route to host"):
-        loading.model_path("owner/other")
-
-
-@pytest.mark.parametrize("config", [None, "{", "[]", '{"model_type": "no_such_architecture"}', "{}"])
-def test_a_directory_that_is_no_model(tmp_path: Path, config: str | None) -> None:
-    """No config, a broken one, one of an architecture that mlx-lm does not know."""
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (None, r"holds no config\.json; expected an mlx-lm model directory"),
+        ("{", r"config\.json cannot be read"),
+        ("\ufeff{}", "without a byte order mark"),
+        ("[]", "is not an object"),
+        ("{}", "names no model_type"),
+        ('{"model_type": "no_such_architecture"}', "mlx-lm cannot load .* no_such_architecture not supported"),
+        ('{"model_type": "llama", "hidden_size": "wide"}', "mlx-lm cannot load"),
+    ],
+)
+def test_a_directory_that_is_no_model(tmp_path: Path, config: str | None, said: str) -> None:
+    """No config, a broken one, one of an architecture that mlx-lm does not know or cannot build."""
+    mx.save_safetensors(str(tmp_path / "model.safetensors"), {"a": mx.zeros(1)})
     if config is not None:
-        (tmp_path / "config.json").write_text(config)
-    with pytest.raises(UnsupportedModel, match=r"config\.json|mlx-lm cannot load"):
+        (tmp_path / "config.json").write_text(config, encoding="utf-8")
+    with pytest.raises(UnsupportedModel, match=said):
         loading.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("positions", [None, 0, -1, "2048", True, 2.5, [512]])
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_positions_that_are_no_number(tmp_path: Path, positions: object, is_nested: bool) -> None:
+    """They are named with what is expected, also where the config of the text model is inside another."""
+    save("llama", tmp_path, vocab_size=258)
+    chat_tokenizer().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config.pop("max_position_embeddings")
+    given = {"max_position_embeddings": positions}
+    (tmp_path / "config.json").write_text(json.dumps(config | ({"text_config": given} if is_nested else given)))
+    with pytest.raises(UnsupportedModel, match=r"max_position_embeddings .* in its config; expected how many tokens"):
+        loading.load(str(tmp_path))
+
+
+def test_positions_of_a_text_model_inside_another(tmp_path: Path) -> None:
+    """Those are the ones that count; a config that tells none has 32,768."""
+    for config, expected in (
+        ({}, 32_768),
+        ({"max_position_embeddings": 512.0}, 512),
+        ({"text_config": {"max_position_embeddings": 300}, "vision_config": {"max_position_embeddings": 7}}, 300),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        assert read_max_positions(tmp_path) == expected
 
 
 def test_broken_weights(tmp_path: Path) -> None:
@@ -67,11 +92,41 @@ def test_broken_weights(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModel, match="mlx-lm cannot load"):
         loading.load(str(tmp_path))
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(UnsupportedModel, match="mlx-lm cannot load"):
+    with pytest.raises(UnsupportedModel, match=r"holds no weights .*; download the model again"):
+        loading.load(str(tmp_path))
+    (tmp_path / "pytorch_model.bin").touch()
+    with pytest.raises(UnsupportedModel, match=r"holds no weights .*; convert pytorch_model.bin with `mlx_lm.convert"):
         loading.load(str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("index", ['{"weight_map": {"a": "model-2.safetensors", "b": "model.safetensors"}}', "{", "[]"])
+def test_an_index_of_more_than_there_is(tmp_path: Path, index: str) -> None:
+    """A download that has stopped between two files, or in the index."""
+    (save("llama", tmp_path) / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(
+        UnsupportedModel, match=r"(lacks model-2\.safetensors|cannot be read).*download the model again"
+    ):
+        loading.load(str(tmp_path))
+
+
+def test_folders_of_something_else(tmp_path: Path) -> None:
+    """An adapter without its model, a folder around a model, a cache whose files are gone."""
+    (tmp_path / "inner").mkdir()
+    (save("llama", tmp_path / "inner") / "config.json").rename(tmp_path / "inner" / "config.json")
+    with pytest.raises(UnsupportedModel, match=r"name a model directory in it \(inner\)"):
+        loading.load(str(tmp_path))
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(UnsupportedModel, match=r"it is an adapter: fuse it .*mlx_lm\.fuse"):
+        loading.load(str(tmp_path))
+    (tmp_path / "inner" / "model.safetensors").unlink()
+    (tmp_path / "inner" / "model.safetensors").symlink_to("../blobs/1f")
+    with pytest.raises(UnsupportedModel, match=r"model\.safetensors is a link to a file that is not there"):
+        loading.load(str(tmp_path / "inner"))
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "config.json", "chat_template.jinja"]
+)
 def test_a_pointer_in_place_of_a_file(tmp_path: Path, name: str) -> None:
     """A repository cloned without Git LFS: the error says so, not that JSON is broken."""
     save("llama", tmp_path, vocab_size=258)
@@ -99,9 +154,31 @@ def test_a_folder_of_gguf_files(tmp_path: Path) -> None:
 
 
 def test_a_model_without_a_tokenizer(tmp_path: Path) -> None:
-    """The weights are fine, the tokenizer is missing."""
-    with pytest.raises(UnsupportedModel, match="tokenizer"):
-        loading.load(str(save("llama", tmp_path)))
+    """The weights are fine, the tokenizer is missing, or only its settings are there."""
+    path = str(save("llama", tmp_path, vocab_size=258))
+    chat_tokenizer().save_pretrained(path)
+    (tmp_path / "tokenizer.json").unlink()
+    for _ in range(2):
+        with pytest.raises(UnsupportedModel, match=r"holds no tokenizer; expected tokenizer\.json"):
+            loading.load(path)
+        (tmp_path / "tokenizer_config.json").unlink(missing_ok=True)
+    (tmp_path / "tokenizer.json").write_text('{"model": {}}')
+    with pytest.raises(UnsupportedModel, match=r"holds no usable tokenizer: .*; take its files"):
+        loading.load(path)
+
+
+def test_a_prompt_of_tokens_that_the_model_lacks(tmp_path: Path) -> None:
+    """Special tokens behind the embedding are fine until the template needs one: they would read as anything."""
+    save("llama", tmp_path, vocab_size=258)
+    tokenizer = chat_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|far|>"]})
+    tokenizer.save_pretrained(tmp_path)
+    model, loaded = loading.load(str(tmp_path))
+    Runner(model, loading.load_vocabulary(str(tmp_path), loaded))
+    (tmp_path / "chat_template.jinja").write_text("<|far|>" + TEMPLATE)
+    model, loaded = loading.load(str(tmp_path))
+    with pytest.raises(UnsupportedModel, match=r"holds the token 258 \('<\|far\|>'\), and the model embeds only 258"):
+        Runner(model, loading.load_vocabulary(str(tmp_path), loaded))
 
 
 @pytest.mark.parametrize("family", ["gpt2", "mamba", "llama-sliding"])

@@ -8,7 +8,6 @@ from protocol import Limits, OutputTextDelta, SegmentDone, Session
 from worker import StreamingModel
 from worker.engine.errors import EngineError, UnsupportedPrompt
 from worker.engine.text.tokenizer import Vocabulary
-from worker.library.running import runner_of
 from worker.library.vocabulary import vocabulary_of
 from worker.library.words import generate_words, split_prompt
 
@@ -64,11 +63,10 @@ def test_a_failing_engine_is_told(
     model: StreamingModel, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the engine meets becomes an EngineError with its words."""
-    runner = runner_of(model, vocabulary)
 
     def fail(*_: object) -> None:
         raise MemoryError("no room")
 
-    monkeypatch.setattr(runner.model, "batch", fail)
+    monkeypatch.setattr(model, "batch", fail)
     with pytest.raises(EngineError, match="no room"):
         list(generate_words(model, vocabulary, Session(target_language="fr"), "Hello you"))

@@ -37,6 +37,19 @@ def test_pairs_are_tokenised_as_served(starter_vocabulary: Vocabulary) -> None:
     assert starter_vocabulary.decode(pair.target.tolist()).strip() == "Il est 42 heures."
 
 
+@pytest.mark.parametrize("mark", ["\ufeff", "\u200b", "\u00ad", "\u2060"])
+def test_invisible_characters_are_in_no_word(mark: str, tmp_path: Path) -> None:
+    """Neither side learns them, wherever they stand; they make no row of their own and lose none."""
+    path = tmp_path / "a.tsv"
+    path.write_text(
+        f"{mark}We are{mark} here.\t{mark}Nous som{mark}mes ici.\nThank you.\tMerci{mark} !\n", encoding="utf-8"
+    )
+    lost: Counter[str] = Counter()
+    rows = list(clean_rows(DataFile(str(path), "fr"), Keys(), Cleaning(), lost))
+    assert rows == [(("We", "are", "here."), ("Nous", "sommes", "ici.")), (("Thank", "you."), ("Merci", "!"))]
+    assert not lost
+
+
 def test_token_mode_counts_tokens(starter_vocabulary: Vocabulary) -> None:
     """The same tokens, each a unit of its own on both sides."""
     word, token = (Encoder(starter_vocabulary, split).pair(WORDS, "de") for split in ("word", "token"))

@@ -36,6 +36,29 @@ def test_all_forms_give_the_same_rows(name: str, is_gzipped: bool, tmp_path: Pat
     assert rows_of(path) == (ROWS, Counter())
 
 
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("is_gzipped", [False, True])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_is_no_text(name: str, encoding: str, is_gzipped: bool, tmp_path: Path) -> None:
+    """It tells the encoding, as spreadsheets and shells write it, and costs no row; also of files that were joined."""
+    data = FORMS[name].replace("\n", "\r\n").encode(encoding)
+    path = tmp_path / (name.upper() + ".GZ" * is_gzipped)
+    for times in (1, 2):
+        path.write_bytes(gzip.compress(data * times) if is_gzipped else data * times)
+        assert rows_of(path) == (ROWS * times, Counter())
+
+
+def test_a_broken_object_costs_itself(tmp_path: Path) -> None:
+    """The rows behind it in a list are read, however many; each broken one counts."""
+    rows = [("x " * 50, f"y{number}") for number in range(3_000)]
+    values = [json.dumps({"source_key": source, "target_key": target}) for source, target in rows]
+    values[1] = '{"source_key": broken, "target_key": "y"}'
+    values[2_000] = '{"source_key" "x", "target_key": "y"}'
+    path = tmp_path / "a.json"
+    path.write_text(f"[{','.join(values)}]")
+    assert rows_of(path) == ([rows[0], *rows[2:2_000], *rows[2_001:]], Counter({"no JSON": 2}))
+
+
 def test_a_long_json_list_is_read_across_chunks(tmp_path: Path) -> None:
     """Values may lie across the borders of what is read at a time."""
     rows = [(f"word {i} " * 20, f"mot {i}") for i in range(1500)]

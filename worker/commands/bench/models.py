@@ -16,6 +16,7 @@ from worker.core.sessions import Sessions
 from worker.engine.loading import DEFAULT_MODEL
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Counters, Runner
+from worker.engine.speculative.runner import PassRunner
 from worker.library.running import lane_numbers, runner_of
 
 ARCHITECTURES: Final[dict[str, dict[str, Any]]] = {
@@ -63,7 +64,7 @@ class Harness(NamedTuple):
 
     subject: Subject
     runner: Runner  # of the measured model; its counters hold the cost
-    author: Runner  # of the model that writes the words; its counters hold the accepted drafts
+    author: PassRunner  # of the model that writes the words; its counters hold the accepted drafts
     engine: Engine
     vocabulary: Any
     clock_s: Callable[[], float]
@@ -131,7 +132,7 @@ def _subject(model: StreamingModel, name: str, shape: str | None, kv_bits: int) 
     return Subject(shape or name, model.num_parameters, dtype, "random" if shape else "trained", kv_bits)
 
 
-def spent(before: Counters, runner: Runner) -> Counters:
+def spent(before: Counters, runner: PassRunner) -> Counters:
     """Return the work of a runner since `before`."""
     after = runner.counters
     return Counters(*(getattr(after, name) - getattr(before, name) for name in Counters.__struct_fields__))

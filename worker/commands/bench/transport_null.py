@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from protocol import Limits, Session, WaitK
-from worker.app.engine_thread import Engine, EngineThread
+from worker.app.engine_thread import Engine
 from worker.core.rows import Lane, Output, Prompt, Row, Tokens
 from worker.engine.runner import Counters
+from worker.engine.thread import EngineThread
 
 _EOS, _TAG, _END, _START = range(4)
 _LONGEST: Final = 2_000_000

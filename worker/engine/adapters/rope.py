@@ -6,6 +6,7 @@ wrapped; the wrapper looks at `Positions`, which all layers of a model share, an
 position while any are set. Layers that rotate alike share the cosines and sines of a pass.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
@@ -30,8 +31,8 @@ class RopeLayout(NamedTuple):
     angles: bytes
 
 
-class Positions:
-    """The positions of the tokens in the pass that is being computed: (B, T) int32, or None for consecutive ones."""
+class Positions(threading.local):
+    """The positions of the tokens in the pass that this thread computes: (B, T) int32, or None for consecutive ones."""
 
     def __init__(self) -> None:
         self.ids: mx.array | None = None

@@ -14,7 +14,11 @@ def check_tokenizer(tokenizer: Any, num_embeddings: int, path: Path) -> None:
     `tokenizer` is mlx-lm's TokenizerWrapper or a fast transformers tokenizer; `path` is the model's, for the message.
     Special tokens beyond the embedding are allowed: some text models have them for pictures.
     """
-    backend = tokenizer.backend_tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise UnsupportedModel(
+            f"the tokenizer of {path} has no fast form; expected a tokenizer.json, which `transformers` can write"
+        )
     largest = max(backend.get_vocab(with_added_tokens=False).values(), default=-1)
     if largest >= num_embeddings:
         raise UnsupportedModel(

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from jinja2 import TemplateError
-
 from protocol import Session
 from worker.core.languages import language_code, language_name, split_instruction
 from worker.core.rows import Prompt, Refused
@@ -112,10 +110,15 @@ class ChatPrompts:
         self._plain = plain
         self._max_positions = max_positions
         rendered = _render(tokenizer, add_generation_prompt=False)
+        if (num_slots := rendered.count(_SLOT)) != 1:
+            raise UnsupportedModel(
+                f"its chat template shows a user's message {num_slots} times as it was written, expected once; use an "
+                "instruction-tuned model"
+            )
         opened = _render(tokenizer, add_generation_prompt=True)
         head, _, tail = rendered.partition(_SLOT)
         answer = opened.partition(_SLOT)[2].removeprefix(tail)
-        if _SLOT not in rendered or not tail + answer:
+        if not tail + answer:
             raise UnsupportedModel("its chat template does not frame a user's message; use an instruction-tuned model")
         self._head, self._end, self._target = special(head), special(tail), special(answer)
         if not self._target:  # a template without an answer header: its last token starts the answer
@@ -185,7 +188,7 @@ def _render(tokenizer: Any, *, add_generation_prompt: bool) -> str:
             add_generation_prompt=add_generation_prompt,
             enable_thinking=False,
         )
-    except (TemplateError, TypeError, ValueError, KeyError) as error:  # raised by templates and by Jinja
+    except Exception as error:  # whatever a template does
         raise UnsupportedModel(
             f"its chat template does not take a user's message alone ({error}); use another instruction-tuned model"
         ) from error

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from protocol import Session
 from worker.core import words
 from worker.core.rows import Prompt
+from worker.engine.errors import UnsupportedModel
 from worker.engine.text.card import Card
 from worker.engine.text.prompts import ChatPrompts, Prompts, TaggedPrompts, UnknownPrompts
 
@@ -99,13 +100,29 @@ class Vocabulary:
         return mx.array(allowed)
 
     def forbidden(self, size: int) -> mx.array:
-        """Return which tokens are no text, (size,) bool: special ones but the end, and ids unknown to the tokenizer."""
+        """Return which tokens are no text, (size,) bool: special ones but the end, and ids unknown to the tokenizer.
+
+        Raises UnsupportedModel where the prompt holds tokens beyond `size`, the number that the model embeds.
+        """
+        self._check_prompts(size)
         blocked = np.zeros(size, dtype=bool)
         blocked[self._backend.get_vocab_size(with_added_tokens=True) :] = True
         special = [i for i, token in self._backend.get_added_tokens_decoder().items() if token.special and i < size]
         blocked[special] = True
         blocked[[token for token in self.eos_tokens if token < size]] = False
         return mx.array(blocked)
+
+    def _check_prompts(self, size: int) -> None:
+        source = self.card.source_language
+        languages = [None] if self.card.prompt is None else list(self.card.prompt.source)
+        for language in [] if isinstance(self.prompts, UnknownPrompts) else languages:
+            prompt = self.prompt(Session(source_language=source, target_language=language))
+            highest = max((*prompt.source, *prompt.end, *prompt.target))
+            if highest >= size:
+                raise UnsupportedModel(
+                    f"its prompt holds the token {highest} ({self.tokens().get(highest)!r}), and the model embeds only "
+                    f"{size} tokens; take the tokenizer and its chat template from where the weights come from"
+                )
 
 
 def _without_special_tokens(backend: Tokenizer) -> Tokenizer:

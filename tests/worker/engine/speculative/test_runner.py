@@ -35,7 +35,7 @@ from worker.engine.runner import Counters, Runner
 from worker.engine.speculative.autotune import DraftAutotune
 from worker.engine.speculative.draft_model import DraftModel, check_same_tokenizer
 from worker.engine.speculative.forced import ForcedDrafter
-from worker.engine.speculative.runner import SpeculativeRunner
+from worker.engine.speculative.runner import PassRunner, SpeculativeRunner
 from worker.engine.text.tokenizer import Vocabulary
 from worker.library.running import runner_of
 
@@ -59,7 +59,7 @@ Written = dict[str, list[tuple[int, ...]]]
 class Talk:
     """Sessions that all have their words, translated by turns and together."""
 
-    def __init__(self, engine: Runner | SpeculativeRunner, vocabulary: Vocabulary, asked: Sequence[Session]) -> None:
+    def __init__(self, engine: PassRunner, vocabulary: Vocabulary, asked: Sequence[Session]) -> None:
         self.engine = engine
         self.vocabulary = vocabulary
         self.tokens: Written = {}
@@ -171,7 +171,7 @@ def test_in_speech_drafts_that_save_nothing_are_left_out(
         now_s += 0.3 * bool(proposed)
         return proposed
 
-    def timed(rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> tuple[Output, ...]:
+    def timed(rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
         nonlocal now_s
         now_s += bool(rows)
         return run(rows, dropped)

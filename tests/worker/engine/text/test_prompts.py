@@ -1,10 +1,12 @@
 """What stands around a segment's words."""
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
 from protocol import Session
-from tests.worker.engine.conftest import chat_tokenizer
+from tests.worker.engine.conftest import TEMPLATE, chat_tokenizer
 from worker.core.rows import Refused
 from worker.engine.errors import UnsupportedModel
 from worker.engine.text.card import Card
@@ -109,12 +111,27 @@ def test_without_a_header_the_last_token_starts_the_answer() -> None:
         "{{ raise_exception('a system turn comes first') }}",
         "{{ messages[1].content }} and more",
         "{% if %}",
+        "{{ 1 // 0 }}",
+        "{% for i in range(10 ** 9) %}{{ messages[0].content }}{% endfor %}",
+        "[{{ messages[0].content }}] That was: {{ messages[0].content }}",
+        "[{{ messages[0].content | upper }}]",
+        "[{{ messages[0].content[:3] }}]",
+        "[{% for part in messages[0].content %}{{ part.text }}{% endfor %}]",
+        {"rag": TEMPLATE, "tool_use": TEMPLATE},
+        "",
     ],
 )
-def test_a_template_that_frames_nothing_is_refused(template: str) -> None:
+def test_a_template_that_frames_nothing_is_refused(template: Any) -> None:
     """Such a model would never be asked for a word: that is said when it is loaded."""
     with pytest.raises(UnsupportedModel, match="chat template"):
         Vocabulary(chat_tokenizer(template), Card())
+
+
+def test_of_named_templates_the_default_counts() -> None:
+    """As files of several templates give them."""
+    named: Any = {"default": TEMPLATE, "tool_use": "{{ raise_exception('no tools') }}"}
+    vocabulary, plain = (Vocabulary(chat_tokenizer(template), Card()) for template in (named, TEMPLATE))
+    assert vocabulary.prompt(FRENCH) == plain.prompt(FRENCH)
 
 
 @pytest.mark.parametrize(("max_positions", "card"), [(64, Card()), (256, Card()), (16, Card(position_offset=0))])

@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 
-from worker.app.engine_thread import EngineThread
+from worker.engine.thread import EngineThread
 
 
 async def test_calls_run_in_order_on_one_thread() -> None:
@@ -99,7 +99,7 @@ def test_an_exit_waits_for_the_call_that_runs() -> None:
     """A process that forgets to end it is not cut off in the middle of a pass."""
     forgetful = """
 import asyncio, time
-from worker.app.engine_thread import EngineThread
+from worker.engine.thread import EngineThread
 
 thread = EngineThread()
 
