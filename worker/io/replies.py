@@ -88,6 +88,16 @@ def checked(answer: Any, command: Command) -> Any:
     raise answer
 
 
+def refused_login(command: Command, error: Exception) -> Exception:
+    """Return the error for a refused command of a login: an AuthenticationError, unless the server may accept it later.
+
+    It names the command, never its arguments: one may be a password.
+    """
+    if _passes(error) and not isinstance(error, AuthenticationError):
+        return Interrupted(f"{command[0]!s}: {error}")
+    return AuthenticationError(f"{command[0]!s}: {error}")
+
+
 def _passes(error: Exception) -> bool:
     # redis-py's own parser, in a cluster, leaves the code of a kind that it knows out of the text.
     kinds = (Disconnected, MasterDownError, ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
