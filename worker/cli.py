@@ -18,8 +18,6 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from worker.io import standard_streams
-
 USAGE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 _INTRODUCTION = (
@@ -47,6 +45,8 @@ class _Usage(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status of `decalage` with these arguments (those of the process, if not given)."""
+    from worker.io import standard_streams
+
     given = list(_own_arguments() if arguments is None else arguments)
     if arguments is None:
         standard_streams.prepare(as_json="--json" in given)
@@ -144,6 +144,7 @@ def _version() -> str:
 
 def _fail(error: Exception, *, as_json: bool) -> int:
     from worker.commands.faults import fault_of
+    from worker.io import standard_streams
 
     if os.environ.get("DECALAGE_TRACEBACK"):
         raise error

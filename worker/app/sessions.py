@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Container, Iterator, Sequence
 
 from msgspec.structs import replace
 
-from protocol import Error, ErrorCode, ServerEvent, SessionPhase, shard_of
+from protocol import Error, ErrorCode, Numbering, ServerEvent, SessionPhase, shard_of
 from worker.core import entries, quarantine, replay, scheduler, session
 from worker.core.entries import Admission, Step, order
 from worker.core.quarantine import MAX_ATTEMPTS, Advance
@@ -204,7 +204,7 @@ def _after(state: State, saved: Checkpoint) -> State:
         state,
         phase=SessionPhase(saved.status),
         seq=saved.progress.seq,
-        source_seq=saved.source_seq,
+        numbering=Numbering(saved.source_seq),
         refused=saved.progress.refused,
     )
 
