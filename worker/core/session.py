@@ -144,6 +144,11 @@ def close_idle(state: State, now_ms: int) -> Outcome:
     return _advance(intake.end_last(closing, now_ms), [], now_ms)
 
 
+def finish(state: State, now_ms: int) -> Outcome:
+    """Return the session with its finished segments published, and its end where that is due."""
+    return _advance(state, [], now_ms)
+
+
 _Numbered = Callable[[int], ServerEvent]  # an event that still lacks its number
 
 
