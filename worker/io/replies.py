@@ -52,7 +52,11 @@ _PASSING: Final = RECONNECT_CODES | {"MISCONF", "NOREPLICAS", "OOM"}
 
 
 class Denied(NoPermissionError):
-    """The user that this program logs in as may not run a command, or not on that key."""
+    """The user that this program logs in as may not run a command, or not on that key: `what`, as `COMMAND on KEY`."""
+
+    def __init__(self, what: str, reason: object) -> None:
+        super().__init__(f"Redis denies {what} ({reason}); allow it to this user with ACL SETUSER")
+        self.what = what
 
 
 class Interrupted(Disconnected):
@@ -80,7 +84,7 @@ def checked(answer: Any, command: Command) -> Any:
     if not isinstance(answer, Exception):
         return answer
     if isinstance(answer, NoPermissionError):
-        return Denied(f"Redis denies {_named(command)} ({answer}); allow it to this user with ACL SETUSER")
+        return Denied(_named(command), answer)
     if _passes(answer):
         raise Interrupted(f"{_named(command)}: {answer}") from answer
     if isinstance(answer, ResponseError) and not isinstance(answer, ClusterError):
