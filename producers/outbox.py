@@ -11,7 +11,18 @@ from typing import Final, Self
 from msgspec import structs
 
 from producers.errors import OutboxFull
-from protocol import ClientEvent, ProtocolError, SessionPhase, advance, check, check_seq, decode_client, peek_seq
+from protocol import (
+    ClientEvent,
+    Numbering,
+    ProducerConflict,
+    ProtocolError,
+    SessionPhase,
+    advance,
+    check,
+    decode_client,
+    peek_producer,
+    peek_seq,
+)
 
 MAX_UNSENT_EVENTS: Final = 1_000
 """The most events kept for a broker that does not answer."""
@@ -20,32 +31,41 @@ MAX_UNSENT_EVENTS: Final = 1_000
 class Outbox:
     """One session's events on their way out; `unsent` are numbered and encoded, oldest first."""
 
-    def __init__(self, *, phase: SessionPhase = SessionPhase.ABSENT, last_seq: int = 0) -> None:
+    def __init__(
+        self, *, phase: SessionPhase = SessionPhase.ABSENT, last_seq: int = 0, producer: str | None = None
+    ) -> None:
+        """`producer` names this writer in its events, so that a worker can tell it from others of the session."""
+        self._producer = producer
         self._phase = phase
         self._last_seq = last_seq
         self._unsent: deque[bytes] = deque()
 
     @classmethod
-    def resume(cls, data: Iterable[bytes], *, is_whole: bool = True, is_closed: bool = False) -> Self:
+    def resume(
+        cls, data: Iterable[bytes], *, is_whole: bool = True, is_closed: bool = False, producer: str | None = None
+    ) -> Self:
         """Return an outbox that continues after these last events of a source stream, counted as a worker counts them.
 
         `data` is their JSON, oldest first. `is_whole`: they are the whole stream; otherwise the numbers count from the
         first of them. `is_closed`: the worker has closed the session.
         """
-        phase, last = SessionPhase.ABSENT, None
+        phase, numbering = SessionPhase.ABSENT, Numbering()
         if not is_whole:
             data = list(data)
-            phase, last = SessionPhase.OPEN, _base(data)
+            phase, numbering = SessionPhase.OPEN, Numbering(_base(data))
         for event_data in data:
             try:
-                if check_seq(last, seq := peek_seq(event_data)) == "duplicate":
+                after = numbering.take(peek_seq(event_data), peek_producer(event_data))
+                if after is None:
                     continue
-                # The number of an event that is refused for another reason than a gap counts as used.
-                last = last if seq is None else seq
+                numbering = after  # an event that is refused by its content has used its number
                 phase = advance(phase, decode_client(event_data))
+            except ProducerConflict as conflict:
+                numbering = numbering.without(conflict.producer)
             except ProtocolError:
                 continue
-        return cls(phase=SessionPhase.CLOSED if is_closed else phase, last_seq=last or 0)
+        phase = SessionPhase.CLOSED if is_closed else phase
+        return cls(phase=phase, last_seq=numbering.last or 0, producer=producer)
 
     @property
     def phase(self) -> SessionPhase:
@@ -68,7 +88,7 @@ class Outbox:
         Raises IllegalEvent at the wrong time, another ProtocolError for a bad value, OutboxFull; then changes nothing.
         """
         phase = advance(self._phase, event)
-        data = check(structs.replace(event, seq=self.next_seq))
+        data = check(structs.replace(event, seq=self.next_seq, producer=self._producer))
         if len(self._unsent) >= MAX_UNSENT_EVENTS:
             raise OutboxFull(
                 f"expected at most {MAX_UNSENT_EVENTS} events waiting for the broker, got one more: "

@@ -60,8 +60,8 @@ class Publisher:
 
     Events are numbered, so nothing is doubled when a reply is lost and redis-py sends again. A call that raises
     BrokerUnreachable or BrokerRefused keeps its event and sends it first with the next call, or with `flush()`: do not
-    append the same words again. Two publishers of one session at the same time would use the same numbers, and the
-    worker would take the words of one for copies of the other's.
+    append the same words again. A publisher that joins a session takes it over: the worker refuses what an earlier one
+    still sends, with the error `producer_conflict` in the target stream.
     """
 
     def __init__(
@@ -88,7 +88,8 @@ class Publisher:
         self._patience_s: Final = patience_s
         self._bell: Final = bell_key(shard_of(self.session_id, num_shards))
         self._source: Final = source_key(self.session_id)
-        self._outbox = Outbox()
+        self._producer: Final = token_hex(4)
+        self._outbox = Outbox(producer=self._producer)
         self._lock: Final = asyncio.Lock()
 
     @classmethod
@@ -183,7 +184,7 @@ class Publisher:
 
     async def _resume(self) -> Outbox:
         await self._look()
-        return await resume_outbox(self._link.client, self.session_id)
+        return await resume_outbox(self._link.client, self.session_id, self._producer)
 
     async def _look(self) -> bool:
         # Tell whether the session exists. Raises WrongShards.

@@ -39,7 +39,7 @@ def event_data(entry_id: object, fields: Fields) -> bytes | str:
     return data
 
 
-async def resume_outbox(client: Redis, session_id: str) -> Outbox:
+async def resume_outbox(client: Redis, session_id: str, producer: str | None = None) -> Outbox:
     """Return the outbox that continues the session. Raises SessionNotFound.
 
     Read backwards to the newest numbered event: one page in a stream that a `Publisher` wrote.
@@ -57,7 +57,7 @@ async def resume_outbox(client: Redis, session_id: str) -> Outbox:
         raise SessionNotFound(f"expected a session to join, got none named {session_id}: create it, or check the id")
     is_whole = not await _page_back(client, key, before, count=1)
     is_closed = await target_phase(client, session_id) is SessionPhase.CLOSED
-    return Outbox.resume(data, is_whole=is_whole, is_closed=is_closed)
+    return Outbox.resume(data, is_whole=is_whole, is_closed=is_closed, producer=producer)
 
 
 async def _page_back(client: Redis, key: str, before: str, *, count: int = PAGE_ENTRIES) -> list[Entry]:

@@ -3,7 +3,7 @@
 Importing it needs only msgspec. `python -m protocol.schema` prints the JSON Schema and the AsyncAPI document.
 """
 
-from protocol.codec import check, decode_client, decode_server, decode_worker, encode, peek_seq
+from protocol.codec import check, decode_client, decode_server, decode_worker, encode, peek_producer, peek_seq
 from protocol.errors import (
     ErrorCode,
     EventTooLarge,
@@ -11,6 +11,7 @@ from protocol.errors import (
     InvalidEvent,
     InvalidSessionId,
     MalformedEvent,
+    ProducerConflict,
     ProtocolError,
     SequenceGap,
     UnknownEventType,
@@ -39,6 +40,7 @@ from protocol.events import (
 )
 from protocol.grammar import CLIENT_ORDER, SERVER_ORDER, SessionPhase, advance, advance_server, check_seq, diagram
 from protocol.keys import bell_key, check_session_id, lease_key, session_of, shard_of, source_key, state_key, target_key
+from protocol.numbering import Numbering
 from protocol.options import Limits, Sampling, Session, SessionPatch, Speculation, apply_patch
 from protocol.policies import POLICY_FORMS, Adaptive, AlignAtt, LocalAgreement, Policy, WaitK, parse_policy, policy_name
 
@@ -62,8 +64,10 @@ __all__ = [
     "Limits",
     "LocalAgreement",
     "MalformedEvent",
+    "Numbering",
     "OutputTextDelta",
     "Policy",
+    "ProducerConflict",
     "ProtocolError",
     "Sampling",
     "SegmentDone",
@@ -99,6 +103,7 @@ __all__ = [
     "encode",
     "lease_key",
     "parse_policy",
+    "peek_producer",
     "peek_seq",
     "policy_name",
     "session_of",

@@ -96,6 +96,7 @@ def check(event: ClientEvent) -> bytes:
 
 class _Numbered(Struct):
     seq: Any = None
+    producer: Any = None
 
 
 _NUMBERED: Final = msgspec.json.Decoder(_Numbered)
@@ -103,11 +104,21 @@ _NUMBERED: Final = msgspec.json.Decoder(_Numbered)
 
 def peek_seq(data: bytes) -> int | None:
     """Read the `seq` of an event that may be wrong in everything else; None: it has no readable one."""
-    try:
-        seq = _NUMBERED.decode(_sized(data, MAX_EVENT_BYTES)).seq
-    except (ProtocolError, *_UNREADABLE):
-        return None
+    seq = _peek(data).seq
     return seq if type(seq) is int and seq >= 0 else None
+
+
+def peek_producer(data: bytes) -> str:
+    """Read the `producer` of an event that may be wrong in everything else; empty: it names none."""
+    producer = _peek(data).producer
+    return producer if isinstance(producer, str) else ""
+
+
+def _peek(data: bytes) -> _Numbered:
+    try:
+        return _NUMBERED.decode(_sized(data, MAX_EVENT_BYTES))
+    except (ProtocolError, *_UNREADABLE):
+        return _Numbered()
 
 
 def _sized(data: bytes | str, max_bytes: int) -> bytes:

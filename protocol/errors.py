@@ -8,6 +8,7 @@
     ├── UnsupportedVersion   a newer wire than ours
     ├── IllegalEvent         a valid event at the wrong time
     ├── SequenceGap          a missing number before this event
+    ├── ProducerConflict     a number that another producer has used, or a producer that has been replaced
     └── InvalidSessionId     an id that cannot name a stream
 
 All are the peer's mistakes, never ours: `code` and `param` go into an `error` event unchanged.
@@ -29,6 +30,7 @@ class ErrorCode(StrEnum):
     SESSION_CLOSED = "session_closed"
     ILLEGAL_EVENT = "illegal_event"
     SEQUENCE_GAP = "sequence_gap"
+    PRODUCER_CONFLICT = "producer_conflict"
     BACKLOG_FULL = "backlog_full"
     SEGMENT_TOO_LONG = "segment_too_long"
     UNSUPPORTED_LANGUAGE = "unsupported_language"
@@ -55,6 +57,7 @@ REMEDIES: dict[ErrorCode, str] = {
     ErrorCode.SESSION_CLOSED: "Open a session under another id; a closed one never reopens.",
     ErrorCode.ILLEGAL_EVENT: "Send only events that the session's phase allows.",
     ErrorCode.SEQUENCE_GAP: "Send the event with `expected_seq`, then go on from there.",
+    ErrorCode.PRODUCER_CONFLICT: "Let only one producer write: stop the others, or give each its own session.",
     ErrorCode.BACKLOG_FULL: "Send again when deltas have arrived, or raise `limits.max_backlog_words`.",
     ErrorCode.SEGMENT_TOO_LONG: "Send `input_text.finalize` to end the segment, then go on in the next one.",
     ErrorCode.UNSUPPORTED_LANGUAGE: "Choose one of the languages that the message lists.",
@@ -124,6 +127,16 @@ class SequenceGap(ProtocolError):
         super().__init__(f"expected seq {expected}, got {got}: send {expected} and go on from there", param="$.seq")
         self.expected = expected
         self.got = got
+
+
+class ProducerConflict(ProtocolError):
+    """Two producers number their events in one session; the event of `producer` is not consumed."""
+
+    code = ErrorCode.PRODUCER_CONFLICT
+
+    def __init__(self, message: str, *, producer: str) -> None:
+        super().__init__(f"{message}. {ErrorCode.PRODUCER_CONFLICT.remedy}")
+        self.producer = producer
 
 
 class InvalidSessionId(ProtocolError):

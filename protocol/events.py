@@ -26,6 +26,12 @@ Positive: TypeAlias = Annotated[int, Meta(ge=1)]
 ClientSeq: TypeAlias = Annotated[
     int, Meta(ge=0, le=MAX_SEQ, description="The client's own number: 0 or 1 first, then one more for each event.")
 ]
+Producer: TypeAlias = Annotated[
+    str,
+    Meta(
+        min_length=1, max_length=64, description="Name of the program that numbers the events, a new one at each start."
+    ),
+]
 TargetSeq: TypeAlias = Annotated[
     int,
     Meta(ge=1, le=MAX_SEQ, description="Number of the event in the target stream, from 1; the entry id is `<seq>-0`."),
@@ -41,6 +47,7 @@ CloseReason: TypeAlias = Literal["closed", "idle", "error"]
 
 class _FromClient(Struct, frozen=True, kw_only=True, tag_field="type"):
     seq: ClientSeq | None = None
+    producer: Producer | None = None
 
 
 class SessionCreate(_FromClient, frozen=True, kw_only=True, tag="session.create"):

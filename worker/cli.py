@@ -45,7 +45,11 @@ class _Usage(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status of `decalage` with these arguments (those of the process, if not given)."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    from worker.io import standard_streams
+
+    given = list(_own_arguments() if arguments is None else arguments)
+    if arguments is None:
+        standard_streams.prepare(as_json="--json" in given)
     try:
         status = _run(given)
         sys.stdout.flush()
@@ -55,14 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(file=sys.stderr)  # the shell's prompt begins on a line of its own
         return INTERRUPTED
     except BrokenPipeError:
-        # What is still buffered has no reader: without this, Python would complain about it on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        standard_streams.discard_stdout()
         return BROKEN_PIPE
     except _Usage as error:
         _report(error.code, str(error), as_json="--json" in given)
         return USAGE
     except Exception as error:  # the outermost border: users get a line, never a traceback
         return _fail(error, as_json="--json" in given)
+
+
+def _own_arguments() -> list[str]:
+    # The arguments of the process as UTF-8, whatever the locale; the names of files stay as the system knows them.
+    return [arg if os.path.exists(arg) else os.fsencode(arg).decode("utf-8", "surrogateescape") for arg in sys.argv[1:]]
 
 
 def _run(given: list[str]) -> int:
@@ -136,11 +144,16 @@ def _version() -> str:
 
 def _fail(error: Exception, *, as_json: bool) -> int:
     from worker.commands.faults import fault_of
+    from worker.io import standard_streams
 
     if os.environ.get("DECALAGE_TRACEBACK"):
         raise error
     fault = fault_of(error)
-    _report(fault.code, fault.message, as_json=as_json)
+    try:
+        _report(fault.code, fault.message, as_json=as_json)
+        sys.stdout.flush()
+    except OSError:  # what failed may be the output itself
+        standard_streams.discard_stdout()
     return 1
 
 

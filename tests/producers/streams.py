@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import structs
 from redis.asyncio import Redis
 
 from protocol import (
@@ -61,6 +62,7 @@ async def publish(client: Redis, session_id: str, events: Sequence[ServerEvent])
 
 
 async def source_events(client: Redis, session_id: str) -> list[ClientEvent]:
-    """Read the events of the session's source stream."""
+    """Read the events of the session's source stream, without the names of their producers, which are random."""
     entries: Any = await client.xrange(source_key(session_id))
-    return [decode_client(fields[EVENT_FIELD.encode()]) for _, fields in entries]
+    events = [decode_client(fields[EVENT_FIELD.encode()]) for _, fields in entries]
+    return [structs.replace(event, producer=None) for event in events]

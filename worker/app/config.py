@@ -24,6 +24,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings of a worker, with unit, default and purpose. Raises BadSetting for a value that is not valid."""
 
     redis: str = ""  # URL; empty: the embedded broker
+    redis_wait_ms: int = 60_000  # how long a start waits for a Redis that does not answer
     model: str = "starter"  # shipped model, directory, GGUF file or hub id
     metrics_host: str = "127.0.0.1"  # address that serves metrics and health
     metrics_port: int = 9464  # 0: any free port, -1: none

@@ -15,10 +15,12 @@ from redis.exceptions import TimeoutError as Unanswered
 
 from protocol import ClientEvent
 from worker.app.config import Settings
+from worker.app.handle import SessionHandle
 from worker.app.quarantine import Quarantine
-from worker.app.sessions import SessionHandle, SessionTable
+from worker.app.sessions import SessionTable
 from worker.app.shards import Shards
 from worker.app.telemetry import Telemetry
+from worker.core import recovery
 from worker.core.entries import WorkerFull, opens, order
 from worker.core.state import State
 from worker.io.replies import Denied, Entry
@@ -143,6 +145,7 @@ class Ingest:
             else:
                 handles.append(self._table.add(name, opened))
         try:
+            await self._recover([handle for handle in handles if handle.saved.is_lost])
             poisoned = [handle for handle in handles if await self._quarantine.end_poison(handle)]
             await self._read_output([handle for handle in handles if handle.needs_replay])
         except BaseException:
@@ -150,6 +153,14 @@ class Ingest:
                 self._table.forget(handle.session_id)
             raise
         return bool(poisoned)
+
+    async def _recover(self, handles: list[SessionHandle]) -> None:
+        # Read what is there of sessions whose state Redis has lost.
+        for handle in handles:
+            with self.isolated(handle.session_id):
+                events, newest_id = await self._store.remains(handle.session_id)
+                handle.recover(recovery.outline(events), newest_id)
+                self._log.warning("state_lost", session=handle.session_id, events=handle.saved.progress.seq)
 
     async def _read_output(self, handles: list[SessionHandle]) -> None:
         # What a replay needs of the target streams.

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from protocol import WIRE_VERSION
 from protocol.keys import EVENT_FIELD
-from worker.app.sessions import SessionHandle
+from worker.app.handle import SessionHandle
 from worker.app.telemetry import Telemetry
 from worker.core import quarantine
 from worker.core.quarantine import Action, Committed, Event, Failed, Look, Opened, Ran, Released, Suspects

@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import structlog
@@ -15,24 +16,28 @@ from worker.app.engine_thread import Engine
 from worker.app.worker import Worker
 from worker.io import client
 from worker.io.broker import ensure_broker
-from worker.io.health import Probes
+from worker.io.health import LOADING, Probes, authority
 from worker.io.metrics import Metrics
 
 SWITCH_S = 0.0005
+_RETRY_S = 0.5
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 async def serve(settings: Settings, *, on_ready: Callable[[Worker, str], None] | None = None) -> None:
-    """Serve until SIGTERM or Ctrl-C, then drain; end the process at once on a second signal.
+    """Serve until SIGTERM, SIGHUP or Ctrl-C, then drain; end the process at once on a second SIGTERM or Ctrl-C.
 
     Calls `on_ready` with the worker and the URL of its Redis before it takes sessions. Before that, raises
     RedisUnreachable, BrokerError, PortTaken, and the errors of loading the model.
     """
     log = structlog.get_logger()
     url = settings.redis or (await asyncio.to_thread(ensure_broker)).url
-    version = await _check_redis(url)
+    redis = client.connect(url)
     metrics = Metrics()
     probes = Probes(metrics.registry)
     port = probes.serve(settings.metrics_host, settings.metrics_port) if settings.metrics_port >= 0 else None
+    version = await _await_redis(redis, settings.redis_wait_ms / 1000)
+    probes.ask = lambda: LOADING
     log.info("loading", model=settings.model, draft_model=settings.draft_model or None)
     engine = await Engine.start(settings.model, settings.draft_model, settings.max_kv_bytes, kv_bits=settings.kv_bits)
     try:
@@ -46,7 +51,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Worker, str], None] |
                 worker=worker.name,
                 model=engine.description,
                 kv_bits=settings.kv_bits or None,
-                metrics=None if port is None else f"http://{settings.metrics_host}:{port}/metrics",
+                metrics=None if port is None else f"http://{authority(settings.metrics_host, port)}/metrics",
             )
             with serving():
                 if on_ready is not None:
@@ -57,9 +62,24 @@ async def serve(settings: Settings, *, on_ready: Callable[[Worker, str], None] |
         engine.stop()
 
 
-async def _check_redis(url: str) -> str:
-    async with client.connect(url) as redis:
-        return await client.check(redis)
+async def _await_redis(redis: client.Client, limit_s: float) -> str:
+    # Return the version of the Redis once it answers: the services of a host may start in any order.
+    log, end_s, has_told = structlog.get_logger(), time.monotonic() + limit_s, False
+    async with redis:
+        while True:
+            try:
+                version = await client.check(redis)
+                break
+            except client.NoAnswer as error:
+                if time.monotonic() + _RETRY_S > end_s:
+                    raise
+                if not has_told:
+                    log.warning("waiting_for_redis", seconds=limit_s, reason=str(error))
+                has_told = True
+            await asyncio.sleep(_RETRY_S)
+        if risk := await client.eviction_risk(redis):
+            log.warning("redis_may_evict", reason=risk)
+    return version
 
 
 @contextlib.contextmanager
@@ -81,19 +101,22 @@ def serving() -> Iterator[None]:
 @contextlib.contextmanager
 def _signals(stop: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    heard = 0
+    is_stopping = False
 
-    def hear() -> None:
-        nonlocal heard
-        heard += 1
-        if heard > 1:
+    def hear(number: signal.Signals) -> None:
+        nonlocal is_stopping
+        # A terminal that closes sends SIGHUP twice, and systemd may send it after SIGTERM: it never ends the drain.
+        if is_stopping and number is not signal.SIGHUP:
             os._exit(130)
+        is_stopping = True
         stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, hear)
+    # `nohup` has a program ignore SIGHUP.
+    numbers = [number for number in _STOPS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in numbers:
+        loop.add_signal_handler(number, hear, number)
     try:
         yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in numbers:
             loop.remove_signal_handler(number)

@@ -2,44 +2,62 @@
 
 import asyncio
 import os
+from typing import Any
 
 from protocol.redis_url import parse_redis_url
 from worker.commands.findings import Finding
-from worker.io import client
+from worker.io import client, rehearsal
 from worker.io.broker import default_runtime_dir, read_record, wanted_kind
 from worker.io.servers import find_redis_servers
 
+_POLICY = "redis-cli CONFIG SET maxmemory-policy noeviction"
+_RULES = "ACL SETUSER {} ~decalage:* +@read +@write +@scripting +@connection +info +time"
 _REMEDY = "pip install 'decalage[broker]', or name a running Redis with --redis"
 
 
 def redis(given: str | None) -> Finding:
-    """Check whether Redis answers, and its version; start no broker. Raises BrokerError for an invalid variable."""
+    """Check that Redis answers and lets Decalage do all that it does there; start no broker.
+
+    Raises BrokerError for an invalid variable.
+    """
     if url := given or os.environ.get("DECALAGE_REDIS"):
         try:
-            return _answering(url, asyncio.run(_version(url)), "")
+            return asyncio.run(_examined(url, ""))
         except client.RedisUnreachable as error:
             return Finding("redis", "failed", str(error), facts={"url": client.shown(url)})
     record = read_record(default_runtime_dir())
     if record is not None:
         try:
-            return _answering(record.url, asyncio.run(_version(record.url)), "the embedded broker, ")
+            return asyncio.run(_examined(record.url, "the embedded broker, "))
         except client.RedisUnreachable:
             pass  # the broker has ended
     return _startable()
 
 
-def _answering(url: str, version: str, what: str) -> Finding:
+async def _examined(url: str, what: str) -> Finding:
+    """Try all that workers, producers and listeners do. Raises RedisUnreachable."""
     parsed = parse_redis_url(url)
-    facts = {"url": parsed.address, "version": version, "embedded": bool(what)}
-    text = f"{what}Redis {version} answers at {parsed.address}"
-    if parsed.overridden:
-        text += f"; {', '.join(parsed.overridden)} of the URL have no effect, Decalage sets them itself"
-    return Finding("redis", "ok", text, facts=facts)
-
-
-async def _version(url: str) -> str:
     async with client.connect(url) as redis:
-        return await client.check(redis)
+        version = await client.check(redis)
+        facts: dict[str, Any] = {"url": parsed.address, "version": version, "embedded": bool(what)}
+        text = f"{what}Redis {version} answers at {parsed.address}"
+        if parsed.overridden:
+            text += f"; {', '.join(parsed.overridden)} of the URL have no effect, Decalage sets them itself"
+        try:
+            denied = await rehearsal.denials(redis)
+            risk = await client.eviction_risk(redis)
+        except client.GONE as error:
+            remedy = "let it accept writes: free memory or disk, or name the master"
+            return Finding("redis", "failed", f"{text}, but cannot serve now: {error}", remedy, facts)
+    if denied:
+        user = parsed.username or "default"
+        facts["denied"] = denied
+        return Finding(
+            "redis", "failed", f"{text}, but denies to the user {user}: {', '.join(denied)}", _RULES.format(user), facts
+        )
+    if risk:
+        return Finding("redis", "warning", f"{text}; {risk}", _POLICY, facts)
+    return Finding("redis", "ok", text, facts=facts)
 
 
 def _startable() -> Finding:

@@ -1,5 +1,6 @@
 """The errors that users can cause, as a code and a message; and the error that commands raise."""
 
+import errno
 from typing import Final, NamedTuple
 
 
@@ -40,6 +41,8 @@ _CODES: Final = {
     "producers.errors.ProducerError": "producer_error",
     "redis.exceptions.RedisError": "redis_failed",
 }
+_UNWRITABLE: Final = frozenset({errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC})
+"""What the system answers where a standard stream cannot be written."""
 EXTRAS: Final = {
     **dict.fromkeys(("fakeredis", "lupa"), "broker"),
     **dict.fromkeys(("matplotlib", "sacrebleu"), "eval"),
@@ -58,10 +61,12 @@ def fault_of(error: BaseException) -> Fault:
     match error:
         case ModuleNotFoundError(name=str(name)) if name.partition(".")[0] not in ("worker", "producers", "protocol"):
             return _missing_package(name)
-        case UnicodeDecodeError():
-            return Fault("invalid_input", f"expected text in UTF-8, got bytes that are none ({error.reason})")
+        case UnicodeDecodeError() | UnicodeEncodeError():
+            return Fault("invalid_input", f"expected text in UTF-8, got some that is none ({error.reason})")
         case OSError(filename=str(path)):
             return Fault("file_error", f"{path}: {error.strerror}")
+        case OSError(errno=number) if number in _UNWRITABLE:
+            return Fault("output_error", f"cannot write the output: {error.strerror}; send it to another place")
     return Fault(
         "internal_error",
         f"{type(error).__name__}: {_one_line(str(error))}; this is a bug in Decalage, "

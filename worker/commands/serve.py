@@ -8,8 +8,8 @@ from worker.commands.arguments import add_kv_bits, add_redis, whole
 HELP: Final = "run a worker: it translates every session on its Redis"
 EXAMPLES: Final = """\
 Each option can also be set by a variable: DECALAGE_REDIS, DECALAGE_MODEL, DECALAGE_METRICS_PORT and so on.
-Ctrl-C or SIGTERM drains the worker: it finishes what it is writing, hands its sessions over and exits. A second one
-ends it at once.
+Ctrl-C, SIGTERM or SIGHUP drains the worker: it finishes what it is writing, hands its sessions over and exits. A
+second Ctrl-C or SIGTERM ends it at once.
 
 Examples:
   decalage serve

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from protocol import OutputTextDelta, ServerEvent, Session, SessionPhase
+from protocol import Numbering, OutputTextDelta, ServerEvent, Session, SessionPhase
 from worker.core.log import Log
 from worker.core.segment import Decode, WrittenWord
 from worker.core.state import Segments, State
@@ -36,6 +36,8 @@ class Base(msgspec.Struct, frozen=True, array_like=True):
     source_seq: int | None
     num_segments: int
     source_words: int
+    producer: str = ""
+    replaced: tuple[str, ...] = ()
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -105,7 +107,12 @@ def base(state: State, cursor: str) -> Base | None:
     """Return the base of a replay that begins behind `cursor`; None: the session is not between two segments."""
     if state.phase is not SessionPhase.OPEN or state.segments:
         return None
-    return Base(cursor, state.session, state.source_seq, state.num_segments, state.source_words)
+    numbers = state.numbering
+    return Base(
+        *(cursor, state.session, numbers.last, state.num_segments, state.source_words),
+        producer=numbers.producer,
+        replaced=numbers.replaced,
+    )
 
 
 def begin(state: State, base: Base | None) -> State:
@@ -116,7 +123,7 @@ def begin(state: State, base: Base | None) -> State:
         state,
         phase=SessionPhase.OPEN,
         session=base.session,
-        source_seq=base.source_seq,
+        numbering=Numbering(base.source_seq, base.producer, base.replaced),
         num_segments=base.num_segments,
         source_words=base.source_words,
         done_words=base.source_words,

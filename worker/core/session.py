@@ -31,15 +31,13 @@ from protocol import (
     SessionUpdated,
     advance,
     apply_patch,
-    check_seq,
 )
-from worker.core import drafting, intake, settling, writing
+from worker.core import drafting, intake, numbers, settling, writing
 from worker.core.rows import Deferred, Evicted, Failed, Output, Row, Tokens, Vocabulary
 from worker.core.segment import Segment, forget_cache
 from worker.core.state import Segments, State, deadline_ms
 from worker.core.writing import Word
 
-_SEND_AGAIN = frozenset({"sequence_gap", "backlog_full"})
 NO_ROOM = frozenset({ErrorCode.BACKLOG_FULL.value, ErrorCode.WORKER_FULL.value})
 """Codes of errors that depend on the time: a replay does not reproduce them."""
 Outcome: TypeAlias = tuple[State, tuple[ServerEvent, ...]]
@@ -71,11 +69,11 @@ def step(
     backlog is not bounded, because a replay translates nothing between the events.
     """
     try:
-        if check_seq(state.source_seq, event.seq) == "duplicate":
+        numbered = numbers.take(state, event)
+        if numbered is None:
             return replace(state, duplicates=state.duplicates + 1), ()
         phase = advance(state.phase, event)
-        active_ms = now_ms if heard_ms is None else heard_ms
-        before = replace(state, phase=phase, active_ms=active_ms, source_seq=_last_seq(state, event))
+        before = replace(numbered, phase=phase, active_ms=now_ms if heard_ms is None else heard_ms)
         if isinstance(event, InputTextAppend) and not is_replay:
             intake.check_backlog(state, event.text)
         after, events = _apply(before, event, now_ms, vocabulary, model)
@@ -85,14 +83,8 @@ def step(
 
 
 def refuse(state: State, error: ProtocolError, *, seq: int | None = None, source_id: str | None = None) -> Outcome:
-    """Return the session without the refused event, and the `error` event for its producer.
-
-    The number of an event that can never succeed counts as used, so that the next number is no gap. An event that comes
-    too early (a gap, a full backlog) does not use up its number: the producer sends it again.
-    """
-    is_next = seq in ((0, 1) if state.source_seq is None else (state.source_seq + 1,))
-    if is_next and error.code not in _SEND_AGAIN:
-        state = replace(state, source_seq=seq)
+    """Return the session without the refused event, and the `error` event for its producer."""
+    state = numbers.refuse(state, error, seq)
     if error.code in NO_ROOM:
         state = replace(state, refused=state.refused + 1)
     return _publish(state, [_error(error, source_id)])
@@ -152,16 +144,17 @@ def close_idle(state: State, now_ms: int) -> Outcome:
     return _advance(intake.end_last(closing, now_ms), [], now_ms)
 
 
+def finish(state: State, now_ms: int) -> Outcome:
+    """Return the session with its finished segments published, and its end where that is due."""
+    return _advance(state, [], now_ms)
+
+
 _Numbered = Callable[[int], ServerEvent]  # an event that still lacks its number
 
 
 def _publish(state: State, events: Sequence[_Numbered]) -> Outcome:
     numbered = tuple(event(state.seq + i) for i, event in enumerate(events, 1))
     return replace(state, seq=state.seq + len(numbered)), numbered
-
-
-def _last_seq(state: State, event: ClientEvent) -> int | None:
-    return state.source_seq if event.seq is None else event.seq
 
 
 def _apply(

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 from msgspec.structs import replace
 
-from protocol import Session, SessionPhase
+from protocol import Numbering, Session, SessionPhase
 from worker.core.drafting import Drafting
 from worker.core.log import Log
 from worker.core.rows import Lane
@@ -71,7 +71,8 @@ class State(msgspec.Struct, frozen=True):
     session: Session = Session()
     seq: int = 0  # target events so far
     segment_seq: int = 0  # of these, up to the end of the last finished segment
-    source_seq: int | None = None  # the producer's last number
+    numbering: Numbering = Numbering()  # of the source stream
+    digests: Log[int] = Log()  # of the newest numbered events, the last one that of `source_seq`; 0: not known
     segments: Segments = Segments()  # unfinished ones
     num_segments: int = 0
     created_ms: int = 0
@@ -84,6 +85,11 @@ class State(msgspec.Struct, frozen=True):
     refused: int = 0  # source entries refused for lack of room
     drafting: Drafting = Drafting()
     close_reason: str = "closed"
+
+    @property
+    def source_seq(self) -> int | None:
+        """The producer's last number."""
+        return self.numbering.last
 
 
 def lane_of(state: State) -> Lane | None:

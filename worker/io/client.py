@@ -29,6 +29,7 @@ GONE: Final = (RedisError, RedisClusterException, OSError)
 Call: TypeAlias = tuple[Sequence[str], Sequence[str | bytes | int]]
 """Keys and arguments of a script."""
 
+_NO_EVICTION: Final = "noeviction"
 _RETRIES: Final = 3
 _FIRST_PAUSE_S: Final = 0.02  # doubled each time
 _LONGEST_PAUSE_S: Final = 0.5
@@ -37,6 +38,10 @@ _STREAM_READS: Final = ("XRANGE", "XREAD", "XREVRANGE")
 
 class RedisUnreachable(Exception):
     """No Redis server answers where one was expected."""
+
+
+class NoAnswer(RedisUnreachable):
+    """Nobody answers at the address, or a server that cannot serve yet: it may later."""
 
 
 class Page(NamedTuple):
@@ -114,9 +119,9 @@ class Client:
         found, keys = await self.ask("SCAN", cursor, "MATCH", pattern, "COUNT", count)
         return Page(int(found), keys)
 
-    async def facts(self) -> dict[str, str]:
-        """What INFO tells of the server."""
-        text: str = (await self.ask("INFO", "server")).decode()
+    async def facts(self, section: str) -> dict[str, str]:
+        """Return what INFO tells of the server in this section."""
+        text: str = (await self.ask("INFO", section)).decode()
         return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
     async def aclose(self) -> None:
@@ -179,8 +184,8 @@ class ClusterClient(Client):
         cursors, keys = step
         return Page(int(cursors[node]), list(keys))
 
-    async def facts(self) -> dict[str, str]:
-        return {str(name): str(value) for name, value in (await self._cluster.info("server")).items()}
+    async def facts(self, section: str) -> dict[str, str]:
+        return {str(name): str(value) for name, value in (await self._cluster.info(section)).items()}
 
     async def aclose(self) -> None:
         await self._cluster.aclose()
@@ -213,15 +218,20 @@ def shown(url: str) -> str:
 
 
 async def check(redis: Client) -> str:
-    """The version of the server that answers. Raises RedisUnreachable, also for a cluster's node taken alone."""
+    """Return the version of the server that answers, "unknown" where its user may not ask.
+
+    Raises NoAnswer; RedisUnreachable for a server that refuses the login, and for a cluster's node taken alone.
+    """
     try:
-        facts = await redis.facts()
+        facts = await redis.facts("server")
     except AuthenticationError as error:
-        raise RedisUnreachable(f"Redis at {redis.address} refuses these credentials: {error}") from error
+        raise RedisUnreachable(
+            f"Redis at {redis.address} refuses this login: {error}; correct user, password and database of the URL"
+        ) from error
     except ResponseError:  # it answers, but not this: a stand-in, or a user who may not ask
         return "unknown"
     except GONE as error:
-        raise RedisUnreachable(
+        raise NoAnswer(
             f"no Redis answers at {redis.address} ({error}); start one, name another with --redis, or leave --redis "
             "out to use the embedded broker"
         ) from error
@@ -230,3 +240,22 @@ async def check(redis: Client) -> str:
             f"Redis at {redis.address} is a cluster; name it {redis.address.replace('://', '+cluster://', 1)}"
         )
     return facts.get("redis_version", "unknown")
+
+
+async def eviction_risk(redis: Client) -> str:
+    """Return how this server may drop keys of a session, and the remedy; empty where it may not, or does not tell.
+
+    Raises what `Client.ask` raises, but for a refusal.
+    """
+    try:
+        facts = await redis.facts("memory")
+    except ResponseError:
+        return ""
+    policy = facts.get("maxmemory_policy", _NO_EVICTION)
+    if policy == _NO_EVICTION:
+        return ""
+    now = "when its memory is full" if facts.get("maxmemory", "0") != "0" else "once it has a maxmemory that is full"
+    return (
+        f"with maxmemory-policy {policy}, Redis drops keys of sessions {now}, and such sessions may end with an error; "
+        f"set it to {_NO_EVICTION}"
+    )

@@ -15,7 +15,7 @@ from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as Unanswered
 
 from protocol.redis_url import RedisUrl
-from worker.io.replies import Command, error_of
+from worker.io.replies import Command, error_of, refused_login
 
 _SENT_AT_ONCE: Final = 16
 """Commands; while Redis works on these, the next ones are packed."""
@@ -57,9 +57,9 @@ class Connection(asyncio.Protocol):
             _, connection = await loop.create_connection(cls, url.host, url.port, ssl=url.tls_context())
         try:
             if commands := _greeting(url):
-                for answer in await connection.ask(commands, limit_s):
+                for command, answer in zip(commands, await connection.ask(commands, limit_s), strict=True):
                     if isinstance(answer, Exception):
-                        raise answer
+                        raise refused_login(command, answer)
         except BaseException:
             connection.close()
             raise

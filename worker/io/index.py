@@ -9,7 +9,7 @@ from collections.abc import Collection, Container, Iterable
 from itertools import groupby
 from typing import Final
 
-from protocol import shard_of, source_key, state_key
+from protocol import shard_of, source_key, state_key, target_key
 from protocol.keys import ABANDONED_TTL_S, index_key
 from worker.io.client import Client
 from worker.io.replies import Command
@@ -55,7 +55,9 @@ class SessionIndex:
         names = [member.decode(errors="replace") for members in found for member in members]
         names = [name for name in names if name not in besides]
         # Of one that Redis denies us, its taking will tell.
-        exist = await self._redis.call([("EXISTS", state_key(name), source_key(name)) for name in names])
+        exist = await self._redis.call(
+            [("EXISTS", state_key(name), source_key(name), target_key(name)) for name in names]
+        )
         gone = {name for name, number in zip(names, exist, strict=True) if number == 0}
         await self.remove(gone)
         return [name for name in names if name not in gone]

@@ -52,7 +52,11 @@ _PASSING: Final = RECONNECT_CODES | {"MISCONF", "NOREPLICAS", "OOM"}
 
 
 class Denied(NoPermissionError):
-    """The user that this program logs in as may not run a command, or not on that key."""
+    """The user that this program logs in as may not run a command, or not on that key: `what`, as `COMMAND on KEY`."""
+
+    def __init__(self, what: str, reason: object) -> None:
+        super().__init__(f"Redis denies {what} ({reason}); allow it to this user with ACL SETUSER")
+        self.what = what
 
 
 class Interrupted(Disconnected):
@@ -80,12 +84,22 @@ def checked(answer: Any, command: Command) -> Any:
     if not isinstance(answer, Exception):
         return answer
     if isinstance(answer, NoPermissionError):
-        return Denied(f"Redis denies {_named(command)} ({answer}); allow it to this user with ACL SETUSER")
+        return Denied(_named(command), answer)
     if _passes(answer):
         raise Interrupted(f"{_named(command)}: {answer}") from answer
     if isinstance(answer, ResponseError) and not isinstance(answer, ClusterError):
         return answer
     raise answer
+
+
+def refused_login(command: Command, error: Exception) -> Exception:
+    """Return the error for a refused command of a login: an AuthenticationError, unless the server may accept it later.
+
+    It names the command, never its arguments: one may be a password.
+    """
+    if _passes(error) and not isinstance(error, AuthenticationError):
+        return Interrupted(f"{command[0]!s}: {error}")
+    return AuthenticationError(f"{command[0]!s}: {error}")
 
 
 def _passes(error: Exception) -> bool:

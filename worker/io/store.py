@@ -32,17 +32,23 @@ from worker.io.scripts import script
 MAX_TARGET_ENTRIES = 100_000
 PAGE_ENTRIES = 256
 MAX_DEAD_LETTERS = 1_000
+_LOST = "lost"
 
 
 class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
     """How far a session has come: one blob in its state hash, but for what the scripts count."""
 
-    status: str = "absent"  # a SessionPhase
+    status: str = "absent"  # a SessionPhase, or "lost"
     cursor: str = "0-0"  # last source entry whose events have been applied
     source_seq: int | None = None  # the producer's last number
     progress: Progress = Progress()
     base: Base | None = None  # where a replay begins; None: at the log's beginning
     idle_cursor: str = ""  # the last source entry before the session began to close for idleness, if it has
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether Redis has lost it, and with it all but the number of target events."""
+        return self.status == _LOST
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -91,7 +97,7 @@ class Store:
         await self._index.add(claim.session_id for claim in claims)
         calls: list[Call] = [
             (
-                [state_key(claim.session_id)],
+                [state_key(claim.session_id), target_key(claim.session_id)],
                 [
                     *(ABANDONED_TTL_S, claim.lease, self._worker, QUARANTINE_OWNERS, int(claim.is_alone)),
                     *(f"{self._worker}:{claim.failure}" if claim.failure else "", claim.dead),
@@ -110,7 +116,7 @@ class Store:
 
     async def commit(self, commits: Sequence[Commit]) -> list[int | Exception]:
         """Publish; for each session how many of its events were there already (a reply was lost), Fenced where
-        another worker has it, Behind where Redis has lost some, or what Redis says is wrong.
+        another worker has it, StateLost, Behind where Redis has lost some, or what Redis says is wrong.
         """
         answers = [_committed(answer) for answer in await self._redis.run(script("commit"), list(map(_call, commits)))]
         done = zip(commits, answers, strict=True)
@@ -168,6 +174,16 @@ class Store:
                         starts[name] = f"({page[-1][0]}"
         return {**words, **denied}
 
+    async def remains(self, session_id: str) -> tuple[list[ServerEvent], str]:
+        """Return all target events of the session, and the id of its newest source entry."""
+        events: list[ServerEvent] = []
+        last = "-"
+        while page := await self._page(target_key(session_id), last):
+            events += [event for _, fields in page if (event := _event(fields)) is not None]
+            last = f"({page[-1][0]}"
+        newest = entries(await self._redis.ask("XREVRANGE", source_key(session_id), "+", "-", "COUNT", 1))
+        return events, newest[0][0] if newest else "0-0"
+
     async def entry(self, session_id: str, entry_id: str) -> list[Entry]:
         """The source entry with this id; none if it is gone."""
         return entries(await self._redis.ask("XRANGE", source_key(session_id), entry_id, entry_id))
@@ -205,6 +221,10 @@ class Behind(Exception):
     """Redis has lost events that were published (a restart from older data); the session is to be replayed."""
 
 
+class StateLost(Exception):
+    """Redis has lost the session's state (an eviction, or somebody's DEL); it is to be taken again."""
+
+
 class UnreadableCheckpoint(Exception):
     """What stands in the session's state hash is no checkpoint that this worker can read."""
 
@@ -234,8 +254,10 @@ def _opened(answer: Any) -> Taken | Exception:
         return Fenced("another worker has taken it under a later lease")
     if answer == b"SUSPECT":
         return Suspect("several workers in a row have failed at it")
-    epoch, failed_owners, failed_attempts, blob, seq = answer
-    if blob is None and seq is None:
+    epoch, failed_owners, failed_attempts, blob, seq, is_lost = answer
+    if blob is None and is_lost is not None:
+        saved = Checkpoint(status=_LOST, progress=Progress(seq=int(seq)))
+    elif blob is None and seq is None:
         saved = Checkpoint()
     else:
         try:
@@ -270,6 +292,8 @@ def _visible(commit: Commit) -> list[bytes]:
 def _committed(answer: Any) -> int | Exception:
     if answer == b"FENCED":
         return Fenced("another worker has taken it")
+    if answer == b"LOST":
+        return StateLost("Redis has lost its state")
     if answer == b"BEHIND":
         return Behind("Redis knows fewer of its events than were published")
     return answer if isinstance(answer, Exception) else int(answer)

@@ -10,8 +10,8 @@ import pytest
 
 from tests.worker.app.conftest import CLOSE, FINALIZE, Event, Raw, append, create, new_worker, until, untimed
 from worker.app.engine_thread import Engine
+from worker.app.handle import SessionHandle
 from worker.app.publish import Committer
-from worker.app.sessions import SessionHandle
 from worker.app.worker import Worker
 from worker.core.quarantine import MAX_ATTEMPTS, QUARANTINE_OWNERS
 from worker.io.replies import Entry

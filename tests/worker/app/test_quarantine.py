@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.worker.app.conftest import FINALIZE, Raw, Running, append, create, until
-from worker.app.sessions import SessionHandle
+from worker.app.handle import SessionHandle
 from worker.app.worker import Worker
 from worker.core import quarantine
 from worker.io.replies import Entry

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import redis
 
 from worker.commands import check_redis
 from worker.io import broker
@@ -28,6 +29,45 @@ def test_options_without_effect_are_told(redis_url: str) -> None:
     assert found.status == "ok"
     assert "protocol, socket_timeout of the URL have no effect" in found.text
     assert found.facts["url"] == redis_url
+
+
+def test_what_is_denied_is_a_failure_with_the_rule_to_set(redis_url: str) -> None:
+    """Under the user and the database of the URL; the password is not told."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.execute_command("ACL", "SETUSER", "reader", "reset", "on", ">s3cret", "~*", "+@read", "+@connection")
+        try:
+            found = check_redis.redis(redis_url.replace("redis://", "redis://reader:s3cret@").replace("/0", "/3"))
+        finally:
+            client.acl_deluser("reader")
+    assert found.status == "failed"
+    assert "denies to the user reader: " in found.text
+    assert {"EVALSHA on decalage:{workers}:live", "SCRIPT"} & set(found.facts["denied"])
+    assert "ACL SETUSER reader ~decalage:*" in found.remedy
+    assert "s3cret" not in str(found.as_json())
+
+
+@pytest.mark.parametrize(("place", "said"), [("/99", "refuses this login: SELECT"), ("/0", "cannot serve now")])
+def test_a_server_that_answers_is_not_yet_one_that_serves(redis_url: str, place: str, said: str) -> None:
+    """A database that it does not have; a replica."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.replicaof("127.0.0.1", "1")
+        try:
+            found = check_redis.redis(redis_url.replace("/0", place))
+        finally:
+            client.replicaof("NO", "ONE")
+    assert (found.status, said in found.text) == ("failed", True)
+
+
+def test_a_redis_that_may_drop_keys_is_a_warning(redis_url: str) -> None:
+    """With the remedy."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.config_set("maxmemory-policy", "volatile-lru")
+        try:
+            found = check_redis.redis(redis_url)
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+    assert (found.status, "volatile-lru" in found.text) == ("warning", True)
+    assert "noeviction" in found.remedy
 
 
 def test_a_password_is_never_shown() -> None:

@@ -13,13 +13,16 @@
 -- Entry ids are <seq>-0: an event whose seq is there already is a repetition (a reply was lost), and a success.
 -- Retention: all three keys live on for the TTL, or up to a tenth less: it is renewed only once that has gone. The source
 -- is never trimmed while the session is open, nor by anybody else behind the base, from where a replay reads it.
--- Returns how many of the events were there already; 'FENCED' for a worker that has lost the session; or 'BEHIND' where
--- events before these are missing (a server that came back with older data).
+-- Returns how many of the events were there already; 'FENCED' for a worker that has lost the session; 'LOST' where the state
+-- is gone (an eviction); or 'BEHIND' where events before these are missing (a server that came back with older data).
 local state, target = KEYS[1], KEYS[2]
 local epoch, ttl_s, max_target, status, checkpoint, advance, first = unpack(ARGV, 1, 7)
 local NUM_OPTIONS = 7
 
 local saved = redis.call('HMGET', state, 'epoch', 'seq')
+if not saved[1] then
+  return 'LOST'
+end
 if saved[1] ~= epoch then
   return 'FENCED'
 end
