@@ -26,6 +26,9 @@ PIECES = (
 LATIN = tuple(SPECIAL + i for i in range(8))
 
 PROMPT = Prompt(source=(TAG,), end=(END,), target=(START,), max_source_tokens=10_000, max_target_tokens=10_000)
+CONTIGUOUS = Prompt(
+    source=(TAG,), end=(), target=(END, START), max_source_tokens=10_000, max_target_tokens=10_000, is_contiguous=True
+)
 
 
 class FakeVocabulary:

@@ -31,7 +31,9 @@ class Prompt(msgspec.Struct, frozen=True):
     max_segment_words: int | None = None  # longest source the model was trained for; None: not known
     is_translation: bool = False  # the target is about as long as the source; words that are no language are copied
     source_language: str | None = None  # the only one that the model reads; None: it may read any
-    plain: bool = False  # positions run on from source to target, as in a model without group positions
+    # Positions run on from source to target, as in a stock model: what stands behind the source, so also the target,
+    # is fed again after every read. Otherwise, the model has group positions, and nothing is.
+    is_contiguous: bool = False
 
 
 class Vocabulary(Protocol):
@@ -94,7 +96,7 @@ class Row(msgspec.Struct, frozen=True):
     target_start: int
     num_drafts: int
     sampling: SampleSpec
-    plain: bool = False
+    is_contiguous: bool = False  # the lane's layout, see `Prompt`
     visible_source: tuple[int, ...] = ()
     max_proposed: int = 0
     source_start: int = 0  # source tokens that the lane holds

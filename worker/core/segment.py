@@ -25,7 +25,7 @@ class WrittenWord(msgspec.Struct, frozen=True, array_like=True):
     begin: int  # index into the target, right behind the word before
     blank: tuple[int, ...]  # white space up to a limit, from there to the word
     tokens: tuple[int, ...]
-    # For each of these tokens, the source tokens seen by the query that it was drawn from.
+    # For each of these tokens, the source tokens seen by the query that it was drawn from; empty in a contiguous layout.
     visible_source: tuple[int, ...]
     source_words_read: int
     text: str
@@ -46,7 +46,8 @@ class Decode(msgspec.Struct, frozen=True, array_like=True):
     tentative: tuple[int, ...] = ()  # continuation that later source may still change, in the lane but for its last
     hold: int = 0  # source segments to read before trying again, where the model was not ready to write
     num_computed_source: int = 0  # source tokens that were read, be it into a lane that is gone
-    # Source tokens that the queries saw, or should see in a rebuilt lane, from the last word's last token on.
+    # Source tokens that the queries saw, or should see in a rebuilt lane, from the last word's last token on. In a
+    # contiguous layout, nothing of that is known or needed: all queries see the same source.
     visible_source: tuple[int, ...] = ()
     prompt_visible_source: int | None = None  # and those of the prompt before its last token; None: it was not fed yet
 
@@ -195,17 +196,19 @@ def row(segment: Segment, max_source_tokens: int, min_source_tokens: int = 1) ->
     stop = source.bounds[available if need is None else min(need, available)]
     tokens = source.tokens[kv.num_source : min(stop, kv.num_source + max_source_tokens)]
     is_read = need is not None and need <= available and kv.num_source + len(tokens) >= stop
-    target, visible_source = _target(segment, max_source_tokens - len(tokens)) if is_read else ((), ())
+    # In a stock model's layout, source moves the whole target, and all of it sees that source.
+    start = 0 if tokens and segment.prompt.is_contiguous else kv.num_target
+    target, visible_source = _target(segment, start, max_source_tokens - len(tokens)) if is_read else ((), ())
     if not target and len(tokens) < max(1, min(min_source_tokens, max_source_tokens)):
         return None
     return Row(
         lane=segment.lane,
         source=tokens,
         target=target,
-        target_start=kv.num_target,
+        target_start=start,
         num_drafts=len(segment.decode.draft) if len(target) > len(visible_source) else 0,
         sampling=_sampling(segment),
-        plain=segment.prompt.plain,
+        is_contiguous=segment.prompt.is_contiguous,
         visible_source=visible_source,
         source_start=kv.num_source,
         prefix=0 if kv.num_source else len(segment.prompt.source),
@@ -255,10 +258,9 @@ def _visible_source(segment: Segment, start: int) -> tuple[int, ...]:
     return (*(decode.prompt_visible_source,) * num_prompt, *visible[max(0, start - first) :])
 
 
-def _target(segment: Segment, room: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    # The target tokens to feed, and the source that the first of them saw in a lost lane; if those are too many for the
+def _target(segment: Segment, start: int, room: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    # The target tokens to feed from index `start` on, and the source that the first of them saw in a lost lane; if those are too many for the
     # room that is left, they come in chunks.
-    start = segment.kv.num_target
     tokens, visible_source = target_tokens(segment, start), _visible_source(segment, start)
     if len(visible_source) > room:
         return tokens[:room], visible_source[:room]

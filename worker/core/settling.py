@@ -9,8 +9,8 @@ source is needed: a draft equal to the token drawn in its place is as good as th
 from msgspec.structs import replace
 
 from worker.core.policies import Drawn
-from worker.core.rows import Row, Tokens, Vocabulary
-from worker.core.segment import Cached, Segment, exhaust
+from worker.core.rows import Prompt, Row, Tokens, Vocabulary
+from worker.core.segment import Cached, Decode, Segment, exhaust
 from worker.core.writing import Word, confirm, ends_in_space, ends_word, take
 
 
@@ -23,17 +23,15 @@ def update(segment: Segment, row: Row, output: Tokens, vocabulary: Vocabulary) -
     num_source = kv.num_source + len(row.source)
     decode = replace(decode, num_computed_source=max(decode.num_computed_source, num_source))
     if not row.num_samples:
-        return replace(segment, decode=decode, kv=Cached(num_source, kv.num_target + len(row.target))), []
+        return replace(segment, decode=decode, kv=Cached(num_source, row.target_start + len(row.target))), []
     drafts = row.drafts + output.proposed
-    num_fed = len(row.target) + len(output.proposed) - len(row.visible_source)
-    if decode.prompt_visible_source is None:
-        decode = replace(decode, prompt_visible_source=num_source)
-        num_fed -= len(segment.prompt.target) - 1
-    visible_source = decode.visible_source + (num_source,) * num_fed
     guess = decode.draft
+    if not segment.prompt.is_contiguous:
+        num_fed = len(row.target) + len(output.proposed) - len(row.visible_source)
+        decode = _with_visible_source(decode, segment.prompt, num_source, num_fed)
     segment = replace(
         segment,
-        decode=replace(decode, visible_source=visible_source, draft=()),
+        decode=replace(decode, draft=()),
         kv=Cached(num_source, segment.num_target),
     )
     if segment.policy.max_ahead_tokens is not None and not segment.is_read:
@@ -41,6 +39,14 @@ def update(segment: Segment, row: Row, output: Tokens, vocabulary: Vocabulary) -
     else:
         segment, finished = _confirm(segment, drafts, output, vocabulary)
     return exhaust(_trim(segment)), finished
+
+
+def _with_visible_source(decode: Decode, prompt: Prompt, num_source: int, num_fed: int) -> Decode:
+    # Note that the last `num_fed` queries saw that much source.
+    if decode.prompt_visible_source is None:
+        decode = replace(decode, prompt_visible_source=num_source)
+        num_fed -= len(prompt.target) - 1
+    return replace(decode, visible_source=decode.visible_source + (num_source,) * num_fed)
 
 
 def _trim(segment: Segment) -> Segment:

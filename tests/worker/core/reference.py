@@ -111,6 +111,10 @@ class Reference:
         self.fed += [(token, len(source)) for token in [*self.target, *more][len(self.fed) :]]
         return self.model.next_token(source, self.fed, self._draw(more, is_first=not self.word and not more))
 
+    def _feed_again(self) -> None:
+        # The last token, which now sees the new source; in a contiguous layout, all of the target does.
+        self.fed = [] if self.prompt.is_contiguous else self.fed[: len(self.target) - 1]
+
     def _begins(self, token: int) -> bool:
         text = self.vocabulary.decode(self.word)
         both = self.vocabulary.decode([*self.word, token])
@@ -131,7 +135,7 @@ class Reference:
 
     def _write(self, source: list[int], need: int, total: int) -> str:
         # One word, and the first token of the next; "end" where the model ended, "doubt" where a word must wait.
-        self.fed = self.fed[: len(self.target) - 1]
+        self._feed_again()
         while True:
             token = self._next(source)
             if self._doubts(source, token, need, total):
@@ -164,7 +168,7 @@ class Reference:
 
     def _agree(self, source: list[int], guess: list[int], need: int) -> list[int]:
         # The next guess: what the model writes behind the tokens that it would write again.
-        self.fed = self.fed[: len(self.target) - 1]
+        self._feed_again()
         for expected in guess:
             if self._next(source) != expected:
                 break
