@@ -31,9 +31,13 @@ class Prompt(msgspec.Struct, frozen=True):
     max_segment_words: int | None = None  # longest source the model was trained for; None: not known
     is_translation: bool = False  # the target is about as long as the source; words that are no language are copied
     source_language: str | None = None  # the only one that the model reads; None: it may read any
-    # Positions run on from source to target, as in a stock model: what stands behind the source, so also the target,
-    # is fed again after every read. Otherwise, the model has group positions, and nothing is.
+    # Positions run on from source to target, as in a stock model: whatever stands behind the source is fed again after
+    # every read. Otherwise, the model has group positions, and nothing is.
     is_contiguous: bool = False
+
+    def in_layout(self) -> "Prompt":
+        """Return the frame of source and target as they are fed: in a contiguous layout, `end` begins the target."""
+        return replace(self, end=(), target=self.end + self.target) if self.is_contiguous else self
 
 
 class Vocabulary(Protocol):

@@ -25,7 +25,7 @@ class WrittenWord(msgspec.Struct, frozen=True, array_like=True):
     begin: int  # index into the target, right behind the word before
     blank: tuple[int, ...]  # white space up to a limit, from there to the word
     tokens: tuple[int, ...]
-    # For each of these tokens, the source tokens seen by the query that it was drawn from; empty in a contiguous layout.
+    # For each of these tokens, the source tokens seen by the query that it was drawn from; empty if contiguous.
     visible_source: tuple[int, ...]
     source_words_read: int
     text: str
@@ -159,6 +159,7 @@ def begin(index: int, lane: Lane, session: Session, vocabulary: Vocabulary) -> S
 
 def framed(index: int, lane: Lane, session: Session, prompt: Prompt) -> Segment:
     """Return a segment without words, in the given prompt."""
+    prompt = prompt.in_layout()
     source = sources.begin(prompt, is_copied=prompt.is_translation)
     return Segment(index, lane, session, policy_of(session), source, Decode(len(prompt.target)))
 
@@ -259,8 +260,8 @@ def _visible_source(segment: Segment, start: int) -> tuple[int, ...]:
 
 
 def _target(segment: Segment, start: int, room: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    # The target tokens to feed from index `start` on, and the source that the first of them saw in a lost lane; if those are too many for the
-    # room that is left, they come in chunks.
+    # The target tokens to feed from index `start` on, and the source that the first of them saw in a lost lane; if those
+    # are too many for the room that is left, they come in chunks.
     tokens, visible_source = target_tokens(segment, start), _visible_source(segment, start)
     if len(visible_source) > room:
         return tokens[:room], visible_source[:room]

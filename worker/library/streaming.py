@@ -37,11 +37,10 @@ def stream_generate_streaming(
     """Yield one dict for every target token, with the fields of `Response`; nothing for an empty source.
 
     `source_token_ids` (a sequence, or an array (n,) or (1, n)) and `source_seg_len` are as `prepare_source_text`
-    returns them. `position_offset` replaces the model's φ; a stock model, whose positions run on, gets group positions by
-    it. Sampling depends on `seed` and position only: the same call gives the same words, also while other generators
-    run. The call itself raises ValueError, TypeError for another kind
-    of model or tokenizer, UnsupportedPrompt (a ValueError) for a model without a prompt; the iteration raises
-    EngineError.
+    returns them. `position_offset` replaces the model's φ; a stock model, whose positions run on, gets group positions
+    by it. Sampling depends on `seed` and position only: the same call gives the same words, also while other generators
+    run. The call itself raises ValueError, TypeError for another kind of model or tokenizer, UnsupportedPrompt (a
+    ValueError) for a model without a prompt; the iteration raises EngineError.
     """
     session = session_options(
         wait_k=wait_k,
@@ -143,9 +142,7 @@ def _segment(
     is_contiguous = prompt.is_contiguous and position_offset is None
     offset = vocabulary.card.position_offset if position_offset is None else position_offset
     room = max_positions - (num_tokens if is_contiguous else offset)
-    frame = replace(
-        prompt, source=prompt_tokens, end=end, max_target_tokens=max(1, room), is_contiguous=is_contiguous
-    )
+    frame = replace(prompt, source=prompt_tokens, end=end, max_target_tokens=max(1, room), is_contiguous=is_contiguous)
     segment = segments.framed(0, (next(lane_numbers), 0), session, frame)
     for word in words:
         segment = segments.append(segment, vocabulary.decode(word).strip(), word, 0)

@@ -31,7 +31,7 @@ class Reference:
 
     def __init__(self, model: FakeModel, vocabulary: FakeVocabulary, session: Session, index: int = 0) -> None:
         self.model, self.vocabulary, self.session, self.index = model, vocabulary, session, index
-        self.prompt: Prompt = vocabulary.prompt(session)
+        self.prompt: Prompt = vocabulary.prompt(session).in_layout()
         self.target = list(self.prompt.target)
         self.fed: list[tuple[int, int]] = []
         self.word: list[int] = []  # confirmed tokens of the word that is being written

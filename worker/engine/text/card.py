@@ -27,7 +27,7 @@ class TaggedPrompt(msgspec.Struct, frozen=True):
 class Card(msgspec.Struct, frozen=True):
     """The metadata of a model. A stock model needs none."""
 
-    # Of a segment's tokens; None: "group" for a model that was trained with group positions, "contiguous" for a stock model.
+    # Of a segment's tokens; None: "group" for a model trained with group positions, "contiguous" for a stock model.
     layout: Literal["group", "contiguous"] | None = None
     position_offset: int = STOCK_POSITION_OFFSET  # φ, with group positions
     trained: bool = False  # with group positions, so that φ also applies to whole texts

@@ -116,13 +116,16 @@ class ChatPrompts:
         self._check_room()
 
     def _check_room(self) -> None:
-        num_framing = len(self._head) + len(self._end) + len(self._target)
-        offset = 0 if self._card.is_contiguous else self._card.position_offset
-        if self._max_positions <= max(num_framing, offset):
-            start = f", and the answer starts at position {offset}" if offset else ""
+        num_source, num_target = len(self._head), len(self._end) + len(self._target)
+        if self._card.is_contiguous:
+            needed, share = 2 * max(num_source, num_target), "source and answer have half of them each"
+        else:
+            needed = max(num_source + num_target, self._card.position_offset)
+            share = f"the answer starts at position {self._card.position_offset}"
+        if self._max_positions <= needed + 1:
             raise UnsupportedModel(
-                f"its context of {self._max_positions} positions is too short: the chat template takes {num_framing} "
-                f"tokens{start}; use a model with a longer context"
+                f"its context of {self._max_positions} positions is too short: the chat template takes "
+                f"{num_source + num_target} tokens, and {share}; use a model with a longer context"
             )
 
     def prompt(self, session: Session) -> Prompt:
@@ -166,12 +169,11 @@ class UnknownPrompts:
 def _framed(
     card: Card, source: tuple[int, ...], end: tuple[int, ...], target: tuple[int, ...], *, max_positions: int
 ) -> Prompt:
-    # The frame in the model's layout. In a contiguous one, whatever stands behind the source is target: it moves, and is
-    # fed again, with every read. Source and target then share the positions, whose halves are more than speech needs.
+    # The frame in the model's layout. In a contiguous one, source and target share the positions; their halves are more
+    # than speech needs.
     if card.is_contiguous:
         most = max_positions // 2
         limits = {"max_source_tokens": most, "max_target_tokens": max_positions - most}
-        end, target = (), end + target
     else:
         offset = card.position_offset
         limits = {"max_source_tokens": offset or max_positions, "max_target_tokens": max(1, max_positions - offset)}
