@@ -35,6 +35,11 @@ class Prompt(msgspec.Struct, frozen=True):
     # every read. Otherwise, the model has group positions, and nothing is.
     is_contiguous: bool = False
 
+    @property
+    def is_answer(self) -> bool:
+        """Whether the target is a translation with which a stock chat model answers: its manners are kept out of it."""
+        return self.is_contiguous and self.is_translation
+
     def in_layout(self) -> "Prompt":
         """Return the frame of source and target as they are fed: in a contiguous layout, `end` begins the target."""
         return replace(self, end=(), target=self.end + self.target) if self.is_contiguous else self
@@ -71,6 +76,8 @@ class SampleSpec(msgspec.Struct, frozen=True):
     context_tokens: int = 0
     # The first sampled token must begin a word: the word before it is published and cannot grow any more.
     word_start: bool = False
+    one_line: bool = False  # no line breaks: in its answers, a chat model writes notes and other versions behind them
+    opening: bool = False  # the first sampled token opens such an answer: with a letter or a digit, not with a quote
     # For policies that ask for them:
     with_probabilities: bool = False  # of the sampled tokens
     aligned_from: int | None = None  # which of the source tokens from this one on each of them attends to most
@@ -82,6 +89,7 @@ class SampleSpec(msgspec.Struct, frozen=True):
             position=self.position + len(drafts),
             history=(*self.history, *drafts),
             word_start=self.word_start and not drafts,
+            opening=self.opening and not drafts,
         )
 
 

@@ -260,8 +260,8 @@ def _visible_source(segment: Segment, start: int) -> tuple[int, ...]:
 
 
 def _target(segment: Segment, start: int, room: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    # The target tokens to feed from index `start` on, and the source that the first of them saw in a lost lane; if those
-    # are too many for the room that is left, they come in chunks.
+    # The target tokens to feed from `start` on, and the source that the first of them saw in a lost lane; if those are
+    # too many for the room that is left, they come in chunks.
     tokens, visible_source = target_tokens(segment, start), _visible_source(segment, start)
     if len(visible_source) > room:
         return tokens[:room], visible_source[:room]
@@ -272,7 +272,7 @@ def _sampling(segment: Segment) -> SampleSpec:
     sampling, policy, num_prompt = segment.session.sampling, segment.policy, len(segment.prompt.target)
     position = segment.num_target + len(segment.decode.tentative)
     context = sampling.repetition_context_size if sampling.repetition_penalty is not None else 0
-    is_start = segment.word_begin == position and bool(segment.words)
+    is_start, is_answer = segment.word_begin == position, segment.prompt.is_answer
     return SampleSpec(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
@@ -281,7 +281,9 @@ def _sampling(segment: Segment) -> SampleSpec:
         position=position,
         history=target_tokens(segment, max(num_prompt, position - context)) if context else (),
         context_tokens=context,
-        word_start=is_start and not words.is_spaceless(segment.words[-1].text[-1]),
+        word_start=is_start and bool(segment.words) and not words.is_spaceless(segment.words[-1].text[-1]),
+        one_line=is_answer,
+        opening=is_answer and is_start and not segment.words and segment.source.words[0][0].isalnum(),
         with_probabilities=policy.with_probabilities,
         aligned_from=segment.source.bounds[0] if policy.with_alignment and not segment.is_read else None,
     )

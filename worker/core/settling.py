@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from worker.core.policies import Drawn
 from worker.core.rows import Prompt, Row, Tokens, Vocabulary
 from worker.core.segment import Cached, Decode, Segment, exhaust
-from worker.core.writing import Word, confirm, ends_in_space, ends_word, take
+from worker.core.writing import Word, confirm, ends_in_space, ends_too_early, ends_word, take
 
 
 def update(segment: Segment, row: Row, output: Tokens, vocabulary: Vocabulary) -> tuple[Segment, list[Word]]:
@@ -67,6 +67,8 @@ def _confirm(
         read, is_end = segment.needed_segments(), token in vocabulary.eos_tokens
         if not is_end and not _may_write(segment, output, i, vocabulary):
             return _hold(confirm(segment, token)), finished
+        if ends_too_early(segment, token, vocabulary):
+            return _hold(segment), finished
         begin = segment.word_begin
         segment, new_words = take(segment, token, vocabulary)
         finished += new_words

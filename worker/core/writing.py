@@ -3,7 +3,7 @@
 import msgspec
 from msgspec.structs import replace
 
-from worker.core import runaway, words
+from worker.core import runaway, sentences, words
 from worker.core.rows import Vocabulary
 from worker.core.segment import Segment, WrittenWord, target_tokens
 
@@ -65,6 +65,28 @@ def ends_word(segment: Segment, token: int, vocabulary: Vocabulary) -> bool:
     is_eos = token in vocabulary.eos_tokens
     piece = "" if is_eos else _piece(segment.word_tokens, before, token, vocabulary)
     return bool(before.strip()) and (is_eos or words.starts_word(before, piece))
+
+
+def ends_too_early(segment: Segment, token: int, vocabulary: Vocabulary) -> bool:
+    """Tell whether the token finishes a word that ends more sentences than the source read so far.
+
+    A stock model takes a part of a sentence for a whole one: the word waits until more source is read.
+    """
+    read = segment.needed_segments()
+    if not segment.prompt.is_answer or segment.is_read or read is None:
+        return False
+    word = _text(segment, vocabulary)
+    if not ends_word(segment, token, vocabulary):
+        word += _piece(segment.word_tokens, word, token, vocabulary)
+        if word == word.rstrip():
+            return False
+    language = segment.session.target_language or "en"
+    if not sentences.ends_sentence(word.strip(), language=language):
+        return False
+    num_ended = sum(sentences.ends_sentence(written.text.strip(), language=language) for written in segment.words)
+    source_language = segment.session.source_language
+    heard = segment.source.words[:read]
+    return num_ended >= sum(sentences.ends_sentence(word, language=source_language) for word in heard)
 
 
 def _text(segment: Segment, vocabulary: Vocabulary) -> str:

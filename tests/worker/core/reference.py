@@ -11,7 +11,7 @@ from math import floor
 
 from protocol import Adaptive, AlignAtt, LocalAgreement, Session, WaitK
 from tests.worker.fakes import EOS, FakeModel, FakeVocabulary
-from worker.core import words
+from worker.core import sentences, words
 from worker.core.rows import Prompt, SampleSpec
 from worker.core.runaway import MAX_BLANK_TOKENS, ends_in_loop, is_language, min_source_words
 
@@ -46,7 +46,7 @@ class Reference:
             return self.out
         if self.prompt.is_translation and not any(is_language(w, self.prompt.source_language) for w in source_words):
             return self._copy(source_words)
-        before = ["", *source_words]
+        before, self.source_words = ["", *source_words], source_words
         read = [self.vocabulary.encode_word(word, before[i]) for i, word in enumerate(source_words)]
         segments = self.segments = [self.prompt.source, *read, self.prompt.end]
         total, hold = len(segments) - 1, 0
@@ -133,12 +133,27 @@ class Reference:
                 return self.model.aligned(source, self.fed, token) >= newest
         return False
 
+    def _is_early(self, token: int, need: int, total: int) -> bool:
+        # A stock model has ended more sentences than it has read.
+        if not (self.prompt.is_contiguous and self.prompt.is_translation) or need == total:
+            return False
+        word = self.vocabulary.decode(self.word)
+        if not (word.strip() and (token == EOS or self._begins(token))):
+            both = self.vocabulary.decode([*self.word, token])
+            word = both if both.startswith(word) and both != both.rstrip() else ""
+        ended = [text for text in [*self.out.words, word.strip()] if text and sentences.ends_sentence(text)]
+        heard = [text for text in self.source_words[:need] if sentences.ends_sentence(text)]
+        return bool(word.strip()) and ended[-1:] == [word.strip()] and len(ended) > len(heard)
+
     def _write(self, source: list[int], need: int, total: int) -> str:
         # One word, and the first token of the next; "end" where the model ended, "doubt" where a word must wait.
         self._feed_again()
         while True:
             token = self._next(source)
             if self._doubts(source, token, need, total):
+                self._withdraw()
+                return "doubt"
+            if self._is_early(token, need, total):
                 self._withdraw()
                 return "doubt"
             if token == EOS or self._loops(token, source):

@@ -196,15 +196,15 @@ def test_streamed_is_prompting_the_plain_model(k: int, source: list[str], max_dr
     budget = Budget(min_source_tokens=1, max_draft_tokens=max_draft_tokens)
     found = streamed(runner_of("qwen2"), WaitK(k=k), source, budget).written()
     assert found == list(prompted("qwen2", k, source))
-    assert found
 
 
 @pytest.mark.parametrize("family", ROTARY)
 def test_streamed_is_prompting_in_every_family(family: str) -> None:
     """Every architecture that can be driven."""
     source = ["the", "cat", "sat", "on", "a", "mat"]
-    for k in (2, 9):
-        assert streamed(runner_of(family), WaitK(k=k), source).written() == list(prompted(family, k, source))
+    found = {k: streamed(runner_of(family), WaitK(k=k), source).written() for k in (1, 2, 9)}
+    assert found == {k: list(prompted(family, k, source)) for k in found}
+    assert any(found.values())
 
 
 @LAW
