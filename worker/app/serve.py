@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
+from protocol import WaitK
 from worker.app.config import Settings
 from worker.app.engine_thread import Engine
 from worker.app.worker import Worker
+from worker.engine.text.card import Card
 from worker.io import client
 from worker.io.broker import ensure_broker
 from worker.io.health import Probes
@@ -35,6 +37,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Worker, str], None] |
     port = probes.serve(settings.metrics_host, settings.metrics_port) if settings.metrics_port >= 0 else None
     log.info("loading", model=settings.model, draft_model=settings.draft_model or None)
     engine = await Engine.start(settings.model, settings.draft_model, settings.max_kv_bytes, kv_bits=settings.kv_bits)
+    log.info("model", **_manner(engine.card))
     try:
         worker = Worker(settings, engine, metrics, url)
         probes.ask = worker.health.condition
@@ -55,6 +58,15 @@ async def serve(settings: Settings, *, on_ready: Callable[[Worker, str], None] |
         log.info("drained")
     finally:
         engine.stop()
+
+
+def _manner(card: Card) -> dict[str, str]:
+    # How sessions are translated unless they ask for another policy, and what is known of the outcome.
+    return {
+        "layout": "contiguous" if card.is_contiguous else "group",
+        "policy": f"wait-{WaitK().k}",
+        "measured": card.measured or "nothing for this model; `decalage evaluate` measures it",
+    }
 
 
 async def _check_redis(url: str) -> str:

@@ -90,6 +90,7 @@ def stream_generate_streaming_llm(
     )
     preparator = StreamingDataPreparator(tokenizer, target_language=target_language, system_prompt=system_prompt)
     _, token_ids, lengths = preparator.prepare_source_text(prompt)
+    session = replace(session, target_language=preparator.split(prompt)[0].target_language)
     return _generate(model, tokenizer, source_segments(token_ids, lengths), session, position_offset=position_offset)
 
 

@@ -36,6 +36,7 @@ class Card(msgspec.Struct, frozen=True):
     max_segment_words: int | None = None  # longest source it was trained on, or in a stock model's case, takes at once
     straight_quotes: bool = False  # trained on straight apostrophes only
     wait_k: tuple[int, ...] = ()  # values it was trained for
+    measured: str = ""  # its quality and lag, with the policy and the test set, for people
 
     @property
     def is_contiguous(self) -> bool:

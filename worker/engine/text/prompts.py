@@ -145,8 +145,11 @@ class ChatPrompts:
         return replace(prompt, is_translation=is_translation)
 
     def split(self, text: str, target_language: str | None) -> tuple[Session, str]:
-        """Take the whole prompt as source for the user's turn."""
-        return Session(target_language=target_language), text
+        """Split `"Translate to French: Hello"` into options for French and `"Hello"`; take any other prompt whole, as
+        source for the user's turn.
+        """
+        named, rest = split_instruction(text)
+        return Session(target_language=named or target_language), rest
 
 
 class UnknownPrompts:

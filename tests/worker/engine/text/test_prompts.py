@@ -52,13 +52,14 @@ def test_any_other_instruction_is_refused(starter_vocabulary: Vocabulary, prompt
 
 
 def test_one_off_prompts(starter_vocabulary: Vocabulary, chat: Vocabulary) -> None:
-    """`Translate to French: …` is cut off for the shipped model, and is source like the rest for a chat model."""
+    """`Translate to French: …` becomes the option; any other instruction is source to a chat model."""
     session, text = starter_vocabulary.prompts.split("Translate to German: Hello you", None)
     assert (session.target_language, text) == ("de", "Hello you")
     assert starter_vocabulary.prompts.split("Hello you", "fr")[1] == "Hello you"
     with pytest.raises(Refused, match="Translate to French"):
         starter_vocabulary.prompts.split("Summarize: Hello", None)
-    assert chat.prompts.split("Summarize: Hello", None)[1] == "Summarize: Hello"
+    assert chat.prompts.split("Summarize: Hello", None) == (Session(), "Summarize: Hello")
+    assert chat.prompts.split("Translate to German: Hello you", None) == (Session(target_language="de"), "Hello you")
 
 
 def test_a_chat_template_is_cut_at_the_words(chat: Vocabulary) -> None:
