@@ -54,8 +54,8 @@ LAW = settings(deadline=None, max_examples=12, suppress_health_check=[HealthChec
 class Letters(Vocabulary):
     """A chat model that writes words of a few letters."""
 
-    def __init__(self) -> None:
-        super().__init__(chat_tokenizer(starts=LETTERS), Card(), max_positions=512)
+    def __init__(self, card: Card) -> None:
+        super().__init__(chat_tokenizer(starts=LETTERS), card, max_positions=512)
         ids = self.tokenizer.get_vocab()
         self.starts = [*(ids[f"Ġ{char}"] for char in LETTERS), *self.eos_tokens]
         self.written = [*(ids[char] for char in LETTERS), *self.starts]
@@ -67,7 +67,7 @@ class Letters(Vocabulary):
         return mx.array(blocked)
 
 
-VOCABULARY = Letters()
+VOCABULARY, GROUPED = Letters(Card()), Letters(Card(layout="group"))
 EOS = next(iter(VOCABULARY.eos_tokens))
 
 
@@ -104,10 +104,13 @@ def asked(policy: Policy) -> Session:
 class Talks:
     """Sessions on one engine whose words arrive between passes; `events` by session, `rows` of all passes."""
 
-    def __init__(self, engine: Runner | SpeculativeRunner, sessions: Sequence[Session], budget: Budget) -> None:
+    def __init__(
+        self, engine: Runner | SpeculativeRunner, sessions: Sequence[Session], budget: Budget,
+        vocabulary: Vocabulary = VOCABULARY,
+    ) -> None:  # fmt: skip
         self.engine = engine
         self.rows: list[Row] = []
-        self.sessions = Sessions(VOCABULARY, "", budget)
+        self.sessions = Sessions(vocabulary, "", budget)
         self.events: dict[str, list[ServerEvent]] = {}
         for i, session in enumerate(sessions):
             self.sessions.add(str(i), State(number=1 + i, drafting=Drafting(rate=0.9)))
@@ -238,6 +241,26 @@ def test_a_draft_model_changes_nothing(policy: Policy) -> None:
     engine = SpeculativeRunner(runner_of("qwen2"), drafter)
     found = streamed(engine, policy, source, Budget(min_source_tokens=1, has_drafter=True))
     assert found.written() == streamed(runner_of("qwen2"), policy, source).written()
+
+
+@pytest.mark.parametrize("vocabulary", [VOCABULARY, GROUPED], ids=["contiguous", "group"])
+@pytest.mark.parametrize("family", ROTARY)
+def test_every_family_takes_every_policy_with_drafts_in_a_batch(family: str, vocabulary: Vocabulary) -> None:
+    """All policies share the passes, their drafts with them: each writes what it writes alone and without drafts.
+    AlignAtt needs to see the attention, which Gemma 2 computes in its own way.
+    """
+    policies = [policy for policy in POLICIES if not isinstance(policy, AlignAtt) or family != "gemma2"]
+    assert runner_of(family).compatibility.shows_attention == (family != "gemma2")
+    text = InputTextAppend(text="the cat sat on a mat")
+    found: list[list[tuple[tuple[int, ...], int]]] = []
+    for sessions, max_draft_tokens in [(policies, 4), *(([policy], 0) for policy in policies)]:
+        budget = Budget(min_source_tokens=1, max_draft_tokens=max_draft_tokens)
+        talks = Talks(runner_of(family), [asked(policy) for policy in sessions], budget, vocabulary)
+        for name in talks.events:
+            talks.say(name, text)
+        talks.finish()
+        found += [talks.written(name) for name in talks.events]
+    assert found[: len(policies)] == found[len(policies) :]
 
 
 def test_an_instruction_is_computed_once() -> None:
