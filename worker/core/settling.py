@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from worker.core.policies import Drawn
 from worker.core.rows import Prompt, Row, Tokens, Vocabulary
 from worker.core.segment import Cached, Decode, Segment, exhaust
-from worker.core.writing import Word, confirm, ends_in_space, ends_too_early, ends_word, take
+from worker.core.writing import Word, closes_too_early, confirm, ends_in_space, ends_too_early, ends_word, take
 
 
 def update(segment: Segment, row: Row, output: Tokens, vocabulary: Vocabulary) -> tuple[Segment, list[Word]]:
@@ -134,7 +134,10 @@ def _agree(
     read = segment.needed_segments()
     finished: list[Word] = []
     num_confirmed = segment.policy.num_confirmed(guess, tokens)
-    for token in guess[:num_confirmed]:
+    for i, token in enumerate(guess[:num_confirmed]):
+        if closes_too_early(segment, token, vocabulary):
+            num_confirmed = i
+            break
         segment, new_words = take(segment, token, vocabulary)
         finished += new_words
         if segment.needed_segments() != read:  # a loop or a bound raised the need

@@ -68,24 +68,41 @@ def ends_word(segment: Segment, token: int, vocabulary: Vocabulary) -> bool:
 
 
 def ends_too_early(segment: Segment, token: int, vocabulary: Vocabulary) -> bool:
-    """Tell whether the token finishes a word that ends more sentences than the source read so far.
+    """Tell whether the token finishes a word with which more sentences end than in the source read so far.
 
     A stock model takes a part of a sentence for a whole one: the word waits until more source is read.
     """
-    read = segment.needed_segments()
-    if not segment.prompt.is_answer or segment.is_read or read is None:
+    if not _can_end_early(segment):
         return False
     word = _text(segment, vocabulary)
     if not ends_word(segment, token, vocabulary):
         word += _piece(segment.word_tokens, word, token, vocabulary)
         if word == word.rstrip():
             return False
-    language = segment.session.target_language or "en"
+    return _has_too_many_ends(segment, word)
+
+
+def closes_too_early(segment: Segment, token: int, vocabulary: Vocabulary) -> bool:
+    """Tell whether the word would have too many sentence ends with the token, whether or not that finishes it.
+
+    For tokens that a policy confirms before the word's end is known.
+    """
+    if not _can_end_early(segment) or token in vocabulary.eos_tokens:
+        return False
+    word = _text(segment, vocabulary)
+    return _has_too_many_ends(segment, word + _piece(segment.word_tokens, word, token, vocabulary))
+
+
+def _can_end_early(segment: Segment) -> bool:
+    return segment.prompt.is_answer and not segment.is_read and segment.needed_segments() is not None
+
+
+def _has_too_many_ends(segment: Segment, word: str) -> bool:
+    language, source_language = segment.session.target_language or "en", segment.session.source_language
     if not sentences.ends_sentence(word.strip(), language=language):
         return False
     num_ended = sum(sentences.ends_sentence(written.text.strip(), language=language) for written in segment.words)
-    source_language = segment.session.source_language
-    heard = segment.source.words[:read]
+    heard = segment.source.words[: segment.needed_segments()]
     return num_ended >= sum(sentences.ends_sentence(word, language=source_language) for word in heard)
 
 

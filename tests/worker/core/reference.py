@@ -135,12 +135,15 @@ class Reference:
 
     def _is_early(self, token: int, need: int, total: int) -> bool:
         # A stock model has ended more sentences than it has read.
-        if not (self.prompt.is_contiguous and self.prompt.is_translation) or need == total:
-            return False
         word = self.vocabulary.decode(self.word)
         if not (word.strip() and (token == EOS or self._begins(token))):
             both = self.vocabulary.decode([*self.word, token])
             word = both if both.startswith(word) and both != both.rstrip() else ""
+        return need < total and self._is_early_word(word, need)
+
+    def _is_early_word(self, word: str, need: int) -> bool:
+        if not (self.prompt.is_contiguous and self.prompt.is_translation):
+            return False
         ended = [text for text in [*self.out.words, word.strip()] if text and sentences.ends_sentence(text)]
         heard = [text for text in self.source_words[:need] if sentences.ends_sentence(text)]
         return bool(word.strip()) and ended[-1:] == [word.strip()] and len(ended) > len(heard)
@@ -186,6 +189,9 @@ class Reference:
         self._feed_again()
         for expected in guess:
             if self._next(source) != expected:
+                break
+            text, both = self.vocabulary.decode(self.word), self.vocabulary.decode([*self.word, expected])
+            if expected != EOS and self._is_early_word(both if both.startswith(text) else text, need):
                 break
             if self._loops(expected, source):
                 self._drop(need=need)
