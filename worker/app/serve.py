@@ -37,8 +37,8 @@ async def serve(settings: Settings, *, on_ready: Callable[[Worker, str], None] |
     port = probes.serve(settings.metrics_host, settings.metrics_port) if settings.metrics_port >= 0 else None
     log.info("loading", model=settings.model, draft_model=settings.draft_model or None)
     engine = await Engine.start(settings.model, settings.draft_model, settings.max_kv_bytes, kv_bits=settings.kv_bits)
-    log.info("model", **_manner(engine.card))
     try:
+        log.info("model", **model_facts(engine.card))
         worker = Worker(settings, engine, metrics, url)
         probes.ask = worker.health.condition
         with _signals(worker.stop):
@@ -60,8 +60,8 @@ async def serve(settings: Settings, *, on_ready: Callable[[Worker, str], None] |
         engine.stop()
 
 
-def _manner(card: Card) -> dict[str, str]:
-    # How sessions are translated unless they ask for another policy, and what is known of the outcome.
+def model_facts(card: Card) -> dict[str, str]:
+    """Return how sessions are translated unless they ask for another policy, and what was measured of it."""
     return {
         "layout": "contiguous" if card.is_contiguous else "group",
         "policy": f"wait-{WaitK().k}",

@@ -59,6 +59,7 @@ class Sampler:
         allowed = mx.stack([text, text & word_starts, line, line & word_starts, opening])
         self._masks = mx.where(allowed, mx.array(0.0), mx.array(-mx.inf, mx.float32))  # (5, V), see `_mask`
         self._each_mask = list(self._masks)
+        mx.eval(self._masks, self._each_mask)  # here: another thread may run the passes
 
     def sample(self, logits: mx.array, rows: Sequence[Row]) -> SamplerOutput:
         """Draw one token after the last confirmed token of each row and one after each of its drafts; `logits` (Q, V)
@@ -98,7 +99,7 @@ class Sampler:
         chosen = mx.take_along_axis(scores, tokens[:, None], axis=-1)[:, 0]
         return mx.exp(chosen - mx.logsumexp(scores, axis=-1))
 
-    def _allowed(self, masks: Sequence[int]) -> mx.array:
+    def _allowed(self, masks: list[int]) -> mx.array:
         # 0 for tokens that may come, -inf for others: (V,) where that is the same for all samples, else (Q, V).
         return self._each_mask[masks[0]] if len(set(masks)) == 1 else self._masks[mx.array(masks)]
 

@@ -187,9 +187,9 @@ def prompted(family: str, k: int, source: Sequence[str]) -> Iterator[tuple[tuple
 
 
 def _next(family: str, tokens: list[int], *, is_start: bool) -> int:
-    logits = np.array(plain_of(family)(mx.array([tokens]))[0, -1])
+    logits: list[float] = plain_of(family)(mx.array([tokens]))[0, -1].tolist()
     allowed = VOCABULARY.starts if is_start else VOCABULARY.written
-    return max(allowed, key=lambda token: float(logits[token]))
+    return int(max(allowed, key=logits.__getitem__))
 
 
 @LAW

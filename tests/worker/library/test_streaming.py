@@ -252,16 +252,11 @@ def test_a_stock_chat_model_generates(stock: tuple[StreamingModel, Any]) -> None
     source = prepared(tokenizer, "word " * 150)
     behind = len(source["source_token_ids"])
     assert 256 < behind < 500
-    whole, moved = options | {"wait_k": 200}, copy(model)
+    moved = copy(model)
     moved.position_offset = 7
     found, expected, near, given = (
-        told(stream_generate_streaming(each, tokenizer, **source, **whole, **offset))
-        for each, offset in (
-            (model, {}),
-            (model, {"position_offset": behind}),
-            (model, {"position_offset": 7}),
-            (moved, {}),
-        )
+        told(stream_generate_streaming(each, tokenizer, **source, **options, wait_k=200, position_offset=offset))
+        for each, offset in ((model, None), (model, behind), (model, 7), (moved, None))
     )
     assert found == expected != near
     assert given == near

@@ -175,13 +175,19 @@ def _framed(
     # The frame in the model's layout. In a contiguous one, source and target share the positions; their halves are more
     # than speech needs.
     if card.is_contiguous:
-        most = max_positions // 2
-        limits = {"max_source_tokens": most, "max_target_tokens": max_positions - most}
+        max_source = max_positions // 2
+        max_target = max_positions - max_source
     else:
-        offset = card.position_offset
-        limits = {"max_source_tokens": offset or max_positions, "max_target_tokens": max(1, max_positions - offset)}
+        max_source = card.position_offset or max_positions
+        max_target = max(1, max_positions - card.position_offset)
     return Prompt(
-        source, end, target, **limits, max_segment_words=card.max_segment_words, is_contiguous=card.is_contiguous
+        source=source,
+        end=end,
+        target=target,
+        max_source_tokens=max_source,
+        max_target_tokens=max_target,
+        max_segment_words=card.max_segment_words,
+        is_contiguous=card.is_contiguous,
     )
 
 
