@@ -134,13 +134,13 @@ def _segment(
     # A complete segment whose source is given as tokens. A φ of the caller's own asks for group positions.
     prompt_tokens, *words, end = source
     session, prompt = _prompt(vocabulary, session, prompt_tokens)
+    is_contiguous = prompt.is_contiguous and position_offset is None
     num_tokens, max_positions = sum(len(tokens) for tokens in source), vocabulary.max_positions
-    if num_tokens + len(prompt.target) > max_positions:
+    if num_tokens + (len(prompt.target) if is_contiguous else 0) > max_positions:
         raise ValueError(
             f"the source has {num_tokens} tokens, the model's positions reach {max_positions}; "
             "give it a sentence at a time"
         )
-    is_contiguous = prompt.is_contiguous and position_offset is None
     offset = vocabulary.card.position_offset if position_offset is None else position_offset
     room = max_positions - (num_tokens if is_contiguous else offset)
     frame = replace(prompt, source=prompt_tokens, end=end, max_target_tokens=max(1, room), is_contiguous=is_contiguous)

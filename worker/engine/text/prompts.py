@@ -118,11 +118,11 @@ class ChatPrompts:
     def _check_room(self) -> None:
         num_source, num_target = len(self._head), len(self._end) + len(self._target)
         if self._card.is_contiguous:
-            needed, share = 2 * max(num_source, num_target), "source and answer have half of them each"
+            needed, share = 2 * max(num_source, num_target) + 1, "source and answer have half of them each"
         else:
             needed = max(num_source + num_target, self._card.position_offset)
             share = f"the answer starts at position {self._card.position_offset}"
-        if self._max_positions <= needed + 1:
+        if self._max_positions <= needed:
             raise UnsupportedModel(
                 f"its context of {self._max_positions} positions is too short: the chat template takes "
                 f"{num_source + num_target} tokens, and {share}; use a model with a longer context"
