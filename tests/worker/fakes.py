@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterable, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from protocol import Session
 from worker.core import words
@@ -26,6 +27,7 @@ PIECES = (
 LATIN = tuple(SPECIAL + i for i in range(8))
 
 PROMPT = Prompt(source=(TAG,), end=(END,), target=(START,), max_source_tokens=10_000, max_target_tokens=10_000)
+CONTIGUOUS = replace(PROMPT, is_contiguous=True)
 
 
 class FakeVocabulary:

@@ -10,6 +10,7 @@ from worker.engine.loading import load, load_vocabulary
 from worker.engine.runner import Counters, Runner
 from worker.engine.speculative.draft_model import DraftModel
 from worker.engine.speculative.runner import PassRunner, SpeculativeRunner
+from worker.engine.text.card import Card
 from worker.engine.thread import EngineThread
 
 
@@ -27,12 +28,15 @@ class Report(msgspec.Struct, frozen=True):
 class Engine:
     """A model on its thread. `vocabulary` may be used from any thread: it needs no mlx."""
 
-    def __init__(self, thread: EngineThread, runner: PassRunner, vocabulary: Vocabulary, description: str) -> None:
+    def __init__(
+        self, thread: EngineThread, runner: PassRunner, vocabulary: Vocabulary, description: str, card: Card
+    ) -> None:
         self._thread = thread
         self._runner = runner
         self.has_drafter = isinstance(runner, SpeculativeRunner)
         self.vocabulary = vocabulary
         self.description = description
+        self.card = card
 
     @property
     def is_alive(self) -> bool:
@@ -62,7 +66,7 @@ class Engine:
         vocabulary = load_vocabulary(name, tokenizer)
         runner = Runner(model, vocabulary, max_kv_bytes, kv_bits=kv_bits)
         drafted = SpeculativeRunner(runner, DraftModel.load(draft_model, vocabulary)) if draft_model else None
-        return cls(thread, drafted or runner, vocabulary, repr(model))
+        return cls(thread, drafted or runner, vocabulary, repr(model), vocabulary.card)
 
     def check(self) -> None:
         """Raise EngineDead where the thread has died."""

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
+from protocol import WaitK
 from worker.app.config import Settings
 from worker.app.engine_thread import Engine
 from worker.app.worker import Worker
+from worker.engine.text.card import Card
 from worker.io import client
 from worker.io.broker import ensure_broker
 from worker.io.health import LOADING, Probes, authority
@@ -41,6 +43,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Worker, str], None] |
     log.info("loading", model=settings.model, draft_model=settings.draft_model or None)
     engine = await Engine.start(settings.model, settings.draft_model, settings.max_kv_bytes, kv_bits=settings.kv_bits)
     try:
+        log.info("model", **model_facts(engine.card))
         worker = Worker(settings, engine, metrics, url)
         probes.ask = worker.health.condition
         with _signals(worker.stop):
@@ -80,6 +83,15 @@ async def _await_redis(redis: client.Client, limit_s: float) -> str:
         if risk := await client.eviction_risk(redis):
             log.warning("redis_may_evict", reason=risk)
     return version
+
+
+def model_facts(card: Card) -> dict[str, str]:
+    """Return how sessions are translated unless they ask for another policy, and what was measured of it."""
+    return {
+        "layout": "contiguous" if card.is_contiguous else "group",
+        "policy": f"wait-{WaitK().k}",
+        "measured": card.measured or "nothing for this model; `decalage evaluate` measures it",
+    }
 
 
 @contextlib.contextmanager

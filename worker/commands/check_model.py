@@ -1,5 +1,6 @@
 """The doctor's check of the model: loading, the interface that the engine needs, and a translation."""
 
+from difflib import SequenceMatcher
 from typing import Any
 
 from worker.commands.findings import Finding
@@ -7,6 +8,7 @@ from worker.commands.translation import Model, Translation, load_model, new_task
 from worker.core.languages import language_name
 
 _SENTENCE = "The weather is nice and we are going to the park."
+_LEAST_AGREEMENT = 0.5
 
 
 def model(name: str) -> Finding:
@@ -21,8 +23,10 @@ def model(name: str) -> Finding:
     Translation(loaded, new_task(loaded, "Good morning.", language)).finish()  # warms up
     translation = Translation(loaded, new_task(loaded, _SENTENCE, language)).finish()
     compatibility = runner_of(loaded.engine, loaded.vocabulary).compatibility
+    offline = Translation(loaded, new_task(loaded, _SENTENCE, language, mode="completion")).finish()
     facts: dict[str, Any] = {
         "model": name,
+        "layout": "contiguous" if loaded.vocabulary.card.is_contiguous else "group",
         "position_offset": loaded.engine.position_offset,
         "dtype": str(loaded.engine.dtype).removeprefix("mlx.core."),
         "num_parameters": loaded.engine.num_parameters,
@@ -33,6 +37,8 @@ def model(name: str) -> Finding:
         "compatibility_reason": compatibility.reason,
         "source": _SENTENCE,
         "translation": translation.text,
+        "offline": offline.text,
+        "agreement": round(agreement(offline.text.split(), translation.text.split()), 2),
         "words_per_s": round(translation.words_per_s, 1),
     }
     if not translation.words:
@@ -42,7 +48,19 @@ def model(name: str) -> Finding:
         text = f"{_text(facts)}; sessions cannot share a pass: {compatibility.reason}"
         remedy = "expect fewer sessions at once, and no align-att; a Qwen, Llama or Mistral model has both"
         return Finding("model", "warning", text, remedy, facts)
+    if facts["agreement"] < _LEAST_AGREEMENT:
+        remedy = "read both; a larger model, or one that `decalage train` has tuned, streams better"
+        return Finding("model", "warning", _text(facts), remedy, facts)
     return Finding("model", "ok", _text(facts), facts=facts)
+
+
+def agreement(offline: list[str], streamed: list[str]) -> float:
+    """Return the share of words that two translations have in common, in their order.
+
+    >>> agreement("Il est venu".split(), "Il vient".split())
+    0.4
+    """
+    return SequenceMatcher(None, offline, streamed, autojunk=False).ratio()
 
 
 def _languages(loaded: Model) -> list[str]:
@@ -53,9 +71,11 @@ def _languages(loaded: Model) -> list[str]:
 def _text(facts: dict[str, Any]) -> str:
     names = " and ".join(language_name(code) for code in facts["languages"]) or "what its prompt asks for"
     difference = facts["surface_difference"]
-    agreement = f"within {difference:.0e}" if difference else "exactly"
+    closeness = f"within {difference:.0e}" if difference else "exactly"
+    layout = "contiguous" if facts["layout"] == "contiguous" else f"φ = {facts['position_offset']}"
     return (
-        f"{facts['model']}: {facts['num_parameters'] / 1e6:.1f} M parameters, φ = {facts['position_offset']}, "
-        f"{facts['dtype']}, translates into {names}; dual and plain cache agree {agreement}; "
-        f"{facts['words_per_s']:.0f} words/s, wait-3: {facts['translation']}"
+        f"{facts['model']}: {facts['num_parameters'] / 1e6:.1f} M parameters, {layout}, "
+        f"{facts['dtype']}, translates into {names}; dual and plain cache agree {closeness}; "
+        f"{facts['words_per_s']:.0f} words/s, wait-3: {facts['translation']} Offline: {facts['offline']} "
+        f"They share {facts['agreement']:.0%} of their words."
     )

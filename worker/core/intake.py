@@ -13,7 +13,9 @@ from worker.core.sentences import Ending
 from worker.core.state import State, backlog_words
 
 MAX_SEGMENT_WORDS: Final = 60
-"""Longest segment with segmentation "sentence", for a model whose card names no limit."""
+"""Longest segment that ends by itself, for a model whose card names no limit: with segmentation "sentence", and in a
+contiguous layout, where each read feeds the whole target again.
+"""
 
 
 class BacklogFull(ProtocolError):
@@ -49,8 +51,11 @@ def append(state: State, text: str, now_ms: int, vocabulary: Vocabulary) -> Stat
 def _end_before(state: State, word: str, now_ms: int) -> State:
     # The next word decides whether an abbreviation ends its sentence.
     last = state.segments.last
-    if last is None or last.source.ended or last.session.segmentation != "sentence" or not last.source.words:
+    if last is None or last.source.ended or not last.source.words:
         return state
+    if last.session.segmentation != "sentence":
+        # Not before the next word: the producer may end the segment itself behind this one.
+        return end_last(state, now_ms) if _is_full(last) and _is_bounded(last) else state
     ending = sentences.ends(last.source.last_word, word, last.session.source_language)
     return end_last(state, now_ms) if ending is Ending.YES else state
 
@@ -79,6 +84,10 @@ def _append_word(state: State, word: str, now_ms: int, vocabulary: Vocabulary) -
 
 def _is_full(segment: Segment) -> bool:
     return segment.source.num_words >= (segment.prompt.max_segment_words or MAX_SEGMENT_WORDS)
+
+
+def _is_bounded(segment: Segment) -> bool:
+    return segment.prompt.is_contiguous and segment.session.mode == "streaming"
 
 
 def _ends_sentence(segment: Segment) -> bool:

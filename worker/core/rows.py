@@ -31,7 +31,18 @@ class Prompt(msgspec.Struct, frozen=True):
     max_segment_words: int | None = None  # longest source the model was trained for; None: not known
     is_translation: bool = False  # the target is about as long as the source; words that are no language are copied
     source_language: str | None = None  # the only one that the model reads; None: it may read any
-    plain: bool = False  # positions run on from source to target, as in a model without group positions
+    # Positions run on from source to target, as in a stock model: whatever stands behind the source is fed again after
+    # every read. Otherwise, the model has group positions, and nothing is.
+    is_contiguous: bool = False
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether the target is a stock chat model's translation: without markup, line breaks and early ends."""
+        return self.is_contiguous and self.is_translation
+
+    def in_layout(self) -> "Prompt":
+        """Return the frame of source and target as they are fed: in a contiguous layout, `end` begins the target."""
+        return replace(self, end=(), target=self.end + self.target) if self.is_contiguous else self
 
 
 class Vocabulary(Protocol):
@@ -65,6 +76,8 @@ class SampleSpec(msgspec.Struct, frozen=True):
     context_tokens: int = 0
     # The first sampled token must begin a word: the word before it is published and cannot grow any more.
     word_start: bool = False
+    one_line: bool = False  # no line breaks: in its answers, a chat model writes notes and other versions behind them
+    opening: bool = False  # the first sampled token opens such an answer: with a letter or a digit, not with a quote
     # For policies that ask for them:
     with_probabilities: bool = False  # of the sampled tokens
     aligned_from: int | None = None  # which of the source tokens from this one on each of them attends to most
@@ -76,6 +89,7 @@ class SampleSpec(msgspec.Struct, frozen=True):
             position=self.position + len(drafts),
             history=(*self.history, *drafts),
             word_start=self.word_start and not drafts,
+            opening=self.opening and not drafts,
         )
 
 
@@ -94,7 +108,7 @@ class Row(msgspec.Struct, frozen=True):
     target_start: int
     num_drafts: int
     sampling: SampleSpec
-    plain: bool = False
+    is_contiguous: bool = False  # the lane's layout, see `Prompt`
     visible_source: tuple[int, ...] = ()
     max_proposed: int = 0
     source_start: int = 0  # source tokens that the lane holds

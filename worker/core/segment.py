@@ -25,7 +25,7 @@ class WrittenWord(msgspec.Struct, frozen=True, array_like=True):
     begin: int  # index into the target, right behind the word before
     blank: tuple[int, ...]  # white space up to a limit, from there to the word
     tokens: tuple[int, ...]
-    # For each of these tokens, the source tokens seen by the query that it was drawn from.
+    # For each of these tokens, the source tokens seen by the query that it was drawn from; empty if contiguous.
     visible_source: tuple[int, ...]
     source_words_read: int
     text: str
@@ -46,7 +46,8 @@ class Decode(msgspec.Struct, frozen=True, array_like=True):
     tentative: tuple[int, ...] = ()  # continuation that later source may still change, in the lane but for its last
     hold: int = 0  # source segments to read before trying again, where the model was not ready to write
     num_computed_source: int = 0  # source tokens that were read, be it into a lane that is gone
-    # Source tokens that the queries saw, or should see in a rebuilt lane, from the last word's last token on.
+    # Source tokens that the queries saw, or should see in a rebuilt lane, from the last word's last token on. In a
+    # contiguous layout, nothing of that is known or needed: all queries see the same source.
     visible_source: tuple[int, ...] = ()
     prompt_visible_source: int | None = None  # and those of the prompt before its last token; None: it was not fed yet
 
@@ -158,6 +159,7 @@ def begin(index: int, lane: Lane, session: Session, vocabulary: Vocabulary) -> S
 
 def framed(index: int, lane: Lane, session: Session, prompt: Prompt) -> Segment:
     """Return a segment without words, in the given prompt."""
+    prompt = prompt.in_layout()
     source = sources.begin(prompt, is_copied=prompt.is_translation)
     return Segment(index, lane, session, policy_of(session), source, Decode(len(prompt.target)))
 
@@ -195,17 +197,19 @@ def row(segment: Segment, max_source_tokens: int, min_source_tokens: int = 1) ->
     stop = source.bounds[available if need is None else min(need, available)]
     tokens = source.tokens[kv.num_source : min(stop, kv.num_source + max_source_tokens)]
     is_read = need is not None and need <= available and kv.num_source + len(tokens) >= stop
-    target, visible_source = _target(segment, max_source_tokens - len(tokens)) if is_read else ((), ())
+    # In a stock model's layout, source moves the whole target, and all of it sees that source.
+    start = 0 if tokens and segment.prompt.is_contiguous else kv.num_target
+    target, visible_source = _target(segment, start, max_source_tokens - len(tokens)) if is_read else ((), ())
     if not target and len(tokens) < max(1, min(min_source_tokens, max_source_tokens)):
         return None
     return Row(
         lane=segment.lane,
         source=tokens,
         target=target,
-        target_start=kv.num_target,
+        target_start=start,
         num_drafts=len(segment.decode.draft) if len(target) > len(visible_source) else 0,
         sampling=_sampling(segment),
-        plain=segment.prompt.plain,
+        is_contiguous=segment.prompt.is_contiguous,
         visible_source=visible_source,
         source_start=kv.num_source,
         prefix=0 if kv.num_source else len(segment.prompt.source),
@@ -255,10 +259,9 @@ def _visible_source(segment: Segment, start: int) -> tuple[int, ...]:
     return (*(decode.prompt_visible_source,) * num_prompt, *visible[max(0, start - first) :])
 
 
-def _target(segment: Segment, room: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    # The target tokens to feed, and the source that the first of them saw in a lost lane; if those are too many for the
-    # room that is left, they come in chunks.
-    start = segment.kv.num_target
+def _target(segment: Segment, start: int, room: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    # The target tokens to feed from `start` on, and the source that the first of them saw in a lost lane; if those are
+    # too many for the room that is left, they come in chunks.
     tokens, visible_source = target_tokens(segment, start), _visible_source(segment, start)
     if len(visible_source) > room:
         return tokens[:room], visible_source[:room]
@@ -269,7 +272,7 @@ def _sampling(segment: Segment) -> SampleSpec:
     sampling, policy, num_prompt = segment.session.sampling, segment.policy, len(segment.prompt.target)
     position = segment.num_target + len(segment.decode.tentative)
     context = sampling.repetition_context_size if sampling.repetition_penalty is not None else 0
-    is_start = segment.word_begin == position and bool(segment.words)
+    is_start, is_answer = segment.word_begin == position, segment.prompt.is_answer
     return SampleSpec(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
@@ -278,7 +281,9 @@ def _sampling(segment: Segment) -> SampleSpec:
         position=position,
         history=target_tokens(segment, max(num_prompt, position - context)) if context else (),
         context_tokens=context,
-        word_start=is_start and not words.is_spaceless(segment.words[-1].text[-1]),
+        word_start=is_start and bool(segment.words) and not words.is_spaceless(segment.words[-1].text[-1]),
+        one_line=is_answer,
+        opening=is_answer and is_start and not segment.words and segment.source.words[0][0].isalnum(),
         with_probabilities=policy.with_probabilities,
         aligned_from=segment.source.bounds[0] if policy.with_alignment and not segment.is_read else None,
     )

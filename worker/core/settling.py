@@ -9,9 +9,9 @@ source is needed: a draft equal to the token drawn in its place is as good as th
 from msgspec.structs import replace
 
 from worker.core.policies import Drawn
-from worker.core.rows import Row, Tokens, Vocabulary
-from worker.core.segment import Cached, Segment, exhaust
-from worker.core.writing import Word, confirm, ends_in_space, ends_word, take
+from worker.core.rows import Prompt, Row, Tokens, Vocabulary
+from worker.core.segment import Cached, Decode, Segment, exhaust
+from worker.core.writing import Word, closes_too_early, confirm, ends_in_space, ends_too_early, ends_word, take
 
 
 def update(segment: Segment, row: Row, output: Tokens, vocabulary: Vocabulary) -> tuple[Segment, list[Word]]:
@@ -23,17 +23,15 @@ def update(segment: Segment, row: Row, output: Tokens, vocabulary: Vocabulary) -
     num_source = kv.num_source + len(row.source)
     decode = replace(decode, num_computed_source=max(decode.num_computed_source, num_source))
     if not row.num_samples:
-        return replace(segment, decode=decode, kv=Cached(num_source, kv.num_target + len(row.target))), []
+        return replace(segment, decode=decode, kv=Cached(num_source, row.target_start + len(row.target))), []
     drafts = row.drafts + output.proposed
-    num_fed = len(row.target) + len(output.proposed) - len(row.visible_source)
-    if decode.prompt_visible_source is None:
-        decode = replace(decode, prompt_visible_source=num_source)
-        num_fed -= len(segment.prompt.target) - 1
-    visible_source = decode.visible_source + (num_source,) * num_fed
     guess = decode.draft
+    if not segment.prompt.is_contiguous:
+        num_fed = len(row.target) + len(output.proposed) - len(row.visible_source)
+        decode = _with_visible_source(decode, segment.prompt, num_source, num_fed)
     segment = replace(
         segment,
-        decode=replace(decode, visible_source=visible_source, draft=()),
+        decode=replace(decode, draft=()),
         kv=Cached(num_source, segment.num_target),
     )
     if segment.policy.max_ahead_tokens is not None and not segment.is_read:
@@ -41,6 +39,14 @@ def update(segment: Segment, row: Row, output: Tokens, vocabulary: Vocabulary) -
     else:
         segment, finished = _confirm(segment, drafts, output, vocabulary)
     return exhaust(_trim(segment)), finished
+
+
+def _with_visible_source(decode: Decode, prompt: Prompt, num_source: int, num_fed: int) -> Decode:
+    # Note that the last `num_fed` queries saw that much source.
+    if decode.prompt_visible_source is None:
+        decode = replace(decode, prompt_visible_source=num_source)
+        num_fed -= len(prompt.target) - 1
+    return replace(decode, visible_source=decode.visible_source + (num_source,) * num_fed)
 
 
 def _trim(segment: Segment) -> Segment:
@@ -61,6 +67,8 @@ def _confirm(
         read, is_end = segment.needed_segments(), token in vocabulary.eos_tokens
         if not is_end and not _may_write(segment, output, i, vocabulary):
             return _hold(confirm(segment, token)), finished
+        if ends_too_early(segment, token, vocabulary):
+            return _hold(segment), finished
         begin = segment.word_begin
         segment, new_words = take(segment, token, vocabulary)
         finished += new_words
@@ -126,7 +134,10 @@ def _agree(
     read = segment.needed_segments()
     finished: list[Word] = []
     num_confirmed = segment.policy.num_confirmed(guess, tokens)
-    for token in guess[:num_confirmed]:
+    for i, token in enumerate(guess[:num_confirmed]):
+        if closes_too_early(segment, token, vocabulary):
+            num_confirmed = i
+            break
         segment, new_words = take(segment, token, vocabulary)
         finished += new_words
         if segment.needed_segments() != read:  # a loop or a bound raised the need

@@ -3,7 +3,7 @@
 import msgspec
 from msgspec.structs import replace
 
-from worker.core import runaway, words
+from worker.core import runaway, sentences, words
 from worker.core.rows import Vocabulary
 from worker.core.segment import Segment, WrittenWord, target_tokens
 
@@ -65,6 +65,45 @@ def ends_word(segment: Segment, token: int, vocabulary: Vocabulary) -> bool:
     is_eos = token in vocabulary.eos_tokens
     piece = "" if is_eos else _piece(segment.word_tokens, before, token, vocabulary)
     return bool(before.strip()) and (is_eos or words.starts_word(before, piece))
+
+
+def ends_too_early(segment: Segment, token: int, vocabulary: Vocabulary) -> bool:
+    """Tell whether the token finishes a word with which more sentences end than in the source read so far.
+
+    A stock model takes a part of a sentence for a whole one: the word waits until more source is read.
+    """
+    if not _can_end_early(segment):
+        return False
+    word = _text(segment, vocabulary)
+    if not ends_word(segment, token, vocabulary):
+        word += _piece(segment.word_tokens, word, token, vocabulary)
+        if word == word.rstrip():
+            return False
+    return _has_too_many_ends(segment, word)
+
+
+def closes_too_early(segment: Segment, token: int, vocabulary: Vocabulary) -> bool:
+    """Tell whether the word would have too many sentence ends with the token, whether or not that finishes it.
+
+    For tokens that a policy confirms before the word's end is known.
+    """
+    if not _can_end_early(segment) or token in vocabulary.eos_tokens:
+        return False
+    word = _text(segment, vocabulary)
+    return _has_too_many_ends(segment, word + _piece(segment.word_tokens, word, token, vocabulary))
+
+
+def _can_end_early(segment: Segment) -> bool:
+    return segment.prompt.is_answer and not segment.is_read and segment.needed_segments() is not None
+
+
+def _has_too_many_ends(segment: Segment, word: str) -> bool:
+    language, source_language = segment.session.target_language or "en", segment.session.source_language
+    if not sentences.ends_sentence(word.strip(), language=language):
+        return False
+    num_ended = sum(sentences.ends_sentence(written.text.strip(), language=language) for written in segment.words)
+    heard = segment.source.words[: segment.needed_segments()]
+    return num_ended >= sum(sentences.ends_sentence(word, language=source_language) for word in heard)
 
 
 def _text(segment: Segment, vocabulary: Vocabulary) -> str:

@@ -35,6 +35,12 @@ class TokenMasks(Protocol):
     def forbidden(self, size: int) -> mx.array:
         """Return which tokens are never written, (V,) bool."""
 
+    def line_breaks(self, size: int) -> mx.array:
+        """Return which tokens break a line, (V,) bool."""
+
+    def openings(self, size: int) -> mx.array:
+        """Return which tokens may open an answer that begins with a word, (V,) bool."""
+
 
 class Counters(msgspec.Struct):
     """Totals of a runner's work so far."""
@@ -66,7 +72,8 @@ class Runner:
         self.model = model
         cache = model.make_cache()
         size = int(model(mx.array([[0]]), cache=cache).shape[-1])
-        self._sampler = Sampler(vocabulary.word_starts(size), vocabulary.forbidden(size))
+        masks = (vocabulary.word_starts, vocabulary.forbidden, vocabulary.line_breaks, vocabulary.openings)
+        self._sampler = Sampler(*(mask(size) for mask in masks))
         head_sizes = [array.shape[-1] for layer in cache for array in layer.state]
         packing = quantization(kv_bits, head_sizes, model.name)
         self._kv_cache = KVCacheManager(model.num_layers, model.layout, packing)

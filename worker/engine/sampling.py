@@ -43,12 +43,23 @@ class SamplerOutput:
 
 
 class Sampler:
-    """Chooses tokens from logits of V entries; `word_starts` and `forbidden` are (V,) bool."""
+    """Chooses tokens from logits of V entries; all arguments are (V,) bool.
 
-    def __init__(self, word_starts: mx.array, forbidden: mx.array) -> None:
-        low = mx.array(-mx.inf, mx.float32)
-        self._text = mx.where(forbidden, low, mx.array(0.0))
-        self._word_start = mx.where(word_starts & ~forbidden, mx.array(0.0), low)
+    `word_starts` may stand behind a finished word, `forbidden` nowhere, `line_breaks` not in an answer of one line, and
+    only `openings` may open one.
+    """
+
+    def __init__(
+        self, word_starts: mx.array, forbidden: mx.array, line_breaks: mx.array | None = None,
+        openings: mx.array | None = None,
+    ) -> None:  # fmt: skip
+        text = ~forbidden
+        line = text if line_breaks is None else text & ~line_breaks
+        opening = line if openings is None else line & openings
+        allowed = mx.stack([text, text & word_starts, line, line & word_starts, opening])
+        self._masks = mx.where(allowed, mx.array(0.0), mx.array(-mx.inf, mx.float32))  # (5, V), see `_mask`
+        self._each_mask = list(self._masks)
+        mx.eval(self._masks, self._each_mask)  # here: another thread may run the passes
 
     def sample(self, logits: mx.array, rows: Sequence[Row]) -> SamplerOutput:
         """Draw one token after the last confirmed token of each row and one after each of its drafts; `logits` (Q, V)
@@ -59,9 +70,8 @@ class Sampler:
         if not rows:
             tokens = mx.array([], mx.int32)
         elif all(_is_greedy(row.sampling) for row in rows):
-            starts = [row.sampling.word_start and not i for row, n in zip(rows, counts, strict=True) for i in range(n)]
-            allowed = mx.where(mx.array(starts)[:, None], self._word_start, self._text) if any(starts) else self._text
-            tokens = mx.argmax(scores + allowed, axis=-1)
+            masks = [_mask(row.sampling, i) for row, n in zip(rows, counts, strict=True) for i in range(n)]
+            tokens = mx.argmax(scores + self._allowed(masks), axis=-1)
         else:
             ends = zip(rows, counts, accumulate(counts), strict=True)
             tokens = mx.concatenate(
@@ -74,11 +84,10 @@ class Sampler:
     def choose(self, logits: mx.array, sampling: SampleSpec, drafts: Sequence[int] = ()) -> mx.array:
         """Return token ids (T,) int32 for logits (T, V): one after the last confirmed token, one after each draft."""
         num_tokens = logits.shape[0]
-        masks = [self._word_start if sampling.word_start else self._text] + [self._text] * (num_tokens - 1)
         scores = logits.astype(mx.float32)
         if sampling.repetition_penalty is not None:
             scores = mx.stack([self._penalised(scores[i], sampling, drafts[:i]) for i in range(num_tokens)])
-        scores = scores + mx.stack(masks)
+        scores = scores + self._allowed([_mask(sampling, i) for i in range(num_tokens)])
         if sampling.temperature < _LOWEST_TEMPERATURE:
             return mx.argmax(scores, axis=-1)
         rows = [_noisy(scores[i], sampling, sampling.position + i) for i in range(num_tokens)]
@@ -90,6 +99,10 @@ class Sampler:
         chosen = mx.take_along_axis(scores, tokens[:, None], axis=-1)[:, 0]
         return mx.exp(chosen - mx.logsumexp(scores, axis=-1))
 
+    def _allowed(self, masks: list[int]) -> mx.array:
+        # 0 for tokens that may come, -inf for others: (V,) where that is the same for all samples, else (Q, V).
+        return self._each_mask[masks[0]] if len(set(masks)) == 1 else self._masks[mx.array(masks)]
+
     def _penalised(self, scores: mx.array, sampling: SampleSpec, drafts: Sequence[int]) -> mx.array:
         # Keskar et al. 2019: recent tokens become less likely, whatever the sign of their logits.
         recent = sorted({*(*sampling.history, *drafts)[-sampling.context_tokens :]}) if sampling.context_tokens else []
@@ -99,6 +112,15 @@ class Sampler:
         picked = scores[index]
         scores[index] = mx.where(picked < 0, picked * sampling.repetition_penalty, picked / sampling.repetition_penalty)
         return scores
+
+
+def _mask(sampling: SampleSpec, index: int) -> int:
+    # The mask of a row's sample of that index.
+    if not sampling.one_line:
+        return int(sampling.word_start and not index)
+    if sampling.opening and not index:
+        return 4
+    return 2 + (sampling.word_start and not index)
 
 
 def _is_greedy(sampling: SampleSpec) -> bool:

@@ -140,7 +140,8 @@ class _Talk:
         self.pieces: list[str] = []
         self.delays: list[int] = []
         self.compute_ms: list[float] = []
-        self.done: SegmentDone | None = None
+        self.source_words = 0  # of its finished segments
+        self.finish_reason = "empty"
         self.is_closed = False
 
     def take(self, events: Iterable[ServerEvent], now_s: float) -> None:
@@ -149,10 +150,11 @@ class _Talk:
             match event:
                 case OutputTextDelta():
                     self.pieces.append(event.text)
-                    self.delays.append(event.source_words_read)
+                    self.delays.append(self.source_words + event.source_words_read)
                     self.compute_ms.append(round((now_s - self.began_s) * 1000, 3))
                 case SegmentDone():
-                    self.done = event
+                    self.source_words += event.source_words
+                    self.finish_reason = event.finish_reason
                 case SessionClosed():
                     self.is_closed = True
                 case Error():
@@ -165,11 +167,11 @@ class _Talk:
             source=self.sentence.source,
             reference=self.sentence.reference,
             prediction="".join(self.pieces),
-            source_words=self.done.source_words if self.done else 0,
+            source_words=self.source_words,
             reference_words=count_words(self.sentence.reference),
             delays=tuple(self.delays),
             compute_ms=tuple(self.compute_ms),
-            finish_reason=self.done.finish_reason if self.done else "empty",
+            finish_reason=self.finish_reason,
         )
 
 

@@ -37,10 +37,11 @@ def ordinary_prompt(
         session, prompt, tokens = _frame(vocabulary, session, text)
     except Refused as refused:
         raise unsupported(refused) from refused
+    prompt = prompt.in_layout()
     num_source = len(prompt.source) + len(tokens) + len(prompt.end)
     if num_source >= prompt.max_source_tokens:
         raise ValueError(f"the prompt has {num_source} tokens, the model takes {prompt.max_source_tokens}; shorten it")
-    room = prompt.max_target_tokens - (num_source if prompt.plain else 0)
+    room = prompt.max_target_tokens - (num_source if prompt.is_contiguous else 0)
     # The segment counts the text as one word, so its length is no measure for the answer's; `max_tokens` is.
     num_target = min(room, len(prompt.target) + max_tokens)
     prompt = replace(prompt, max_target_tokens=num_target, is_translation=False)
@@ -53,7 +54,11 @@ def _frame(vocabulary: Vocabulary, session: Session, text: str) -> tuple[Session
     if isinstance(vocabulary.prompts, UnknownPrompts):
         *source, last = (int(token) for token in vocabulary.tokenizer.encode(text))
         size = vocabulary.max_positions
-        return session, Prompt((), (), (last,), max_source_tokens=size, max_target_tokens=size, plain=True), (*source,)
+        return (
+            session,
+            Prompt((), (), (last,), max_source_tokens=size, max_target_tokens=size, is_contiguous=True),
+            (*source,),
+        )
     card = vocabulary.card
     if card.prompt is not None:
         named, text = split_instruction(text)

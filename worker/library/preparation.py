@@ -16,9 +16,9 @@ _SLOT = "\u241fwords\u241f"  # the place of the words in a rendered template
 class StreamingDataPreparator:
     """The source text in a model's prompt, cut into words.
 
-    A model trained for Decalage: a leading "Translate to French:" or `target_language` ("fr", "French") chooses the
-    language and is not counted as words. A stock chat model: the text is the user's turn of its chat template and all
-    its words are source; `target_language` puts an instruction before them, `system_prompt` replaces the template's.
+    A leading "Translate to French:" or `target_language` ("fr", "French") chooses the language and is not counted as
+    words. For a stock chat model, it becomes an instruction before them in the user's turn of its chat template;
+    without a language all of the text is source. `system_prompt` replaces the template's.
     Raises UnsupportedPrompt (a ValueError) for a system prompt that the model has no place for.
     """
 
@@ -36,8 +36,8 @@ class StreamingDataPreparator:
         Raises UnsupportedPrompt (a ValueError) for an instruction that the model has not learned.
         """
         vocabulary = self._vocabulary
+        session, text = self.split(source_text)
         try:
-            session, text = vocabulary.prompts.split(source_text, self.target_language)
             prompt = vocabulary.prompt(session)
         except Refused as refused:
             raise unsupported(refused) from refused
@@ -47,6 +47,13 @@ class StreamingDataPreparator:
         token_ids = [token for segment in segments for token in segment]
         formatted_text = str(self.tokenizer.decode(token_ids, skip_special_tokens=False))
         return formatted_text, token_ids, [len(segment) for segment in segments]
+
+    def split(self, source_text: str) -> tuple[Session, str]:
+        """Return the options that a prompt names, and its source words. Raises UnsupportedPrompt."""
+        try:
+            return self._vocabulary.prompts.split(source_text, self.target_language)
+        except Refused as refused:
+            raise unsupported(refused) from refused
 
     def _lead(self, source: tuple[int, ...]) -> tuple[int, ...]:
         if self._head is None:

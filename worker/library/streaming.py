@@ -37,10 +37,10 @@ def stream_generate_streaming(
     """Yield one dict for every target token, with the fields of `Response`; nothing for an empty source.
 
     `source_token_ids` (a sequence, or an array (n,) or (1, n)) and `source_seg_len` are as `prepare_source_text`
-    returns them. `position_offset` replaces the model's φ. Sampling depends on `seed` and position only: the same call
-    gives the same words, also while other generators run. The call itself raises ValueError, TypeError for another kind
-    of model or tokenizer, UnsupportedPrompt (a ValueError) for a model without a prompt; the iteration raises
-    EngineError.
+    returns them. `position_offset` replaces the model's φ; a stock model, whose positions run on, gets group positions
+    by it. Sampling depends on `seed` and position only: the same call gives the same words, also while other generators
+    run. The call itself raises ValueError, TypeError for another kind of model or tokenizer, UnsupportedPrompt (a
+    ValueError) for a model without a prompt; the iteration raises EngineError.
     """
     session = session_options(
         wait_k=wait_k,
@@ -90,6 +90,7 @@ def stream_generate_streaming_llm(
     )
     preparator = StreamingDataPreparator(tokenizer, target_language=target_language, system_prompt=system_prompt)
     _, token_ids, lengths = preparator.prepare_source_text(prompt)
+    session = replace(session, target_language=preparator.split(prompt)[0].target_language)
     return _generate(model, tokenizer, source_segments(token_ids, lengths), session, position_offset=position_offset)
 
 
@@ -104,23 +105,18 @@ def _generate(
     if position_offset is not None and position_offset < 0:
         raise ValueError(f"position_offset is the position of the first target token, 0 or more, got {position_offset}")
     vocabulary = vocabulary_of(tokenizer)
-    num_tokens = sum(len(tokens) for tokens in source)
-    offset = _position_offset(model, num_tokens) if position_offset is None else position_offset
-    runner = runner_of(model, vocabulary, offset)
+    model_offset = getattr(model, "position_offset", None)
+    if position_offset is None and model_offset != vocabulary.card.position_offset:
+        position_offset = model_offset  # the one that `load` was given
+    runner = runner_of(model, vocabulary, position_offset)
     if len(source) <= 2:  # no words
         return _nothing()
     _check_known(model, source)
-    return responses(runner, _segment(vocabulary, session, source, offset), vocabulary)
+    return responses(runner, _segment(vocabulary, session, source, position_offset), vocabulary)
 
 
 def _nothing() -> Generator[Response]:
     yield from ()
-
-
-def _position_offset(model: StreamingModel, num_tokens: int) -> int:
-    # A model with φ = 0 was trained with group positions. A stock model's target positions must follow its source's.
-    offset = int(getattr(model, "position_offset", 0))
-    return max(offset, num_tokens) if offset else 0
 
 
 def _check_known(model: StreamingModel, source: list[tuple[int, ...]]) -> None:
@@ -132,18 +128,22 @@ def _check_known(model: StreamingModel, source: list[tuple[int, ...]]) -> None:
         )
 
 
-def _segment(vocabulary: Vocabulary, session: Session, source: list[tuple[int, ...]], offset: int) -> Segment:
-    """Return a complete segment whose source is given as tokens."""
+def _segment(
+    vocabulary: Vocabulary, session: Session, source: list[tuple[int, ...]], position_offset: int | None
+) -> Segment:
+    # A complete segment whose source is given as tokens. A φ of the caller's own asks for group positions.
     prompt_tokens, *words, end = source
     session, prompt = _prompt(vocabulary, session, prompt_tokens)
-    max_positions = prompt.max_target_tokens + vocabulary.card.position_offset
-    num_tokens = sum(len(tokens) for tokens in source)
-    if num_tokens > max_positions:
+    is_contiguous = prompt.is_contiguous and position_offset is None
+    num_tokens, max_positions = sum(len(tokens) for tokens in source), vocabulary.max_positions
+    if num_tokens + (len(prompt.target) if is_contiguous else 0) > max_positions:
         raise ValueError(
             f"the source has {num_tokens} tokens, the model's positions reach {max_positions}; "
             "give it a sentence at a time"
         )
-    frame = replace(prompt, source=prompt_tokens, end=end, max_target_tokens=max(1, max_positions - offset))
+    offset = vocabulary.card.position_offset if position_offset is None else position_offset
+    room = max_positions - (num_tokens if is_contiguous else offset)
+    frame = replace(prompt, source=prompt_tokens, end=end, max_target_tokens=max(1, room), is_contiguous=is_contiguous)
     segment = segments.framed(0, (next(lane_numbers), 0), session, frame)
     for word in words:
         segment = segments.append(segment, vocabulary.decode(word).strip(), word, 0)

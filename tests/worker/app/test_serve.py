@@ -2,7 +2,9 @@
 
 import sys
 
-from worker.app.serve import SWITCH_S, serving
+from worker.app.serve import SWITCH_S, model_facts, serving
+from worker.engine.loading import model_path
+from worker.engine.text.card import Card, read_card
 
 
 def test_threads_take_turns_quickly_while_it_serves() -> None:
@@ -11,3 +13,12 @@ def test_threads_take_turns_quickly_while_it_serves() -> None:
     with serving():
         assert sys.getswitchinterval() <= 2 * SWITCH_S < before_s
     assert sys.getswitchinterval() == before_s
+
+
+def test_a_worker_says_what_is_known_of_its_model() -> None:
+    """Layout, policy, and what was measured; or that nothing was, and how to."""
+    shipped, stock = model_facts(read_card(model_path("starter"))), model_facts(Card())
+    assert (shipped["layout"], stock["layout"]) == ("group", "contiguous")
+    assert "34.0 BLEU" in shipped["measured"]
+    assert stock["measured"].startswith("nothing for this model; `decalage evaluate`")
+    assert stock["policy"] == "wait-3"

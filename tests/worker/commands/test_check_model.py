@@ -1,5 +1,7 @@
 """The doctor's look at the model."""
 
+import doctest
+
 import pytest
 
 from worker.commands import check_model
@@ -29,3 +31,23 @@ def test_a_model_is_tried_out(model: Model, monkeypatch: pytest.MonkeyPatch) -> 
     assert found.facts["translation"] in found.text
     assert "φ = 0" in found.text
     assert "French and German" in found.text
+
+
+def test_streamed_and_offline_are_compared(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both translations are told, and how many words they share; if few, somebody should read them."""
+    monkeypatch.setattr(check_model, "load_model", lambda name: model)
+    found = check_model.model("starter")
+    assert found.facts["offline"] in found.text
+    assert f"{found.facts['agreement']:.0%} of their words" in found.text
+    assert found.facts["layout"] == "group"
+    monkeypatch.setattr(check_model, "agreement", lambda offline, streamed: 0.3)
+    found = check_model.model("starter")
+    assert found.status == "warning"
+    assert "30%" in found.text
+
+
+def test_the_share_of_common_words() -> None:
+    """In their order; nothing in common is 0."""
+    assert doctest.testmod(check_model).failed == 0
+    assert check_model.agreement(["a", "b"], ["a", "b"]) == 1
+    assert check_model.agreement(["a"], ["b"]) == 0

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from protocol import Adaptive, AlignAtt, Limits, LocalAgreement, Sampling, Session, WaitK
-from tests.worker.fakes import LATIN, PIECES, PROMPT, SPECIAL, FakeModel, FakeVocabulary
+from tests.worker.fakes import CONTIGUOUS, LATIN, PIECES, PROMPT, SPECIAL, FakeModel, FakeVocabulary
 
 ALL = tuple(range(SPECIAL, SPECIAL + len(PIECES)))
 CONTINUATIONS = tuple(SPECIAL + i for i, piece in enumerate(PIECES) if piece in (b"b", b"co", b"e"))
@@ -22,7 +22,7 @@ VOCABULARIES = st.builds(
     FakeVocabulary,
     st.builds(
         replace,
-        st.just(PROMPT),
+        st.sampled_from([PROMPT, CONTIGUOUS]),
         max_target_tokens=st.sampled_from([1, 2, 9, 40, 100]),
         is_translation=st.booleans(),
         source_language=st.sampled_from([None, "en"]),

@@ -11,7 +11,7 @@ from math import floor
 
 from protocol import Adaptive, AlignAtt, LocalAgreement, Session, WaitK
 from tests.worker.fakes import EOS, FakeModel, FakeVocabulary
-from worker.core import words
+from worker.core import sentences, words
 from worker.core.rows import Prompt, SampleSpec
 from worker.core.runaway import MAX_BLANK_TOKENS, ends_in_loop, is_language, min_source_words
 
@@ -31,7 +31,7 @@ class Reference:
 
     def __init__(self, model: FakeModel, vocabulary: FakeVocabulary, session: Session, index: int = 0) -> None:
         self.model, self.vocabulary, self.session, self.index = model, vocabulary, session, index
-        self.prompt: Prompt = vocabulary.prompt(session)
+        self.prompt: Prompt = vocabulary.prompt(session).in_layout()
         self.target = list(self.prompt.target)
         self.fed: list[tuple[int, int]] = []
         self.word: list[int] = []  # confirmed tokens of the word that is being written
@@ -46,7 +46,7 @@ class Reference:
             return self.out
         if self.prompt.is_translation and not any(is_language(w, self.prompt.source_language) for w in source_words):
             return self._copy(source_words)
-        before = ["", *source_words]
+        before, self.source_words = ["", *source_words], source_words
         read = [self.vocabulary.encode_word(word, before[i]) for i, word in enumerate(source_words)]
         segments = self.segments = [self.prompt.source, *read, self.prompt.end]
         total, hold = len(segments) - 1, 0
@@ -111,6 +111,10 @@ class Reference:
         self.fed += [(token, len(source)) for token in [*self.target, *more][len(self.fed) :]]
         return self.model.next_token(source, self.fed, self._draw(more, is_first=not self.word and not more))
 
+    def _feed_again(self) -> None:
+        # The last token, which now sees the new source; in a contiguous layout, all of the target does.
+        self.fed = [] if self.prompt.is_contiguous else self.fed[: len(self.target) - 1]
+
     def _begins(self, token: int) -> bool:
         text = self.vocabulary.decode(self.word)
         both = self.vocabulary.decode([*self.word, token])
@@ -129,12 +133,30 @@ class Reference:
                 return self.model.aligned(source, self.fed, token) >= newest
         return False
 
+    def _is_early(self, token: int, need: int, total: int) -> bool:
+        # A stock model has ended more sentences than it has read.
+        word = self.vocabulary.decode(self.word)
+        if not (word.strip() and (token == EOS or self._begins(token))):
+            both = self.vocabulary.decode([*self.word, token])
+            word = both if both.startswith(word) and both != both.rstrip() else ""
+        return need < total and self._is_early_word(word, need)
+
+    def _is_early_word(self, word: str, need: int) -> bool:
+        if not (self.prompt.is_contiguous and self.prompt.is_translation):
+            return False
+        ended = [text for text in [*self.out.words, word.strip()] if text and sentences.ends_sentence(text)]
+        heard = [text for text in self.source_words[:need] if sentences.ends_sentence(text)]
+        return bool(word.strip()) and ended[-1:] == [word.strip()] and len(ended) > len(heard)
+
     def _write(self, source: list[int], need: int, total: int) -> str:
         # One word, and the first token of the next; "end" where the model ended, "doubt" where a word must wait.
-        self.fed = self.fed[: len(self.target) - 1]
+        self._feed_again()
         while True:
             token = self._next(source)
             if self._doubts(source, token, need, total):
+                self._withdraw()
+                return "doubt"
+            if self._is_early(token, need, total):
                 self._withdraw()
                 return "doubt"
             if token == EOS or self._loops(token, source):
@@ -164,9 +186,12 @@ class Reference:
 
     def _agree(self, source: list[int], guess: list[int], need: int) -> list[int]:
         # The next guess: what the model writes behind the tokens that it would write again.
-        self.fed = self.fed[: len(self.target) - 1]
+        self._feed_again()
         for expected in guess:
             if self._next(source) != expected:
+                break
+            text, both = self.vocabulary.decode(self.word), self.vocabulary.decode([*self.word, expected])
+            if expected != EOS and self._is_early_word(both if both.startswith(text) else text, need):
                 break
             if self._loops(expected, source):
                 self._drop(need=need)

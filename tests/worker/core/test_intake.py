@@ -21,7 +21,8 @@ from protocol import (
 )
 from tests.worker.core.conftest import ALL, MODELS
 from tests.worker.core.drive import Driver, check_stream, deltas, timeless
-from tests.worker.fakes import LATIN, PROMPT, FakeModel, FakeVocabulary
+from tests.worker.fakes import CONTIGUOUS, LATIN, PROMPT, FakeModel, FakeVocabulary
+from worker.core.rows import Prompt
 from worker.core.runaway import max_target_words
 
 TRANSLATION = replace(PROMPT, is_translation=True, source_language="en")
@@ -140,6 +141,23 @@ def test_a_full_segment_ends() -> None:
     assert segments_of(["word " * 150], prompt=PROMPT) == [60, 60, 30]
     assert segments_of(["word " * 150], prompt=replace(PROMPT, max_segment_words=40)) == [40, 40, 40, 30]
     assert segments_of(["word " * 30], prompt=replace(PROMPT, max_source_tokens=42)) == [10, 10, 10]
+
+
+def test_a_segment_of_a_stock_model_ends_by_itself() -> None:
+    """Each of its reads feeds the whole target again: so it ends before the 61st word, or the card's number; not with
+    the 60th, behind which the producer may end it. A completion is read whole, however long.
+    """
+
+    def lengths(num_words: int, session: Session = MANUAL, prompt: Prompt = CONTIGUOUS) -> list[int]:
+        driver = Driver(FakeModel(tokens=LATIN), FakeVocabulary(prompt))
+        driver.step(SessionCreate(session=session), InputTextAppend(text="word " * num_words), InputTextFinalize())
+        return [event.source_words for event in driver.run().events["s"] if isinstance(event, SegmentDone)]
+
+    assert lengths(60) == [60]
+    assert lengths(130) == [60, 60, 10]
+    assert lengths(30, prompt=replace(CONTIGUOUS, max_segment_words=20)) == [20, 10]
+    assert lengths(130, replace(MANUAL, mode="completion")) == [130]
+    assert lengths(130, prompt=PROMPT) == [130]
 
 
 def test_a_word_that_no_segment_can_hold_is_copied() -> None:

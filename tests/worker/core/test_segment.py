@@ -1,5 +1,6 @@
 """Laws of one segment: streamed decoding is the naive decoding of the whole, at any pace, with and without drafts."""
 
+from collections.abc import Sequence
 from math import floor
 from typing import Literal
 
@@ -24,7 +25,8 @@ from protocol import (
 from tests.worker.core.conftest import MODELS, QUALITIES, SESSIONS, VOCABULARIES, WORDS
 from tests.worker.core.drive import Driver, check_stream, deltas, timeless
 from tests.worker.core.reference import Reference
-from tests.worker.fakes import LATIN, PROMPT, FakeModel, FakeVocabulary
+from tests.worker.fakes import CONTIGUOUS, EOS, LATIN, PIECES, PROMPT, SOURCE, SPECIAL, FakeModel, FakeVocabulary
+from worker.core.rows import Prompt, SampleSpec
 from worker.core.scheduler import Budget
 
 # Long enough for any segment of these tests, short enough to catch one that never ends.
@@ -206,3 +208,37 @@ def test_what_words_come_from_is_asked_while_more_may_be_read(mode: Literal["str
     driver.step(InputTextFinalize())
     driver.run()
     assert {row.sampling.aligned_from for row in driver.rows[before:] if row.target} == {None}
+
+
+class Hasty(FakeModel, frozen=True):
+    """Writes one word less than it has read, then ends its sentence, and then its answer."""
+
+    def next_token(self, source: Sequence[int], target: Sequence[tuple[int, int]], sampling: SampleSpec) -> int:
+        """Return the next token of ` a a a.`"""
+        word, stop = (SPECIAL + PIECES.index(piece) for piece in (b" a", b"."))
+        written = [token for token, _ in target if token >= SPECIAL]
+        num_read = 1 + sum(token >= SOURCE + 500_000 for token in source)
+        if written[-1:] == [stop]:
+            return EOS
+        return word if written.count(word) < num_read - 1 else stop
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "written", "lags"),
+    [
+        (CONTIGUOUS, "so it is", "a a.", [3, 3]),
+        (CONTIGUOUS, "no. so it is", "a.", [2]),
+        (PROMPT, "so it is", "a.", [2]),
+    ],
+)
+def test_a_sentence_of_a_stock_model_does_not_end_before_its_source(
+    prompt: Prompt, text: str, written: str, lags: list[int]
+) -> None:
+    """It takes a part of a sentence for a whole one: the word is drawn again with more source, and nothing is taken
+    back. A model trained with group positions has learned when to end.
+    """
+    vocabulary = FakeVocabulary(replace(prompt, is_translation=True))
+    driver = translate(Driver(Hasty(), vocabulary), Session(policy=WaitK(k=2)), text.split())
+    found = deltas(driver.events["s"])
+    assert "".join(event.text for event in found).strip() == written
+    assert [event.source_words_read for event in found] == lags

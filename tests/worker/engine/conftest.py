@@ -13,10 +13,13 @@ TEMPLATE = (
 )
 
 
-def chat_tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
-    """Make a tokenizer with one token for each byte, and `<|im_start|>`, `<|im_end|>` behind them."""
+def chat_tokenizer(template: str | None = TEMPLATE, starts: str = "") -> PreTrainedTokenizerFast:
+    """Make a tokenizer with one token for each byte and for each of `starts` behind a space, then `<|im_start|>` and
+    `<|im_end|>`.
+    """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(models.BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
+    vocab = {piece: i for i, piece in enumerate([*alphabet, *(f"Ġ{char}" for char in starts)])}
+    backend = Tokenizer(models.BPE(vocab=vocab, merges=[("Ġ", char) for char in starts]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken("<|im_start|>", special=True), AddedToken("<|im_end|>", special=True)])

@@ -27,6 +27,12 @@ class Anything:
     def forbidden(self, size: int) -> mx.array:
         return mx.zeros(size, mx.bool_)
 
+    def line_breaks(self, size: int) -> mx.array:
+        return mx.zeros(size, mx.bool_)
+
+    def openings(self, size: int) -> mx.array:
+        return mx.ones(size, mx.bool_)
+
 
 class Recorder(Sampler):
     """A sampler that keeps the logits it saw, by lane."""

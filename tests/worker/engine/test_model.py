@@ -32,6 +32,9 @@ def test_rotary_families_are_driven(family: str) -> None:
         ("mamba", "ArraysCache"),
         ("llama-sliding", "RotatingKVCache"),
         ("gemma3_text", "RotatingKVCache"),
+        ("cohere2", "RotatingKVCache"),
+        ("falcon_h1", "CacheList"),
+        ("jamba", "ArraysCache"),
     ],
 )
 def test_others_say_why_not(family: str, reason: str) -> None:

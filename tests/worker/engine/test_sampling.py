@@ -114,3 +114,21 @@ def test_masks_hold_at_any_temperature(logits: list[list[float]], temperature: f
     tokens = choose(mx.array(logits), sampling, Sampler(starts, forbidden), drafts=(7, 8))
     assert tokens[0] in (6, 9)
     assert all(token >= 6 for token in tokens)
+
+
+@given(logits=st.lists(LOGITS, min_size=3, max_size=3), temperature=st.sampled_from([0.0, 1.0]))
+def test_an_answer_keeps_to_its_line(logits: list[list[float]], temperature: float) -> None:
+    """It has no line break, and opens with what may open it; words begin in it as elsewhere."""
+    tokens = mx.arange(V)
+    sampler = Sampler(tokens % 3 == 0, tokens < 2, tokens >= 10, (tokens == 4) | (tokens == 11))
+    line = SampleSpec(temperature=temperature, one_line=True)
+    for sampling, first in (
+        (line, range(2, 10)),
+        (replace(line, word_start=True), (3, 6, 9)),
+        (replace(line, opening=True), (4,)),
+        (SampleSpec(temperature=temperature, opening=True), range(2, V)),
+    ):
+        found = choose(mx.array(logits), sampling, sampler, drafts=(7, 8))
+        assert found[0] in first
+        assert all(2 <= token < (10 if sampling.one_line else V) for token in found)
+        assert not sampling.after((7,)).opening

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from protocol import Limits, OutputTextDelta, Session
-from tests.worker.fakes import LATIN, FakeModel, FakeRunner, FakeVocabulary
+from tests.worker.fakes import CONTIGUOUS, LATIN, FakeModel, FakeRunner, FakeVocabulary
 from worker.core.rows import Failed, Lane, Output, Row
 from worker.engine.model import StreamingModel
 from worker.engine.text.tokenizer import Vocabulary
@@ -77,6 +78,17 @@ def test_offline_reads_all_and_wait_k_as_it_says() -> None:
         streamed = translate(runner, FakeVocabulary(), policies.wait_k(session, 2), corpus).sentences[0]
         assert streamed.delays == (2, 3, 4, 5)
         assert (streamed.source_words, streamed.reference_words, streamed.finish_reason) == (5, 3, "length")
+
+
+def test_a_long_line_may_be_several_segments() -> None:
+    """Its delays count all source words before a target word."""
+    vocabulary = FakeVocabulary(replace(CONTIGUOUS, max_segment_words=3))
+    runner, session = (
+        FakeRunner(FakeModel(tokens=LATIN, eos=0.0)),
+        policies.wait_k(Session(limits=Limits(max_new_words=2)), 1),
+    )
+    found = translate(runner, vocabulary, session, _numbered(["the cat sat on a mat"])).sentences[0]
+    assert (found.source_words, found.delays) == (6, (1, 2, 4, 5))
 
 
 def test_times_count_from_a_sentences_first_pass() -> None:

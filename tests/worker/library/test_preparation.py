@@ -12,6 +12,7 @@ from worker.core.words import source_words
 from worker.engine.errors import UnsupportedPrompt
 from worker.engine.text.tokenizer import Vocabulary
 
+INSTRUCTION = "Translate the following English text to French. Output only the translation.\n\n"
 LAW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -79,13 +80,16 @@ def test_a_transformers_tokenizer_gives_the_training_tokens(tokenizer: Any, ship
 
 
 def test_a_chat_model_gets_the_prompt_in_its_users_turn(stock: tuple[Any, Any]) -> None:
-    """All words of the prompt are source, the instruction too."""
-    formatted, token_ids, lengths = StreamingDataPreparator(stock[1]).prepare_source_text(
-        "Translate to French: Hello you"
-    )
-    assert formatted == "<|im_start|>user\nTranslate to French: Hello you<|im_end|>\n"
-    assert len(lengths) == 1 + 5 + 1
-    assert sum(lengths) == len(token_ids)
+    """A prompt is source, whole; an instruction to translate is not: no word of it would be waited for."""
+    preparator = StreamingDataPreparator(stock[1])
+    for text, expected, num_words in (
+        ("Say hello you", "Say hello you", 3),
+        ("Translate to French: Hello you", INSTRUCTION + "Hello you", 2),
+    ):
+        formatted, token_ids, lengths = preparator.prepare_source_text(text)
+        assert formatted == f"<|im_start|>user\n{expected}<|im_end|>\n"
+        assert len(lengths) == 1 + num_words + 1
+        assert sum(lengths) == len(token_ids)
 
 
 def test_a_chat_model_takes_a_system_prompt_and_a_language(stock: tuple[Any, Any]) -> None:

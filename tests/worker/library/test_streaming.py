@@ -1,5 +1,6 @@
 """The generators: words with a lag of k, the same whoever asks and however."""
 
+from copy import copy
 from itertools import pairwise
 from typing import Any
 
@@ -243,20 +244,23 @@ def test_a_model_from_its_arguments_generates(random_model: StreamingModel, toke
 
 
 def test_a_stock_chat_model_generates(stock: tuple[StreamingModel, Any]) -> None:
-    """Its target starts at φ, or behind a source that is longer than that; a φ of one's own is taken as it is."""
+    """Its positions run on, which is a φ right behind the source where all of that is read first; a φ of one's own is
+    taken as it is, also one that was given to `load`.
+    """
     model, tokenizer = stock
-    assert model.position_offset == 256
     options: dict[str, Any] = {"max_new_words": 3, "max_tokens_per_word": 4}
-    short = told(stream_generate_streaming_llm(model, tokenizer, "Hello you there", **options))
-    assert (
-        told(stream_generate_streaming_llm(model, tokenizer, "Hello you there", position_offset=256, **options))
-        == short
-    )
     source = prepared(tokenizer, "word " * 150)
-    assert 256 < len(source["source_token_ids"]) < 500
-    long = told(stream_generate_streaming(model, tokenizer, **source, **options))
     behind = len(source["source_token_ids"])
-    assert told(stream_generate_streaming(model, tokenizer, **source, position_offset=behind, **options)) == long
+    assert 256 < behind < 500
+    moved = copy(model)
+    moved.position_offset = 7
+    found, expected, near, given = (
+        told(stream_generate_streaming(each, tokenizer, **source, **options, wait_k=200, position_offset=offset))
+        for each, offset in ((model, None), (model, behind), (model, 7), (moved, None))
+    )
+    assert found == expected != near
+    assert given == near
+    assert told(stream_generate_streaming(model, tokenizer, **source, **options)) != expected
     assert model.position_offset == 256
 
 

@@ -85,6 +85,14 @@ class AnyTokens:
         """Return False for every token, (V,) bool."""
         return mx.zeros(size, mx.bool_)
 
+    def line_breaks(self, size: int) -> mx.array:
+        """Return False for every token, (V,) bool."""
+        return mx.zeros(size, mx.bool_)
+
+    def openings(self, size: int) -> mx.array:
+        """Return True for every token, (V,) bool."""
+        return mx.ones(size, mx.bool_)
+
 
 def random_model(shape: str) -> StreamingModel:
     """Return a model of that shape with random weights, the same ones each time."""

@@ -62,7 +62,7 @@ class Script:
     """
 
     def __init__(self, recorded: Recorded, num_words: int, prompt: Prompt, vocabulary: Any) -> None:
-        self._first = len(prompt.target)
+        self._first = len(prompt.in_layout().target)
         words = list(islice(cycle(recorded.words), num_words))
         self.word_tokens: list[tuple[int, ...]] = [
             vocabulary.encode_word(word, before) for before, word in pairwise([words[-1], *words])
@@ -107,4 +107,4 @@ class Unlimited:
     def prompt(self, session: Session) -> Prompt:
         """Return the model's prompt without its limits."""
         prompt: Prompt = self._vocabulary.prompt(session)
-        return replace(prompt, max_source_tokens=2**30, max_target_tokens=2**30, max_segment_words=None)
+        return replace(prompt, max_source_tokens=2**30, max_target_tokens=2**30, max_segment_words=2**30)

@@ -109,7 +109,7 @@ def measure(harness: Harness, session: Session, sentences: Sequence[str], worklo
         for way in ways[:: -1 if number % 2 else 1]:  # alternate, so that a machine that slows down favours none
             _round(way, corpus)
     num_tokens = sum(len(target) for _, target in recorder.lanes)
-    num_tokens -= len(corpus) * len(harness.vocabulary.prompt(off).target)
+    num_tokens -= len(corpus) * len(harness.vocabulary.prompt(off).in_layout().target)
     baseline_s = median(run.compute_s for run in ways[0].runs)
     gains = {way.name: _gain(off, way) for off, way in ((ways[0], ways[1]), (ways[2], ways[3]))}
     methods = tuple(_method(way, num_tokens, baseline_s, gains.get(way.name)) for way in ways)

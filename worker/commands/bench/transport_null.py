@@ -7,6 +7,7 @@ from protocol import Limits, Session, WaitK
 from worker.app.engine_thread import Engine
 from worker.core.rows import Lane, Output, Prompt, Row, Tokens
 from worker.engine.runner import Counters
+from worker.engine.text.card import Card
 from worker.engine.thread import EngineThread
 
 _EOS, _TAG, _END, _START = range(4)
@@ -17,7 +18,7 @@ SESSION: Final = Session(policy=WaitK(k=1), limits=Limits(max_tokens_per_word=1)
 
 def null_engine() -> Engine:
     """Return an engine on a thread of its own, like a model's. Its source words are numbers, each one token."""
-    return Engine(EngineThread(), _Echo(), _Numbers(), "null engine")
+    return Engine(EngineThread(), _Echo(), _Numbers(), "null engine", Card())
 
 
 class _Numbers:

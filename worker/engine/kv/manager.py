@@ -115,7 +115,7 @@ class KVCacheManager:
         return any(other.last_run == self._run and other.key != lane for other in self._allocations.values())
 
     def _layout_of(self, row: Row) -> Layout:
-        return ContiguousLayout() if row.plain else self._layout
+        return ContiguousLayout() if row.is_contiguous else self._layout
 
     def _allocate(self, key: CacheKey, layout: Layout, length: int) -> Allocation:
         self._ensure_free_row(length)

@@ -53,7 +53,7 @@ class _Follower(msgspec.Struct):
             target_start=start,
             num_drafts=0,
             sampling=replace(row.sampling.after(row.drafts + drafts), with_probabilities=False, aligned_from=None),
-            plain=row.plain,
+            is_contiguous=row.is_contiguous,
             source_start=self.num_cached_source,
         )
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,15 +27,25 @@ class TaggedPrompt(msgspec.Struct, frozen=True):
 
 
 class Card(msgspec.Struct, frozen=True):
-    """The metadata of a model. A stock model has only a position offset."""
+    """The metadata of a model. A stock model needs none."""
 
-    position_offset: int = STOCK_POSITION_OFFSET
+    # Of a segment's tokens; None: "group" for a model trained with group positions, "contiguous" for a stock model.
+    layout: Literal["group", "contiguous"] | None = None
+    position_offset: int = STOCK_POSITION_OFFSET  # φ, with group positions
     trained: bool = False  # with group positions, so that φ also applies to whole texts
     prompt: TaggedPrompt | None = None
     source_language: str = "en"
-    max_segment_words: int | None = None  # longest source it was trained on
+    max_segment_words: int | None = None  # longest source it was trained on, or in a stock model's case, takes at once
     straight_quotes: bool = False  # trained on straight apostrophes only
     wait_k: tuple[int, ...] = ()  # values it was trained for
+    measured: str = ""  # its quality and lag, with the policy and the test set, for people
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether a segment is one plain sequence, as a stock model expects it."""
+        if self.layout is None:
+            return not self.trained and self.prompt is None
+        return self.layout == "contiguous"
 
 
 def card_file(path: Path) -> Path:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from protocol import Session
 from worker.core.languages import language_code, language_name, split_instruction
 from worker.core.rows import Prompt, Refused
@@ -74,16 +76,8 @@ class TaggedPrompts:
                 f"this model translates into {self.languages}, got target_language {asked!r}",
                 param="$.session.target_language",
             )
-        return Prompt(
-            source=self._tags[language],
-            end=self._end,
-            target=self._target,
-            max_source_tokens=self._card.position_offset or self._max_positions,
-            max_target_tokens=max(1, self._max_positions - self._card.position_offset),
-            max_segment_words=self._card.max_segment_words,
-            is_translation=True,
-            source_language=self._card.source_language,
-        )
+        prompt = _framed(self._card, self._tags[language], self._end, self._target, max_positions=self._max_positions)
+        return replace(prompt, is_translation=True, source_language=self._card.source_language)
 
     def split(self, text: str, target_language: str | None) -> tuple[Session, str]:
         """Split `"Translate to French: Hello"` into options for French and `"Hello"`; raise Refused for any other."""
@@ -126,13 +120,16 @@ class ChatPrompts:
         self._check_room()
 
     def _check_room(self) -> None:
-        num_framing = len(self._head) + len(self._end) + len(self._target)
-        needed = max(num_framing, self._card.position_offset) + 1
-        if self._max_positions < needed:
+        num_source, num_target = len(self._head), len(self._end) + len(self._target)
+        if self._card.is_contiguous:
+            needed, share = 2 * max(num_source, num_target) + 1, "source and answer have half of them each"
+        else:
+            needed = max(num_source + num_target, self._card.position_offset)
+            share = f"the answer starts at position {self._card.position_offset}"
+        if self._max_positions <= needed:
             raise UnsupportedModel(
-                f"its context of {self._max_positions} positions is too short: the chat template takes {num_framing} "
-                f"tokens, and the answer starts at position {self._card.position_offset}; use a model with a longer "
-                "context"
+                f"its context of {self._max_positions} positions is too short: the chat template takes "
+                f"{num_source + num_target} tokens, and {share}; use a model with a longer context"
             )
 
     def prompt(self, session: Session) -> Prompt:
@@ -145,22 +142,18 @@ class ChatPrompts:
                 f"{language_name(session.target_language)}. Output only the translation."
             )
         lead = "" if not instruction else instruction.rstrip() + (" " if instruction.rstrip().endswith(":") else "\n\n")
-        is_plain = session.mode == "completion" and not self._card.trained
-        offset = 0 if is_plain else self._card.position_offset
-        return Prompt(
-            source=self._head + (self._plain(lead) if lead else ()),
-            end=self._end,
-            target=self._target,
-            max_source_tokens=offset or self._max_positions,
-            max_target_tokens=max(1, self._max_positions - offset),
-            max_segment_words=self._card.max_segment_words,
-            is_translation=is_translation,
-            plain=is_plain,
-        )
+        source = self._head + (self._plain(lead) if lead else ())
+        prompt = _framed(self._card, source, self._end, self._target, max_positions=self._max_positions)
+        if prompt.is_contiguous and session.mode == "completion":  # a long text may need all positions but a few
+            prompt = replace(prompt, max_source_tokens=self._max_positions, max_target_tokens=self._max_positions)
+        return replace(prompt, is_translation=is_translation)
 
     def split(self, text: str, target_language: str | None) -> tuple[Session, str]:
-        """Take the whole prompt as source for the user's turn."""
-        return Session(target_language=target_language), text
+        """Split `"Translate to French: Hello"` into options for French and `"Hello"`; take any other prompt whole, as
+        source for the user's turn.
+        """
+        named, rest = split_instruction(text)
+        return Session(target_language=named or target_language), rest
 
 
 class UnknownPrompts:
@@ -178,6 +171,28 @@ class UnknownPrompts:
     def split(self, text: str, target_language: str | None) -> tuple[Session, str]:
         """Raise Refused."""
         raise AssertionError(self.prompt(Session()))
+
+
+def _framed(
+    card: Card, source: tuple[int, ...], end: tuple[int, ...], target: tuple[int, ...], *, max_positions: int
+) -> Prompt:
+    # The frame in the model's layout. In a contiguous one, source and target share the positions; their halves are more
+    # than speech needs.
+    if card.is_contiguous:
+        max_source = max_positions // 2
+        max_target = max_positions - max_source
+    else:
+        max_source = card.position_offset or max_positions
+        max_target = max(1, max_positions - card.position_offset)
+    return Prompt(
+        source=source,
+        end=end,
+        target=target,
+        max_source_tokens=max_source,
+        max_target_tokens=max_target,
+        max_segment_words=card.max_segment_words,
+        is_contiguous=card.is_contiguous,
+    )
 
 
 def _render(tokenizer: Any, *, add_generation_prompt: bool) -> str:

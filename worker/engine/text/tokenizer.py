@@ -1,7 +1,7 @@
 """Words to tokens and back; a user's words are never read as special tokens."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -93,11 +93,7 @@ class Vocabulary:
 
     def word_starts(self, size: int) -> mx.array:
         """Return which tokens may stand right behind a finished word, (size,) bool: those of a new word and the end."""
-        allowed = np.zeros(size, dtype=bool)
-        for token, piece in enumerate(self._pieces[:size]):
-            allowed[token] = words.starts_word(_ANCHOR, piece)
-        allowed[[token for token in self.eos_tokens if token < size]] = True
-        return mx.array(allowed)
+        return self._where(size, lambda piece: words.starts_word(_ANCHOR, piece)) | self._ends(size)
 
     def forbidden(self, size: int) -> mx.array:
         """Return which tokens are no text, (size,) bool: special ones but the end, and ids unknown to the tokenizer.
@@ -123,6 +119,30 @@ class Vocabulary:
                     f"its prompt holds the token {highest} ({self.tokens().get(highest)!r}), and the model embeds only "
                     f"{size} tokens; take the tokenizer and its chat template from where the weights come from"
                 )
+
+    def line_breaks(self, size: int) -> mx.array:
+        """Return which tokens break a line, (size,) bool."""
+        return self._where(size, lambda piece: "\n" in piece or "\r" in piece)
+
+    def openings(self, size: int) -> mx.array:
+        """Return which tokens may open an answer that begins with a word, (size,) bool: no quotes, no markup."""
+        return self._where(size, _opens) | self._ends(size)
+
+    def _where(self, size: int, is_so: Callable[[str], bool]) -> mx.array:
+        found = np.zeros(size, dtype=bool)
+        found[: len(self._pieces)] = [is_so(piece) for piece in self._pieces[:size]]
+        return mx.array(found)
+
+    def _ends(self, size: int) -> mx.array:
+        found = np.zeros(size, dtype=bool)
+        found[[token for token in self.eos_tokens if token < size]] = True
+        return mx.array(found)
+
+
+def _opens(piece: str) -> bool:
+    # White space and the first bytes of a character may be followed by a word.
+    first = piece.lstrip()[:1]
+    return not first or first.isalnum() or first in "¿¡\ufffd"
 
 
 def _without_special_tokens(backend: Tokenizer) -> Tokenizer:

@@ -54,13 +54,14 @@ def test_any_other_instruction_is_refused(starter_vocabulary: Vocabulary, prompt
 
 
 def test_one_off_prompts(starter_vocabulary: Vocabulary, chat: Vocabulary) -> None:
-    """`Translate to French: …` is cut off for the shipped model, and is source like the rest for a chat model."""
+    """`Translate to French: …` becomes the option; any other instruction is source to a chat model."""
     session, text = starter_vocabulary.prompts.split("Translate to German: Hello you", None)
     assert (session.target_language, text) == ("de", "Hello you")
     assert starter_vocabulary.prompts.split("Hello you", "fr")[1] == "Hello you"
     with pytest.raises(Refused, match="Translate to French"):
         starter_vocabulary.prompts.split("Summarize: Hello", None)
-    assert chat.prompts.split("Summarize: Hello", None)[1] == "Summarize: Hello"
+    assert chat.prompts.split("Summarize: Hello", None) == (Session(), "Summarize: Hello")
+    assert chat.prompts.split("Translate to German: Hello you", None) == (Session(target_language="de"), "Hello you")
 
 
 def test_a_chat_template_is_cut_at_the_words(chat: Vocabulary) -> None:
@@ -71,7 +72,29 @@ def test_a_chat_template_is_cut_at_the_words(chat: Vocabulary) -> None:
     assert chat.decode(prompt.source) == "user\nTranslate: "
     assert (prompt.end[0], chat.decode(prompt.end)) == (end, "\n")
     assert (prompt.target[0], chat.decode(prompt.target)) == (start, "assistant\n")
-    assert (prompt.max_source_tokens, prompt.max_target_tokens, prompt.plain) == (256, 2048 - 256, False)
+    assert (prompt.max_source_tokens, prompt.max_target_tokens, prompt.is_contiguous) == (1024, 1024, True)
+
+
+def test_the_model_chooses_the_layout() -> None:
+    """Its card's word, or else: contiguous for a stock model, group positions for one that was trained with them."""
+    for card, is_contiguous in (
+        (Card(), True),
+        (Card(trained=True), False),
+        (Card(layout="group"), False),
+        (Card(layout="contiguous", trained=True), True),
+    ):
+        prompt = Vocabulary(chat_tokenizer(), card, max_positions=2048).prompt(FRENCH)
+        limits = (1024, 1024) if is_contiguous else (256, 2048 - 256)
+        assert (prompt.is_contiguous, (prompt.max_source_tokens, prompt.max_target_tokens)) == (is_contiguous, limits)
+
+
+def test_the_end_moves_with_the_answer(chat: Vocabulary) -> None:
+    """In a contiguous layout, what is behind the source is fed with the target; with group positions, it is read."""
+    prompt = chat.prompt(FRENCH)
+    assert (prompt.in_layout().end, prompt.in_layout().target) == ((), prompt.end + prompt.target)
+    assert prompt.in_layout().in_layout() == prompt.in_layout()
+    trained = replace(prompt, is_contiguous=False)
+    assert trained.in_layout() == trained
 
 
 def test_special_tokens_in_an_instruction_are_text(chat: Vocabulary) -> None:
@@ -87,12 +110,12 @@ def test_a_target_language_becomes_an_instruction(chat: Vocabulary) -> None:
     assert chat.decode(chat.prompt(Session()).source) == "user\n"
 
 
-def test_completion_on_a_stock_model_is_plain(chat: Vocabulary) -> None:
-    """A model without group positions completes with positions that run on; one trained with them keeps its φ."""
+def test_completion_takes_a_long_text(chat: Vocabulary) -> None:
+    """All positions of a stock model may be source; a model trained with group positions keeps its φ."""
     prompt = chat.prompt(replace(FRENCH, mode="completion"))
-    assert (prompt.plain, prompt.max_source_tokens) == (True, 2048)
+    assert (prompt.is_contiguous, prompt.max_source_tokens) == (True, 2048)
     trained = Vocabulary(chat_tokenizer(), Card(position_offset=0, trained=True))
-    assert not trained.prompt(replace(FRENCH, mode="completion")).plain
+    assert not trained.prompt(replace(FRENCH, mode="completion")).is_contiguous
 
 
 def test_without_a_header_the_last_token_starts_the_answer() -> None:
@@ -134,7 +157,15 @@ def test_of_named_templates_the_default_counts() -> None:
     assert vocabulary.prompt(FRENCH) == plain.prompt(FRENCH)
 
 
-@pytest.mark.parametrize(("max_positions", "card"), [(64, Card()), (256, Card()), (16, Card(position_offset=0))])
+@pytest.mark.parametrize(
+    ("max_positions", "card"),
+    [
+        (16, Card()),
+        (64, Card(layout="group")),
+        (256, Card(layout="group")),
+        (16, Card(position_offset=0, trained=True)),
+    ],
+)
 def test_a_context_shorter_than_the_prompt_is_refused(max_positions: int, card: Card) -> None:
     """No room for a word of the source, or for one of the target: the error tells both lengths."""
     with pytest.raises(UnsupportedModel, match=f"context of {max_positions} positions is too short"):

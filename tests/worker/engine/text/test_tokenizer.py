@@ -114,3 +114,13 @@ def test_whatever_is_drawn_comes_out_as_words(tokens: list[int], max_tokens_per_
         found += [word.written.text.strip() for word in new_words]
     assert all(word and word == "".join(word.split()) and "\ufffd" not in word for word in found)
     assert "".join(text.split()) == "".join(found)
+
+
+def test_what_may_stand_in_an_answer(chat: Vocabulary) -> None:
+    """No line break; what opens it is no quote and no markup, but may be a part of a letter, or the end."""
+    size = 258
+    breaks, openings = (np.array(mask(size)) for mask in (chat.line_breaks, chat.openings))
+    ids = {text: chat.encode_special(text) for text in ("\n", "\r", " ", "a", "7", '"', "*", "`", "<", "#", "é", "«")}
+    assert {text for text, (first, *_) in ids.items() if breaks[first]} == {"\n", "\r"}
+    assert {text for text, (first, *_) in ids.items() if not openings[first]} == {'"', "*", "`", "<", "#"}
+    assert all(openings[token] and not breaks[token] for token in chat.eos_tokens)
