@@ -3,8 +3,9 @@
 import { Api, ApiError } from "./api.js";
 import { Chart } from "./chart.js";
 import { askForKey, showLink } from "./dialogs.js";
-import { byId, fillSelect, make, setText, show } from "./dom.js";
+import { byId, fillSelect, setText, show } from "./dom.js";
 import { Lane } from "./lane.js";
+import { addSamples, bindDrop, bindKeys, bindTheme } from "./inputs.js";
 import { drawLegend } from "./legend.js";
 import { SAMPLES } from "./samples.js";
 import { FIRST_LANES, LANGUAGES, recall, remember } from "./settings.js";
@@ -218,11 +219,6 @@ class Console {
     remember("lanes", this.#talk.lanes.map(({ options }) => options));
   }
 
-  #take(text) {
-    if (this.#talk.isRunning) this.#open(text);
-    else this.#edit(this.#talk, text);
-  }
-
   #bind() {
     byId("speak").onclick = () => this.#speak();
     byId("stop").onclick = () => this.#stop();
@@ -251,65 +247,18 @@ class Console {
         this.#invalidate();
       };
     });
-    this.#bindSamples();
-    this.#bindKeys();
-    this.#bindDrop();
+    addSamples((text) => {
+      this.#edit(this.#talk, text);
+      this.#speak();
+    });
+    bindKeys({
+      onEnter: () => this.#talk.isRunning || this.#speak(),
+      onSpace: () => this.#talk.isRunning && this.#speak(),
+    });
+    bindDrop((text) => (this.#talk.isRunning ? this.#open(text) : this.#edit(this.#talk, text)));
     window.addEventListener("resize", () => this.#invalidate());
     window.addEventListener("pagehide", () => this.#talks.forEach((talk) => talk.close()));
   }
-
-  #bindSamples() {
-    byId("samples").append(...SAMPLES.map(({ name, text }) => {
-      const button = make("button", "quiet", name);
-      button.type = "button";
-      button.onclick = () => {
-        this.#edit(this.#talk, text);
-        this.#speak();
-      };
-      return button;
-    }));
-  }
-
-  #bindKeys() {
-    document.addEventListener("keydown", (event) => {
-      if (document.querySelector("dialog[open]")) return;
-      const isControl = event.target.closest("input, textarea, select, button, summary, a");
-      if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !this.#talk.isRunning) this.#speak();
-      else if (event.key === " " && !isControl && this.#talk.isRunning) this.#speak();
-      else return;
-      event.preventDefault();
-    });
-  }
-
-  #bindDrop() {
-    document.addEventListener("dragover", (event) => {
-      event.preventDefault();
-      document.body.classList.add("dropping");
-    });
-    document.addEventListener("dragleave", ({ relatedTarget }) => {
-      if (!relatedTarget) document.body.classList.remove("dropping");
-    });
-    document.addEventListener("drop", async (event) => {
-      event.preventDefault();
-      document.body.classList.remove("dropping");
-      const [file] = event.dataTransfer.files;
-      const text = file ? await file.text() : event.dataTransfer.getData("text/plain");
-      if (text.trim()) this.#take(text.trim());
-    });
-  }
-}
-
-function bindTheme() {
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  const isDark = () => (document.documentElement.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
-  const tell = () => byId("theme").setAttribute("aria-pressed", isDark());
-  byId("theme").onclick = () => {
-    document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-    remember("theme", document.documentElement.dataset.theme);
-    tell();
-  };
-  system.addEventListener("change", tell);
-  tell();
 }
 
 /** Show the console. */

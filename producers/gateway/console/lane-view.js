@@ -5,6 +5,8 @@ import { download } from "./export.js";
 import { firstWordDelayS } from "./lag.js";
 import { LANGUAGES, POLICIES, policyName } from "./settings.js";
 
+const formatMs = (ms) => (ms === null ? "–" : ms < 1000 ? `${ms} ms` : `${(ms / 1000).toFixed(1)} s`);
+
 export class LaneView {
   #spans = [];
 
@@ -42,7 +44,7 @@ export class LaneView {
     setText(parts.al, lane.averageLagging === null ? "–" : `${lane.averageLagging.toFixed(1)} words`);
     const first = firstWordDelayS(this.talk, lane);
     setText(parts.first, first === null ? "–" : `${first.toFixed(1)} s`);
-    setText(parts.delay, lane.medianDelayMs === null ? "–" : `${lane.medianDelayMs} ms`);
+    setText(parts.delay, formatMs(lane.medianDelayMs));
     setText(parts["lane-error"], lane.error ?? "");
     show(parts["lane-error"], lane.error !== null);
     show(parts["lane-foot"], lane.sessionId !== null);

@@ -24,5 +24,6 @@ export function drawLegend(talk, unit) {
 }
 
 function format(lag, unit) {
-  return unit === "words" ? String(Math.max(0, lag)) : `${Math.max(0, lag).toFixed(1)} s`;
+  if (unit === "words") return lag === 1 ? "1 word" : `${Math.max(0, lag)} words`;
+  return `${Math.max(0, lag).toFixed(1)} s`;
 }

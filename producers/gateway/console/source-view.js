@@ -42,11 +42,13 @@ export class SourceView {
     return this.#spans[index];
   }
 
-  /** Mark the words read for a target word, the newest of them strongly; without one, none. */
-  highlight(word) {
+  /** Mark the words read for a target word, those that the word before it did not have, and the newest; or none. */
+  highlight(word, tone = 1) {
+    this.box.dataset.tone = tone;
     this.#spans.forEach((span, i) => {
       span.classList.toggle("read", Boolean(word) && i >= word.base && i < word.read);
-      span.classList.toggle("new", Boolean(word) && i >= Math.min(word.isNewFrom, word.read - 1) && i < word.read);
+      span.classList.toggle("new", Boolean(word) && i >= word.isNewFrom && i < word.read);
+      span.classList.toggle("newest", Boolean(word) && i === word.read - 1);
     });
     this.box.classList.toggle("tied", Boolean(word));
   }

@@ -13,6 +13,7 @@ export class Stage {
   #views = [];
   #selected = null; // {view, index}
   #threads = []; // to draw
+  #top = 0; // of the lanes, in pixels
 
   /** `handlers`: `onOptions`, `onRemove`, `onShare` of a lane; `onAdd()`; `onSelect(word)`, null for none. */
   constructor(handlers) {
@@ -34,6 +35,7 @@ export class Stage {
     }
     this.source.sync(talk);
     this.#views.forEach((view) => view.sync());
+    this.#keepThreads();
     this.#threads.splice(0).forEach((draw) => draw()); // when everything is in its place
     this.add.hidden = talk.isRunning || talk.lanes.length >= MAX_LANES;
     if (this.#selected && !this.#selected.view.lane.words[this.#selected.index]) this.select(null, -1);
@@ -43,7 +45,7 @@ export class Stage {
   select(view, index) {
     const word = view?.lane.words[index];
     this.#selected = word ? { view, index } : null;
-    this.source.highlight(word);
+    this.source.highlight(word, view?.tone);
     this.#views.forEach((other) => other.mark((candidate) => candidate === word));
     if (word) this.ties.hold(this.source.word(word.read - 1), view.word(index), view.tone);
     else this.ties.release();
@@ -89,6 +91,13 @@ export class Stage {
     isNew = true; // words that were there before the view need no thread
     this.lanes.replaceChildren(...this.#views.map((view) => view.root), this.add);
     this.lanes.dataset.count = talk.lanes.length;
+  }
+
+  // Threads do not follow words: those that are there end when the lanes move.
+  #keepThreads() {
+    const top = this.lanes.offsetTop;
+    if (top !== this.#top) this.ties.clear();
+    this.#top = top;
   }
 
   #flash(view, index) {

@@ -25,6 +25,7 @@ export function drawTalks(talks, current, { onOpen, onClose }) {
     item.append(open, close);
     return item;
   }));
+  list.querySelector(".current").scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 function nameOf(talk) {

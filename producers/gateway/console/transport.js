@@ -24,8 +24,9 @@ export function drawTransport(talk, { canListen }) {
   const stop = byId("stop");
   setText(stop, phase === "done" ? "Edit the text" : "Stop");
   show(stop, ["speaking", "paused", "done"].includes(phase));
-  show(byId("microphone"), canListen && !talk.isRunning);
-  show(byId("samples"), !talk.isRunning);
+  show(byId("microphone"), canListen);
+  byId("microphone").disabled = talk.isRunning;
+  byId("samples").classList.toggle("resting", talk.isRunning); // keeps its place, so that nothing moves
   byId("source-language").value = talk.sourceLanguage;
   byId("source-language").disabled = talk.isRunning;
   byId("pace").value = talk.wordsPerMinute;
