@@ -15,10 +15,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producers.gateway import operations, realtime, sessions, sse
-from producers.gateway.auth import Keys
 from producers.gateway.endpoint import endpoint, http_exception
 from producers.gateway.gateway import Gateway
-from producers.gateway.settings import Settings
 from producers.gateway.sockets import socket_endpoint
 
 CONSOLE: Final = Path(__file__).with_name("console")
@@ -46,15 +44,16 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
-def create_app(settings: Settings, keys: Keys) -> Starlette:
-    """Return the application; it connects to Redis when it is needed. Raises InvalidBrokerUrl at its start."""
+def create_app(gateway: Gateway) -> Starlette:
+    """Return the application of the gateway, which connects to Redis when it has to."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with Gateway.running(settings, keys) as gateway:
+        async with gateway.running():
             app.state.gateway = gateway
             yield
 
+    settings = gateway.settings
     cors = Middleware(
         CORSMiddleware,
         allow_origins=list(settings.allowed_origins),

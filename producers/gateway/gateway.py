@@ -28,7 +28,7 @@ def new_session_id() -> str:
 
 
 class Gateway:
-    """A gateway between `start` and `stop`; use `running`."""
+    """The parts of one gateway."""
 
     def __init__(self, settings: Settings, keys: Keys) -> None:
         """Do not connect yet. Raises InvalidBrokerUrl."""
@@ -41,24 +41,22 @@ class Gateway:
         self._links: Final[tuple[Link, ...]] = (lookups, writes, reads)
         self.lookups: Final = lookups
         self.directory: Final = Directory(lookups)
-        self.writer: Final = Writer(writes, settings.num_shards)
+        self.writer: Final = Writer(writes)
         self._readers: Final = Readers(reads, lookups)
         self.feeds: Final = Feeds(lookups, self._readers)
         self._open: Final[dict[str | None, dict[str, None]]] = {}
 
-    @classmethod
     @asynccontextmanager
-    async def running(cls, settings: Settings, keys: Keys) -> AsyncIterator[Self]:
-        """Yield a gateway whose writer runs; close its connections at the end. Raises InvalidBrokerUrl."""
-        gateway = cls(settings, keys)
-        writing = asyncio.create_task(gateway.writer.run())
+    async def running(self) -> AsyncIterator[Self]:
+        """Run the writer while the block runs; close all connections in the end."""
+        writing = asyncio.create_task(self.writer.run())
         try:
-            yield gateway
+            yield self
         finally:
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
-            await gateway._readers.close()
-            for link in gateway._links:
+            await self._readers.close()
+            for link in self._links:
                 await link.close()
 
     async def check_access(self, caller: Caller, session_id: str) -> None:

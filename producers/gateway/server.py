@@ -1,8 +1,10 @@
 """Run the gateway on uvicorn, with a time limit for the head of a request and a way to cut a slow client off."""
 
 import asyncio
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import uvicorn
@@ -11,7 +13,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from producers.errors import ProducerError
 from producers.gateway.app import create_app
-from producers.gateway.auth import Keys
+from producers.gateway.gateway import Gateway
 from producers.gateway.settings import KEYS_VARIABLE, LOOPBACK_HOSTS, Settings
 
 SHUTDOWN_S: Final = 2
@@ -33,6 +35,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         """Offer `abort` to the application."""
         super().connection_made(transport)
         self.app_state = {**self.app_state, "abort": self.transport.abort}
+
+    async def send(self, message: Any) -> None:
+        """Send as uvicorn does; a refusal by HTTP completes the handshake, which uvicorn else reports as an error."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
 
 
 def http_protocol(head_timeout_s: float) -> type[H11Protocol]:
@@ -78,7 +86,7 @@ def http_protocol(head_timeout_s: float) -> type[H11Protocol]:
 
 
 class _Server(uvicorn.Server):
-    """A server that tells when it is ready."""
+    """A server that tells when it is ready, and leaves signals to the program."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -87,6 +95,10 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         self._on_ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 def open_port(settings: Settings, *, has_keys: bool) -> socket.socket:
@@ -115,10 +127,11 @@ def url_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def server(settings: Settings, keys: Keys, on_ready: Callable[[], None] = lambda: None) -> uvicorn.Server:
+def server(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -> uvicorn.Server:
     """Return a server, not yet running. It logs no request, as addresses may hold keys."""
+    settings = gateway.settings
     config = uvicorn.Config(
-        create_app(settings, keys),
+        create_app(gateway),
         http=http_protocol(settings.head_timeout_s),
         ws=SocketProtocol,
         ws_max_size=settings.max_frame_bytes,
@@ -132,8 +145,24 @@ def server(settings: Settings, keys: Keys, on_ready: Callable[[], None] = lambda
     return _Server(config, on_ready)
 
 
-async def serve(settings: Settings, keys: Keys, on_ready: Callable[[str], Any] = lambda url: None) -> None:
-    """Serve until SIGTERM or Ctrl-C; call `on_ready` with the URL. Raises UnsafeHost, PortTaken, InvalidBrokerUrl."""
-    with open_port(settings, has_keys=not keys.is_open) as listening:
+async def serve(gateway: Gateway, on_ready: Callable[[str], None] = lambda url: None) -> None:
+    """Serve until SIGTERM or Ctrl-C; call `on_ready` with the URL. Raises UnsafeHost, PortTaken.
+
+    A second signal ends the process without waiting for open connections.
+    """
+    with open_port(gateway.settings, has_keys=not gateway.keys.is_open) as listening:
         url = url_of(listening)
-        await server(settings, keys, lambda: on_ready(url)).serve(sockets=[listening])
+        running = server(gateway, lambda: on_ready(url))
+
+        def stop() -> None:
+            running.force_exit = running.should_exit
+            running.should_exit = True
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop)
+        try:
+            await running.serve(sockets=[listening])
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)

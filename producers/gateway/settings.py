@@ -4,7 +4,6 @@ from typing import Final
 
 from msgspec import Struct
 
-from protocol.keys import NUM_SHARDS
 from protocol.limits import MAX_EVENT_BYTES
 
 LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -20,7 +19,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     redis: str  # URL
     host: str = "127.0.0.1"
     port: int = 8080  # 0: any free port
-    num_shards: int = NUM_SHARDS  # the workers' number
     allowed_origins: tuple[str, ...] = ()  # origins of other pages that may call the gateway from a browser
     secret: bytes = b""  # signs links and client secrets; empty: a random one for each start
     max_body_bytes: int = 1_048_576

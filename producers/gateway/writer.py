@@ -13,7 +13,7 @@ from redis.exceptions import RedisClusterException, RedisError
 from producers.connection import Link, broker_errors, interruptibly
 from producers.publisher import MAX_BELL_ENTRIES
 from protocol import bell_key, shard_of, source_key
-from protocol.keys import ABANDONED_TTL_S, BELL_FIELD, EVENT_FIELD, OWNER_FIELD
+from protocol.keys import ABANDONED_TTL_S, BELL_FIELD, EVENT_FIELD, NUM_SHARDS, OWNER_FIELD, SHARDS_KEY
 
 MAX_BATCH_EVENTS: Final = 1_000
 """Events in one pipeline, about."""
@@ -28,9 +28,9 @@ class _Write(Struct, eq=False):
 class Writer:
     """Writes to source streams, over one connection. `run` has to be running."""
 
-    def __init__(self, link: Link, num_shards: int) -> None:
+    def __init__(self, link: Link) -> None:
         self._link: Final = link
-        self._num_shards: Final = num_shards
+        self._num_shards: int | None = None
         self._waiting: list[_Write] = []
         self._has_writes: Final = asyncio.Event()
 
@@ -72,7 +72,17 @@ class Writer:
             self._has_writes.clear()
         return batch
 
+    async def _shards(self) -> int:
+        # The deployment's number, fixed once its first worker has started.
+        if self._num_shards is None:
+            found: Any = await interruptibly(self._link.client.get(SHARDS_KEY))
+            if found is None or not found.isdigit():
+                return NUM_SHARDS
+            self._num_shards = int(found)
+        return self._num_shards
+
     async def _deliver(self, batch: list[_Write]) -> None:
+        num_shards = await self._shards()
         pipeline = self._link.client.pipeline(transaction=False)
         for write in batch:
             for fields in write.fields:
@@ -82,7 +92,7 @@ class Writer:
             pipeline.expire(source_key(session_id), ABANDONED_TTL_S)
         # A cluster sends a pipeline to all nodes at once; a bell that is heard before its words finds nothing.
         ring = self._link.client.pipeline(transaction=False) if self._link.is_cluster else pipeline
-        bells = {session_id: bell_key(shard_of(session_id, self._num_shards)) for session_id in sessions}
+        bells = {session_id: bell_key(shard_of(session_id, num_shards)) for session_id in sessions}
         for session_id, bell in bells.items():
             ring.xadd(bell, {BELL_FIELD: session_id}, maxlen=MAX_BELL_ENTRIES, approximate=True)
         for bell in dict.fromkeys(bells.values()):

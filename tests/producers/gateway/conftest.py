@@ -12,6 +12,7 @@ from msgspec import Struct
 from websockets.asyncio.client import connect
 
 from producers.gateway.auth import Caller, Keys
+from producers.gateway.gateway import Gateway
 from producers.gateway.server import open_port, server, url_of
 from producers.gateway.settings import Settings
 from tests.worker.app.conftest import Running, engine, running
@@ -26,6 +27,7 @@ class Served(Struct):
 
     url: str
     http: httpx.AsyncClient
+    gateway: Gateway
 
     def websocket(self, path: str, **options: Any) -> connect:
         """Return a WebSocket client, not yet connected."""
@@ -38,17 +40,17 @@ Serving = Callable[..., AbstractAsyncContextManager[Served]]
 @contextlib.asynccontextmanager
 async def serve(redis: str, keys: Keys | None = None, **settings: Any) -> AsyncIterator[Served]:
     """Serve on a free port until the block ends."""
-    chosen = Settings(**{"redis": redis, "port": 0, **settings})
-    keys = keys or Keys({})
-    ready = asyncio.Event()
-    with open_port(chosen, has_keys=not keys.is_open) as listening:
-        gateway = server(chosen, keys, ready.set)
-        task = asyncio.create_task(gateway.serve(sockets=[listening]))
-        await asyncio.wait({task, asyncio.create_task(ready.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    gateway = Gateway(Settings(**{"redis": redis, "port": 0, **settings}), keys or Keys({}))
+    is_listening = asyncio.Event()
+    with open_port(gateway.settings, has_keys=not gateway.keys.is_open) as listening:
+        running = server(gateway, is_listening.set)
+        task = asyncio.create_task(running.serve(sockets=[listening]))
+        async with asyncio.timeout(DEADLINE_S):
+            await is_listening.wait()
         url = url_of(listening)
         async with httpx.AsyncClient(base_url=url, timeout=DEADLINE_S, trust_env=False) as http:
-            yield Served(url, http)
-        gateway.should_exit = True
+            yield Served(url, http, gateway)
+        running.should_exit = True
         await asyncio.wait_for(task, DEADLINE_S)
 
 
@@ -63,10 +65,18 @@ def serving(redis_url: str) -> Serving:
 
 
 @pytest.fixture
-async def served(serving: Serving, running: Running) -> AsyncIterator[Served]:  # noqa: F811
-    """A gateway without keys, and a worker with the shipped model."""
+async def served(serving: Serving, running: Running) -> AsyncIterator[Served]:
+    """A gateway without keys, and a worker with the shipped model that is ready."""
     async with running(), serving() as gateway:
+        await ready(gateway)
         yield gateway
+
+
+async def ready(served: Served) -> None:
+    """Return once a worker serves."""
+    async with asyncio.timeout(DEADLINE_S):
+        while (await served.http.get("/readyz")).status_code != 200:
+            pass
 
 
 def hashed(**keys: Caller) -> Keys:

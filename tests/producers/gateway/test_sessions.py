@@ -167,4 +167,3 @@ def test_a_group_that_cannot_be(group: str) -> None:
     """It is not found."""
     with pytest.raises(Exception, match="no such session"):
         members(group)
-
