@@ -36,6 +36,9 @@ _CODES: Final = {
     "worker.app.config.BadSetting": "invalid_setting",
     "protocol.errors.ProtocolError": "invalid_event",
     "producers.errors.BrokerUnreachable": "redis_unreachable",
+    "producers.gateway.auth.InvalidKeys": "invalid_keys",
+    "producers.gateway.server.PortTaken": "port_taken",
+    "producers.gateway.server.UnsafeHost": "unsafe_host",
     "producers.errors.UnreadableSource": "unreadable_source",
     "producers.errors.ProducerError": "producer_error",
     "redis.exceptions.RedisError": "redis_failed",
@@ -43,6 +46,7 @@ _CODES: Final = {
 EXTRAS: Final = {
     **dict.fromkeys(("fakeredis", "lupa"), "broker"),
     **dict.fromkeys(("matplotlib", "sacrebleu"), "eval"),
+    **dict.fromkeys(("h11", "starlette", "uvicorn", "websockets"), "gateway"),
     "torch": "torch",
 }
 
