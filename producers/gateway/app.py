@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from producers.gateway import operations, realtime, sessions, sse
+from producers.gateway import generate, openapi, operations, realtime, sessions, sse, stats
 from producers.gateway.endpoint import endpoint, http_exception
 from producers.gateway.gateway import Gateway
 from producers.gateway.sockets import socket_endpoint
@@ -81,6 +81,12 @@ def _routes() -> list[BaseRoute]:
         Route("/v1/sessions/{id}/input", endpoint(sessions.send_input, "produce"), methods=["POST"]),
         Route("/v1/sessions/{id}/events", endpoint(sse.session_events, "subscribe")),
         Route("/v1/sessions/{id}/links", endpoint(sessions.create_link, "subscribe"), methods=["POST"]),
+        Route("/v1/generate", endpoint(generate.generate, "produce"), methods=["POST"]),
+        Route("/v1/generate_batch", endpoint(generate.generate_batch, "produce"), methods=["POST"]),
+        Route("/v1/stats", endpoint(stats.get_stats, "stats")),
+        Route("/v1/configure", endpoint(stats.configure, "configure"), methods=["POST"]),
+        Route("/v1/openapi.json", openapi.get_document),
+        Route("/docs", openapi.get_page),
         WebSocketRoute("/v1/realtime", socket_endpoint(realtime.realtime)),
         Mount("/", StaticFiles(directory=CONSOLE, html=True, check_dir=False)),
     ]
