@@ -16,8 +16,10 @@ from websockets.asyncio.client import ClientConnection, connect
 
 TIMEOUT_S: Final = 30.0
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
-_KEYS: Final = {"Enter": 13, "Escape": 27, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39}
-_KEY_CODES: Final = {**_KEYS, "ArrowDown": 40, " ": 32, "Tab": 9}
+_KEY_CODES: Final = {
+    "Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40,
+}  # fmt: skip
+_TEXTS: Final = {" ": " ", "Enter": "\r"}
 
 _WAIT: Final = """
 new Promise((resolve, reject) => {
@@ -26,7 +28,7 @@ new Promise((resolve, reject) => {
     let found = null;
     try { found = %s; } catch (error) { found = null; }
     if (found) resolve(found);
-    else if (performance.now() > end) reject(new Error('not in time: ' + %s + '; the page shows: ' + document.body.innerText));
+    else if (performance.now() > end) reject(new Error('not in time: ' + %s + '; the page shows: ' + document.body.innerText.slice(0, 2000)));
     else setTimeout(look, 20);
   };
   look();
@@ -95,7 +97,7 @@ class Page:
     async def press(self, key: str, *, ctrl: bool = False) -> None:
         """Press and release a key."""
         code = {"key": key, "windowsVirtualKeyCode": _KEY_CODES[key], "modifiers": 2 if ctrl else 0}
-        text = {"text": " "} if key == " " else {}
+        text = {"text": _TEXTS[key]} if key in _TEXTS and not ctrl else {}
         await self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", **code, **text)
         await self.call("Input.dispatchKeyEvent", type="keyUp", **code)
 
