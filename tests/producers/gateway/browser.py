@@ -28,7 +28,7 @@ new Promise((resolve, reject) => {
     let found = null;
     try { found = %s; } catch (error) { found = null; }
     if (found) resolve(found);
-    else if (performance.now() > end) reject(new Error('not in time: ' + %s + '; the page shows: ' + document.body.innerText.slice(0, 2000)));
+    else if (performance.now() > end) reject(new Error('not in time: ' + %s + '; the page shows: ' + document.body.innerText.replace(/\s+/g, ' ').slice(-1500)));
     else setTimeout(look, 20);
   };
   look();

@@ -14,9 +14,14 @@ from protocol import OutputTextDelta, SessionClosed
 from tests.producers.gateway.browser import Browser, Page, find_chromium, open_browser
 from tests.producers.gateway.conftest import Running, Served, Serving, hashed, ready
 from tests.producers.proxy import Proxy
+from tests.servers import real_names
 
 CHROMIUM: Final = find_chromium()
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, such as Debian's package chromium")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, such as Debian's package chromium"),
+    # The page knows nothing of Redis: one server is enough.
+    pytest.mark.parametrize("redis_url", real_names()[:1], indirect=True),
+]
 
 TEXT: Final = "I do not know where he lives. He left the house early this morning. He speaks three languages."
 NUM_WORDS: Final = len(TEXT.split())
