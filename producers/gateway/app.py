@@ -14,13 +14,15 @@ from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from producers.gateway import generate, openapi, operations, realtime, sessions, sse, stats
+from producers.gateway import generate, openai_realtime, openapi, operations, realtime, sessions, sse, stats
 from producers.gateway.endpoint import endpoint, http_exception
 from producers.gateway.gateway import Gateway
 from producers.gateway.sockets import socket_endpoint
 
 CONSOLE: Final = Path(__file__).with_name("console")
 """The console's files."""
+
+SECRETS_PATH: Final = "/v1/realtime/translations/client_secrets"
 
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -87,6 +89,8 @@ def _routes() -> list[BaseRoute]:
         Route("/v1/configure", endpoint(stats.configure, "configure"), methods=["POST"]),
         Route("/v1/openapi.json", openapi.get_document),
         Route("/docs", openapi.get_page),
+        Route(SECRETS_PATH, endpoint(openai_realtime.create_client_secret, "produce"), methods=["POST"]),
+        WebSocketRoute("/v1/realtime/translations", socket_endpoint(openai_realtime.translations)),
         WebSocketRoute("/v1/realtime", socket_endpoint(realtime.realtime)),
         Mount("/", StaticFiles(directory=CONSOLE, html=True, check_dir=False)),
     ]

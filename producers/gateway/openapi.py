@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, Response
 
 from producers.gateway.endpoint import json_response
 from producers.gateway.generate import BatchRequest, GenerateRequest
+from producers.gateway.openai_realtime import ClientSecretRequest
 from producers.gateway.sessions import CreateRequest, InputRequest, LinkRequest
 from producers.gateway.stats import ConfigureRequest
 
@@ -69,6 +70,10 @@ OPERATIONS: Final = (
     Operation(
         method="post", path="/v1/generate_batch", summary="Answer several prompts in shared passes", body=BatchRequest,
         example=_PROMPTS, errors=_BODY_ERRORS,
+    ),
+    Operation(
+        method="post", path="/v1/realtime/translations/client_secrets", summary="Make a short-lived key for a browser",
+        body=ClientSecretRequest, example={"session": {"model": "decalage"}}, errors=_BODY_ERRORS,
     ),
     Operation(method="get", path="/v1/stats", summary="Figures of the gateway and of all workers"),
     Operation(

@@ -26,10 +26,10 @@ async def realtime(socket: Socket, gateway: Gateway, caller: Caller) -> None:
         await gateway.check_access(caller, session_id)
     await socket.accept()
     await socket.send_json({"type": "gateway.attached", "session": session_id, "after": after})
-    sources = Source(socket, gateway, caller, session_id)
+    source = Source(socket, gateway, caller, session_id)
     if is_new:
-        await sources.create()
-    async with gateway.feeds.open(session_id) as feed, beside(sources.run()):
+        await source.create()
+    async with gateway.feeds.open(session_id) as feed, beside(source.run):
         await _send_events(socket, gateway, feed, after)
     raise Closed(CloseCode.ENDED, "the session has ended")
 

@@ -1,7 +1,7 @@
 """What both WebSocket routes share: admission before the handshake, close codes, sending with a time limit."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from enum import IntEnum
 from typing import Any, Final
@@ -123,17 +123,12 @@ def _closed(failure: Exception) -> Closed:
 
 
 @asynccontextmanager
-async def beside(*tasks: Awaitable[None]) -> AsyncIterator[None]:
-    """Run the block and the tasks beside it; the first that fails ends all, with its own exception."""
+async def beside(call: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Run the block and the call beside it; the first that fails ends both, with its own exception."""
     try:
         async with asyncio.TaskGroup() as group:
-            running = [group.create_task(_wait(task)) for task in tasks]
+            task = group.create_task(call())
             yield
-            for task in running:
-                task.cancel()
+            task.cancel()
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
-
-
-async def _wait(task: Awaitable[None]) -> None:
-    await task
