@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -21,15 +20,16 @@ _KEY_CODES: Final = {
 }  # fmt: skip
 _TEXTS: Final = {" ": " ", "Enter": "\r"}
 
-_WAIT: Final = """
+_WAIT: Final = r"""
 new Promise((resolve, reject) => {
   const end = performance.now() + %d;
   const look = () => {
     let found = null;
     try { found = %s; } catch (error) { found = null; }
-    if (found) resolve(found);
-    else if (performance.now() > end) reject(new Error('not in time: ' + %s + '; the page shows: ' + document.body.innerText.replace(/\s+/g, ' ').slice(-1500)));
-    else setTimeout(look, 20);
+    if (found) return resolve(found);
+    if (performance.now() < end) return setTimeout(look, 20);
+    const shown = document.body.innerText.replace(/\s+/g, ' ').slice(-1500);
+    reject(new Error('not in time: ' + %s + '; the page shows: ' + shown));
   };
   look();
 })
@@ -101,10 +101,10 @@ class Page:
         await self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", **code, **text)
         await self.call("Input.dispatchKeyEvent", type="keyUp", **code)
 
-    async def screenshot(self, path: Path) -> None:
-        """Save what the tab shows as a PNG."""
+    async def screenshot(self) -> bytes:
+        """Return what the tab shows as a PNG."""
         answer = await self.call("Page.captureScreenshot", format="png")
-        path.write_bytes(base64.b64decode(answer["data"]))
+        return base64.b64decode(answer["data"])
 
     async def _middle(self, selector: str) -> tuple[float, float]:
         box = await self.wait_for(
@@ -136,9 +136,7 @@ class Browser:
     async def new_page(self, *, width: int = 1280, height: int = 900, dark: bool = False) -> Page:
         """Open a tab of its own, with nothing stored."""
         context = await self.call("Target.createBrowserContext")
-        target = await self.call(
-            "Target.createTarget", url="about:blank", browserContextId=context["browserContextId"]
-        )
+        target = await self.call("Target.createTarget", url="about:blank", browserContextId=context["browserContextId"])
         attached = await self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         page = self._pages[attached["sessionId"]] = Page(self, attached["sessionId"])
         for domain in ("Page", "Runtime", "Log"):

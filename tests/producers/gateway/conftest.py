@@ -15,6 +15,7 @@ from producers.gateway.auth import Caller, Keys
 from producers.gateway.gateway import Gateway
 from producers.gateway.server import open_port, server, url_of
 from producers.gateway.settings import Settings
+from tests.producers.gateway.browser import Browser, find_chromium, open_browser
 from tests.worker.app.conftest import Running, engine, running
 
 __all__ = ["Running", "engine", "running"]
@@ -92,3 +93,13 @@ def bearer(key: str) -> dict[str, str]:
 
 
 Message = dict[str, Any]
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """A headless Chromium; the test is skipped where there is none."""
+    program = find_chromium()
+    if program is None:
+        pytest.skip("needs Chromium, such as Debian's package chromium")
+    async with open_browser(program) as opened:
+        yield opened
