@@ -117,7 +117,7 @@ class _Translation:
         """Take the next event of the client; answer one that is wrong."""
         text = await self._socket.receive()
         try:
-            self._gateway.count_request(self._caller)
+            self._socket.count_message()
             await self._handle(openai.decode(text))
         except (ApiError, ProtocolError) as failure:
             await self._tell(openai.error_event(api_error(failure).error, openai.event_id_of(text)))

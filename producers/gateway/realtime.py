@@ -73,7 +73,7 @@ class Source:
         text = await self._socket.receive()
         try:
             self._caller.require("produce")
-            self._gateway.count_request(self._caller)
+            self._socket.count_message()
             event = decode_client(text)
             if isinstance(event, SessionCreate) is not is_first:
                 raise _out_of_order(is_first=is_first)

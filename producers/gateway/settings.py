@@ -29,7 +29,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     create_timeout_s: float = 30.0  # how long a WebSocket may wait with its first event
     generate_timeout_s: float = 60.0  # longest wait for the next word of `/v1/generate`
     heartbeat_s: float = 15.0
-    max_requests_per_s: float = 200.0  # of one key, on average
-    burst_requests: int = 400  # of one key, at once
+    max_requests_per_s: float = 1_000.0  # of one key, on average
+    burst_requests: int = 2_000  # of one key, at once
+    max_messages_per_s: float = 100.0  # of one WebSocket, on average
+    burst_messages: int = 1_000  # of one WebSocket, at once
     max_sessions: int = 2_000  # open ones of one key, opened here
     max_connections: int = 5_000  # WebSockets and event streams of one key

@@ -1,6 +1,7 @@
 """What both WebSocket routes share: admission before the handshake, close codes, sending with a time limit."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from enum import IntEnum
@@ -14,6 +15,7 @@ from producers.gateway.auth import Caller, chosen_subprotocol
 from producers.gateway.endpoint import admit, error_response, gateway_of
 from producers.gateway.errors import ApiError
 from producers.gateway.gateway import Gateway
+from producers.gateway.limits import TokenBucket, take
 
 SocketHandler = Callable[["Socket", Gateway, Caller], Awaitable[None]]
 
@@ -44,6 +46,8 @@ class Socket:
     def __init__(self, websocket: WebSocket, gateway: Gateway) -> None:
         self.websocket: Final = websocket
         self._gateway: Final = gateway
+        settings = gateway.settings
+        self._messages: Final = TokenBucket(settings.max_messages_per_s, settings.burst_messages, time.monotonic())
 
     async def accept(self) -> None:
         """Answer the handshake with the subprotocol that carries no key."""
@@ -58,6 +62,11 @@ class Socket:
         if text is None:
             raise Closed(CloseCode.BINARY, "expected JSON in text frames")
         return text
+
+    def count_message(self) -> None:
+        """Count a message of the client. Raises ApiError when there are too many."""
+        limit = f"{self._gateway.settings.max_messages_per_s:g} messages a second of one WebSocket"
+        take(self._messages, time.monotonic(), limit)
 
     async def send(self, text: str) -> None:
         """Send one message. Raises Closed when the client takes nothing in time, WebSocketDisconnect."""

@@ -3,7 +3,9 @@
 import argparse
 import asyncio
 import os
+import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -74,8 +76,16 @@ def run(args: argparse.Namespace) -> int:
     def on_ready(url: str) -> None:
         print(f"gateway at {url}, for {gateway.lookups.address}; {access_of(gateway)}", file=sys.stderr)
 
+    raise_file_limit()
     asyncio.run(serve(gateway, on_ready))
     return 0
+
+
+def raise_file_limit() -> None:
+    """Allow this process as many open connections as the system does; many shells start with 256 or 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS has a limit of its own below the one that it tells
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def gateway_of(args: argparse.Namespace, url: str, *, host: str) -> "Gateway":

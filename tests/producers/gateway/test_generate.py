@@ -190,7 +190,7 @@ async def test_the_openapi_document(served: Served) -> None:
 
 @pytest.mark.parametrize("paths", [("--exclude-path", "/v1/configure"), ("--include-path", "/v1/configure")], ids=str)
 async def test_nothing_that_the_document_allows_is_a_server_error(served: Served, paths: tuple[str, str]) -> None:
-    """schemathesis, with values inside the schemas; settings apart, since some leave a worker no room for the others."""
+    """schemathesis, with values inside the schemas; settings apart, since some leave a worker no room for others."""
     options = ["--checks", "not_a_server_error", "--phases", "examples,fuzzing", "--max-examples", "10", "--seed", "1"]
     command = [Path(sys.executable).with_name("schemathesis"), "run", f"{served.url}v1/openapi.json", *options, *paths]
     process = await asyncio.create_subprocess_exec(
