@@ -4,6 +4,7 @@ import { makeSvg } from "./dom.js";
 import { lagPoints, ticks } from "./lag.js";
 
 const WINDOW_S = 60;
+const MAX_WINDOW_WORDS = 600;
 const LEAST_S = 15;
 const MARGIN = { top: 10, right: 12, bottom: 22, left: 30 };
 
@@ -24,9 +25,10 @@ export class Chart {
   draw(talk) {
     const { width, height } = this.svg.getBoundingClientRect();
     if (!width) return;
-    this.#points = talk.lanes.map((lane) => lagPoints(talk, lane, this.unit));
+    const count = talk.isRunning ? MAX_WINDOW_WORDS : Infinity;
+    this.#points = talk.lanes.map((lane) => lagPoints(talk, lane, this.unit, count));
     const all = this.#points.flat();
-    const last = Math.max(talk.isRunning ? talk.elapsedMs / 1000 : 0, ...all.slice(-200).map((point) => point.atS), 0);
+    const last = Math.max(talk.isRunning ? talk.elapsedMs / 1000 : 0, ...this.#points.map((points) => points.at(-1)?.atS ?? 0));
     const toS = Math.max(LEAST_S, last);
     const fromS = talk.isRunning ? Math.max(0, toS - WINDOW_S) : 0;
     const yTicks = ticks(all.reduce((max, { lag, atS }) => (atS < fromS ? max : Math.max(max, lag)), 4));
@@ -88,7 +90,7 @@ export class Chart {
     const box = this.svg.getBoundingClientRect();
     const [left, top] = [event.clientX - box.left, event.clientY - box.top];
     let best = { distance: 24 };
-    this.#points.forEach((points, lane) => points.forEach(({ atS, lag }, index) => {
+    this.#points.forEach((points, lane) => points.forEach(({ atS, lag, index }) => {
       const distance = Math.hypot(this.#scale.x(atS) - left, this.#scale.y(Math.max(0, lag)) - top);
       if (distance < best.distance) best = { distance, lane, index };
     }));

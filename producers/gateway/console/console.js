@@ -16,7 +16,7 @@ import { drawTalks } from "./talk-list.js";
 import { MAX_WORDS, Talk } from "./talk.js";
 import { drawTransport } from "./transport.js";
 
-const CHART_MS = 80;
+const CHART_MS = 100;
 const KEY = "decalage.key"; // in sessionStorage: gone with the tab
 
 class Console {

@@ -95,7 +95,7 @@ export class Feed {
     else this.#retry();
   }
 
-  async #retry() {
+  #retry() {
     this.onState("lost");
     this.#tries += 1;
     const wait = Math.min(LAST_WAIT_MS, FIRST_WAIT_MS * 2 ** (this.#tries - 1)) * (0.75 + Math.random() / 2);

@@ -3,16 +3,17 @@
 import { lagWords } from "./lane.js";
 
 /**
- * Return `{atS, lag, segment, word}` of each target word. In words: source words read less target words written. In
+ * Return `{atS, lag, segment, index, word}` of each of the newest `count` target words. In words: source words read less target words written. In
  * seconds: the time since the source word of the same number in the sentence was spoken (the last, where there are
  * fewer).
  */
-export function lagPoints(talk, lane, unit) {
-  return lane.words.map((word) => {
+export function lagPoints(talk, lane, unit, count = Infinity) {
+  const first = Math.max(0, lane.words.length - count);
+  return lane.words.slice(first).map((word, i) => {
     const atMs = talk.writtenAtMs(lane, word);
     const twin = talk.words[Math.min(word.base + word.index, word.read - 1)];
     const lag = unit === "words" ? lagWords(word) : (atMs - (twin?.atMs ?? atMs)) / 1000;
-    return { atS: atMs / 1000, lag, segment: word.segment, word };
+    return { atS: atMs / 1000, lag, segment: word.segment, index: first + i, word };
   });
 }
 

@@ -7,7 +7,7 @@ import { policyName } from "./settings.js";
 /** Show the newest lag of each lane. */
 export function drawLegend(talk, unit) {
   const entries = talk.lanes.map((lane, i) => {
-    const last = lagPoints(talk, { ...lane, clockMs: lane.clockMs, words: lane.words.slice(-1) }, unit).at(0);
+    const last = lagPoints(talk, lane, unit, 1).at(0);
     return { name: policyName(lane.options), lag: last && format(last.lag, unit), tone: i + 1 };
   });
   const key = JSON.stringify(entries);

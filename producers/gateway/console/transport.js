@@ -32,4 +32,5 @@ export function drawTransport(talk, { canListen }) {
   byId("pace").value = talk.wordsPerMinute;
   byId("pace").disabled = isSpeech && talk.isRunning;
   setText(byId("pace-value"), `${talk.wordsPerMinute} words/min`);
+  byId("pace").setAttribute("aria-valuetext", `${talk.wordsPerMinute} words a minute`);
 }

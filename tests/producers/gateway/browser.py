@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
 
-TIMEOUT_S: Final = 30.0
+TIMEOUT_S: Final = 90.0
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _KEY_CODES: Final = {
     "Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40,
@@ -127,7 +127,8 @@ class Browser:
     async def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
         """Call a method of the DevTools protocol. Raises PageError if it is refused."""
         number = next(self._ids)
-        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
         message = {"id": number, "method": method, "params": params} | ({"sessionId": session} if session else {})
         await self._connection.send(json.dumps(message))
         async with asyncio.timeout(TIMEOUT_S + 5):

@@ -20,7 +20,7 @@ from tests.servers import real_names
 pytestmark = pytest.mark.parametrize("redis_url", real_names()[:1], indirect=True)
 """The page knows nothing of Redis: one server is enough."""
 
-TEXT: Final = "I do not know where he lives. He left the house early this morning. He speaks three languages."
+TEXT: Final = "I do not know where he lives. He speaks three languages."
 NUM_WORDS: Final = len(TEXT.split())
 AXE: Final = Path(__file__).resolve().parents[3] / "node_modules" / "axe-core" / "axe.min.js"
 """Where `npm install --no-save axe-core` puts it."""
@@ -175,13 +175,13 @@ async def test_pause_and_several_sessions(browser: Browser, served: Served) -> N
 
 async def test_markup_in_words_is_text(browser: Browser, served: Served) -> None:
     """Words that look like HTML are shown as they are, on both sides."""
-    text = "<img src=x onerror=document.title=1> <b>He</b> &amp; <script>1</script> speaks."
+    text = "He <b>is</b> <img src=x onerror=document.title=1> here."
     page = await open_console(browser, served.url, text)
     title = await page.evaluate("document.title")
     await page.click("#speak")
     await page.wait_for(IS_DONE)
     assert await page.texts("#source-words .said") == text.split()
-    assert await page.evaluate("document.querySelectorAll('#stage :is(img, b, script)').length") == 0
+    assert await page.evaluate("document.querySelectorAll('#stage :is(img, b)').length") == 0
     assert await page.evaluate("document.title") == title
     assert page.problems == []
 

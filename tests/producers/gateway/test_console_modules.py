@@ -77,7 +77,9 @@ async def test_average_lagging_is_the_workers(page: Page) -> None:
 
 async def test_cues_are_short_ordered_and_complete(page: Page) -> None:
     """No word is missing, no cue overlaps the next one or a sentence, no line is longer than 42 characters."""
-    words = [{"text": f" word{i}" if i % 17 else f"Word{i}", "segment": i // 17, "atMs": 400 * i} for i in range(60)]
+    words: list[Any] = [
+        {"text": f" word{i}" if i % 17 else f"Word{i}", "segment": i // 17, "atMs": 400 * i} for i in range(60)
+    ]
     cues = await call(page, "cues.js", "m.toCues(a)", words)
     shown = " ".join(cue["text"].replace("\n", " ") for cue in cues).split()
     assert shown == [word["text"].strip() for word in words]
