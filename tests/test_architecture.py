@@ -40,7 +40,9 @@ _STUDY: Final = "protocol worker.core worker.engine"
 
 RINGS: Final = {
     "protocol": _ring(foreign="msgspec"),
-    "producers": _ring("protocol", "msgspec redis"),
+    "producers": _ring("protocol producers.client", "msgspec redis"),
+    "producers.async_client": _ring("protocol producers", "websockets"),
+    "producers.client": _ring("protocol producers producers.async_client"),
     "producers.gateway": _ring("protocol producers", "h11 msgspec redis starlette uvicorn websockets"),
     # No clock, chance, log or waiting: the core's decisions depend on its arguments alone.
     "worker.core": _ring("protocol", "msgspec", "asyncio datetime logging random secrets threading time uuid"),
@@ -253,7 +255,7 @@ def test_nothing_is_too_long(module: str) -> None:
     ("package", "unwanted"),
     [
         ("protocol", {"mlx", "mlx_lm", "redis", "structlog", "worker"}),
-        ("producers", {"mlx", "mlx_lm", "starlette", "structlog", "worker"}),
+        ("producers", {"mlx", "mlx_lm", "starlette", "structlog", "websockets", "worker"}),
         ("producers.gateway.server", {"mlx", "mlx_lm", "worker"}),
         ("worker", {"mlx", "mlx_lm", "redis", "rich"}),
         ("worker.cli", {"mlx", "mlx_lm", "redis", "rich"}),

@@ -7,8 +7,19 @@ from msgspec import Struct
 
 from producers.connection import Link, broker_errors, interruptibly
 from producers.errors import SessionNotFound
-from producers.tail import last_target_seq, target_phase
-from protocol import SessionPhase, WorkerStats, check_session_id, decode_worker, source_key
+from producers.gateway.feeds import target_event
+from producers.tail import target_phase
+from protocol import (
+    Error,
+    SessionClosed,
+    SessionPhase,
+    WorkerStats,
+    check_session_id,
+    decode_worker,
+    source_key,
+    target_key,
+    wire_type,
+)
 from protocol.errors import ProtocolError
 from protocol.keys import EVENT_FIELD, LIVE_KEY, OWNER_FIELD, STATS_KEY
 
@@ -27,6 +38,11 @@ class SessionStatus(Struct, frozen=True):
 
     phase: SessionPhase
     last_seq: int
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the session is closed, or its creation was refused."""
+        return self.phase is SessionPhase.CLOSED or (self.phase is SessionPhase.ABSENT and self.last_seq > 0)
 
 
 class Directory:
@@ -61,11 +77,19 @@ class Directory:
         self._owners[session_id] = owner
 
     async def status(self, session_id: str) -> SessionStatus:
-        """Return where the session stands. Raises BrokerUnreachable, BrokerRefused."""
+        """Return where the session stands, by its newest event. Raises BrokerUnreachable, BrokerRefused."""
         with broker_errors(self._link.address):
-            phase = await interruptibly(target_phase(self._link.client, session_id))
-            last_seq = await interruptibly(last_target_seq(self._link.client, session_id))
-        return SessionStatus(phase or SessionPhase.ABSENT, last_seq)
+            newest: Any = await interruptibly(self._link.client.xrevrange(target_key(session_id), count=1))
+            if not newest:
+                return SessionStatus(SessionPhase.ABSENT, 0)
+            event = target_event(newest[0])
+            if event.type == wire_type(SessionClosed):
+                phase = SessionPhase.CLOSED
+            elif event.type != wire_type(Error):
+                phase = SessionPhase.OPEN
+            else:  # errors may come at any time: an earlier event decides
+                phase = await target_phase(self._link.client, session_id) or SessionPhase.ABSENT
+        return SessionStatus(phase, event.seq)
 
     async def num_workers(self) -> int:
         """Return how many workers live and stay. Raises BrokerUnreachable, BrokerRefused."""
@@ -73,22 +97,19 @@ class Directory:
             return self._num_workers
         with broker_errors(self._link.address):
             signs: Any = await interruptibly(self._link.client.hgetall(LIVE_KEY))
-            now: Any = await interruptibly(self._link.client.time())
-        now_ms = now[0] * 1000 + now[1] // 1000
-        self._num_workers = sum(_lives(sign, now_ms) for sign in signs.values())
+        # Each worker removes the signs of the dead; that of the last one goes with the key, which has a TTL.
+        self._num_workers = sum(b'"is_leaving":true' not in sign for sign in signs.values())
         self._asked_s = time.monotonic()
         return self._num_workers
 
     async def worker_stats(self) -> list[WorkerStats]:
         """Return the newest report of each worker that has reported lately. Raises BrokerUnreachable, BrokerRefused."""
         with broker_errors(self._link.address):
-            now: Any = await interruptibly(self._link.client.time())
-            since_ms = now[0] * 1000 - STATS_MAX_AGE_MS
-            entries: Any = await interruptibly(
-                self._link.client.xrevrange(STATS_KEY, min=since_ms, count=STATS_ENTRIES)
-            )
+            entries: Any = await interruptibly(self._link.client.xrevrange(STATS_KEY, count=STATS_ENTRIES))
         newest: dict[str, WorkerStats] = {}
-        for _, fields in entries:
+        for entry_id, fields in entries:
+            if _milliseconds(entry_id) < _milliseconds(entries[0][0]) - STATS_MAX_AGE_MS:
+                break
             try:
                 event = decode_worker(fields[EVENT_FIELD.encode()])
             except (ProtocolError, KeyError):
@@ -98,7 +119,5 @@ class Directory:
         return list(newest.values())
 
 
-def _lives(sign: bytes, now_ms: int) -> bool:
-    # A sign is `UNTIL_MS TERM_MS {…}`, as worker/io/lua/leases.lua writes it.
-    until_ms, _, about = sign.partition(b" ")
-    return until_ms.isdigit() and int(until_ms) > now_ms and b'"is_leaving":true' not in about
+def _milliseconds(entry_id: bytes) -> int:
+    return int(entry_id.partition(b"-")[0])

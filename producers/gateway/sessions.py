@@ -1,5 +1,6 @@
 """The routes of sessions: open, write, ask, close, and links for listeners."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from secrets import token_hex
@@ -67,14 +68,11 @@ async def create_session(request: Request, gateway: Gateway, caller: Caller) -> 
         session_id = await gateway.create(caller, asked.session)
         return json_response(_described(session_id, asked.session), 201)
     options = [apply_patch(asked.session, patch) for patch in patches]
-    for session in options:
-        check(SessionCreate(session=session))
     stem = token_hex(16)
-    for session_id, session in zip(_members(stem, len(options)), options, strict=True):
-        await gateway.create(caller, session, session_id)
-    sessions = [_described(name, each) for name, each in zip(_members(stem, len(options)), options, strict=True)]
-    group_id = f"{GROUP_PREFIX}{stem}.{len(options)}"
-    return json_response({"object": "session.group", "id": group_id, "sessions": sessions}, 201)
+    sessions = dict(zip(_members(stem, len(options)), options, strict=True))
+    await gateway.create_all(caller, sessions)
+    group = {"object": "session.group", "id": f"{GROUP_PREFIX}{stem}.{len(options)}"}
+    return json_response({**group, "sessions": [_described(*each) for each in sessions.items()]}, 201)
 
 
 def _described(session_id: str, session: Session) -> dict[str, Any]:
@@ -94,7 +92,7 @@ def members(session_id: str) -> list[str]:
     if not session_id.startswith(GROUP_PREFIX):
         return [session_id]
     stem, _, number = session_id.removeprefix(GROUP_PREFIX).partition(".")
-    if not number.isdecimal() or not number.isascii() or not 1 <= int(number[:2]) <= MAX_VARIANTS or len(number) > 1:
+    if number not in map(str, range(1, MAX_VARIANTS + 1)):
         raise session_not_found()
     return _members(stem, int(number))
 
@@ -125,8 +123,7 @@ async def _write(gateway: Gateway, names: list[str], events: list[bytes]) -> Non
     for name in names:
         if (await gateway.directory.status(name)).phase is SessionPhase.CLOSED:
             raise ApiError(409, "session_closed", "the session is closed and never reopens: open a new one", param="id")
-    for name in names:
-        await gateway.writer.send(name, events)
+    await asyncio.gather(*(gateway.writer.send(name, events) for name in names))
     gateway.figures.input_events += len(names) * len(events)
 
 

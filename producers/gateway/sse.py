@@ -101,6 +101,8 @@ async def session_events(request: Request, gateway: Gateway, caller: Caller) -> 
         feed = await stack.enter_async_context(gateway.feeds.open(session_id))
         if after and feed.has_ended(after):
             return Response(status_code=204, headers=HEADERS)
+        if request.method == "HEAD":
+            return Response(headers=HEADERS, media_type=EventStream.media_type)
 
         async def frames() -> AsyncIterator[bytes]:
             last_seq = after

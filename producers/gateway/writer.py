@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from msgspec import Struct
-from redis.exceptions import RedisClusterException, RedisError
 
 from producers.connection import Link, broker_errors, interruptibly
 from producers.publisher import MAX_BELL_ENTRIES
@@ -57,7 +56,7 @@ class Writer:
             batch = self._take()
             try:
                 await self._deliver(batch)
-            except (RedisError, RedisClusterException, OSError) as failure:
+            except Exception as failure:  # whoever waits for these learns it; the next ones must not wait for ever
                 for write in batch:
                     _settle(write, failure)
                 await self._link.drop_connections()

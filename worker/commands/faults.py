@@ -46,7 +46,8 @@ _CODES: Final = {
 EXTRAS: Final = {
     **dict.fromkeys(("fakeredis", "lupa"), "broker"),
     **dict.fromkeys(("matplotlib", "sacrebleu"), "eval"),
-    **dict.fromkeys(("h11", "starlette", "uvicorn", "websockets"), "gateway"),
+    **dict.fromkeys(("h11", "starlette", "uvicorn"), "gateway"),
+    "websockets": "client",
     "torch": "torch",
 }
 

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import resource
 import sys
@@ -77,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"gateway at {url}, for {gateway.lookups.address}; {access_of(gateway)}", file=sys.stderr)
 
     raise_file_limit()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     asyncio.run(serve(gateway, on_ready))
     return 0
 

@@ -6,7 +6,7 @@ import os
 import sys
 import webbrowser
 from asyncio.subprocess import Process
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from worker.commands import arguments
 from worker.commands.broker_url import redis_url
@@ -49,7 +49,8 @@ async def _run(args: argparse.Namespace, gateway: "Gateway") -> None:
 
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(serve(gateway, address.set_result))
-    await asyncio.wait({serving, address}, return_when=asyncio.FIRST_COMPLETED)
+    either: list[asyncio.Future[Any]] = [serving, address]
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     if serving.done():
         return await serving
     # A session of its own: a Ctrl-C at the keyboard reaches only this process, which then stops the worker.
@@ -62,7 +63,8 @@ async def _run(args: argparse.Namespace, gateway: "Gateway") -> None:
     ended = asyncio.create_task(worker.wait())
     health = asyncio.create_task(_show_health(gateway, address.result(), is_to_open=args.open))
     try:
-        await asyncio.wait({serving, ended, health}, return_when=asyncio.FIRST_COMPLETED)
+        any_of: list[asyncio.Future[Any]] = [serving, ended, health]
+        await asyncio.wait(any_of, return_when=asyncio.FIRST_COMPLETED)
         if health.done():
             health.result()
         if not serving.done():

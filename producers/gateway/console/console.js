@@ -4,11 +4,11 @@ import { Api, ApiError } from "./api.js";
 import { Chart } from "./chart.js";
 import { askForKey, showLink } from "./dialogs.js";
 import { byId, fillSelect, setText, show } from "./dom.js";
-import { Lane } from "./lane.js";
 import { addSamples, bindDrop, bindKeys, bindTheme } from "./inputs.js";
+import { Lane } from "./lane.js";
 import { drawLegend } from "./legend.js";
 import { SAMPLES } from "./samples.js";
-import { FIRST_LANES, LANGUAGES, recall, remember } from "./settings.js";
+import { LANGUAGES, recall, recallLanes, remember } from "./settings.js";
 import { canRecognise, listen } from "./speech.js";
 import { Stage } from "./stage.js";
 import { Status } from "./status.js";
@@ -67,7 +67,7 @@ class Console {
     const talk = new Talk({
       text,
       sourceLanguage: recall("source", "en"),
-      lanes: recall("lanes", FIRST_LANES),
+      lanes: recallLanes(),
       wordsPerMinute: recall("pace", 150),
     });
     talk.onChange = () => this.#invalidate();

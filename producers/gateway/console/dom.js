@@ -25,7 +25,7 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Show or hide, and tell whether that changed anything. */
+/** Show or hide an element. */
 export function show(element, isShown) {
   element.hidden = !isShown;
 }

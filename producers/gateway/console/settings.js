@@ -69,6 +69,13 @@ export function recall(name, fallback) {
   }
 }
 
+/** The lanes of the last visit, or the first ones where there are none that this version knows. */
+export function recallLanes() {
+  const stored = recall("lanes", []);
+  const lanes = Array.isArray(stored) ? stored.filter((lane) => POLICIES.has(lane?.policy) && LANGUAGES.has(lane.language)) : [];
+  return lanes.length ? lanes : FIRST_LANES;
+}
+
 /** Store a value under this name; where storage is blocked it lasts as long as the page. */
 export function remember(name, value) {
   try {

@@ -192,7 +192,8 @@ async def test_the_openapi_document(served: Served) -> None:
 async def test_nothing_that_the_document_allows_is_a_server_error(served: Served, paths: tuple[str, str]) -> None:
     """schemathesis, with values inside the schemas; settings apart, since some leave a worker no room for others."""
     options = ["--checks", "not_a_server_error", "--phases", "examples,fuzzing", "--max-examples", "10", "--seed", "1"]
-    command = [Path(sys.executable).with_name("schemathesis"), "run", f"{served.url}v1/openapi.json", *options, *paths]
+    program = str(Path(sys.executable).with_name("schemathesis"))
+    command = [program, "run", f"{served.url}v1/openapi.json", *options, *paths]
     process = await asyncio.create_subprocess_exec(
         sys.executable, *command, "--request-timeout", "20", stdout=PIPE, stderr=STDOUT, cwd=gettempdir()
     )

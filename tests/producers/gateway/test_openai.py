@@ -87,6 +87,7 @@ async def test_a_client_secret(serving: Serving, served: Served) -> None:
                 session={"model": "decalage", "audio": {"output": {"language": "fr"}}},
                 expires_after={"anchor": "created_at", "seconds": 60},
             )
+        assert secret.session.audio.output is not None
         assert (secret.session.model, secret.session.audio.output.language) == ("decalage", "fr")
         assert secret.value.startswith("ek_")
         offered = ["realtime", f"openai-insecure-api-key.{secret.value}"]

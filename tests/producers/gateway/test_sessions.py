@@ -14,6 +14,7 @@ from tests.producers.gateway.streams import frames, listened
 
 TEXT = "My sister works in a hospital."
 TRANSLATION = "Ma sœur travaille dans un hôpital."
+GERMAN = "Meine Schwester arbeitet in einem Krankenhaus."
 
 
 async def opened(served: Served, **body: Any) -> Any:
@@ -93,7 +94,7 @@ async def test_several_languages_in_one_call(served: Served) -> None:
     assert [each["session"]["target_language"] for each in group["sessions"]] == ["fr", "de"]
     await said(served, group["id"])
     texts = [text_of(await listened(served.http, f"/v1/sessions/{s['id']}/events")) for s in group["sessions"]]
-    assert texts == [TRANSLATION, "Meine Schwester arbeitet in einem Krankenhaus."]
+    assert texts == [TRANSLATION, GERMAN]
 
 
 async def test_variants_differ_in_any_option(served: Served) -> None:
