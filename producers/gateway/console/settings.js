@@ -48,7 +48,7 @@ export const POLICIES = new Map([
 ]);
 
 /** The lanes of a first visit: the service, and what it is better than. */
-export const FIRST_LANES = [
+const FIRST_LANES = [
   { language: "fr", policy: "wait-k", k: 3 },
   { language: "fr", policy: "sentence", k: null },
 ];

@@ -173,6 +173,37 @@ async def test_pause_and_several_sessions(browser: Browser, served: Served) -> N
     assert await page.texts("#source-words .said") == TEXT.split()
 
 
+RECOGNITION: Final = """
+window.SpeechRecognition = class {
+  start() { window.recognition = this; }
+  stop() { this.onend(); }
+  hear(transcript, isFinal) {
+    const result = Object.assign([{ transcript }], { isFinal });
+    this.onresult({ results: [result], resultIndex: 0 });
+  }
+};
+"""
+
+
+async def test_recognised_speech_is_translated(browser: Browser, served: Served) -> None:
+    """Words go out as soon as two hypotheses agree; what the recogniser takes back later is not sent twice."""
+    page = await browser.new_page()
+    await page.call("Page.addScriptToEvaluateOnNewDocument", source=RECOGNITION)
+    await page.open(served.url)
+    await page.wait_for(state("ready"))
+    await page.click("#microphone")
+    await page.wait_for("window.recognition")
+    for hypothesis in ("he", "he speaks", "he speaks tree", "he speaks three"):
+        await page.evaluate(f"recognition.hear({json.dumps(hypothesis)}, false)")
+    await page.wait_for(count("#source-words .said", 2))
+    await page.evaluate("recognition.hear('he speaks three languages.', true)")
+    await page.wait_for(count(".lane:nth-of-type(2) .target span", 4))
+    await page.click("#stop")
+    await page.wait_for(IS_DONE)
+    assert await page.texts("#source-words .said") == ["he", "speaks", "three", "languages."]
+    assert page.problems == []
+
+
 async def test_markup_in_words_is_text(browser: Browser, served: Served) -> None:
     """Words that look like HTML are shown as they are, on both sides."""
     text = "He <b>is</b> <img src=x onerror=document.title=1> here."
