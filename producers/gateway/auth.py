@@ -37,8 +37,15 @@ class Caller(Struct, frozen=True):
     scopes: frozenset[Scope] = SCOPES
     session_id: str | None = None
     """The one session that a listener link reads."""
+    is_temporary: bool = False
+    """Whether the key is a link or a client secret, which cannot make others."""
     defaults: bytes = b""
     """JSON that a client secret carries: the session of OpenAI's translation API."""
+
+    def require_lasting(self) -> None:
+        """Raise ApiError for a link or a client secret, which else could live for ever by making others."""
+        if self.is_temporary:
+            raise ApiError(403, "missing_scope", "expected a lasting key, got a link or client secret")
 
     def require(self, scope: Scope) -> None:
         """Raise ApiError unless the caller has the scope."""
@@ -91,9 +98,10 @@ class Keys:
             with suppress(InvalidToken):
                 data = unpack(verify(token.removeprefix(CLIENT_SECRET_PREFIX), self._client_secret, now_s))
                 carried = msgspec.json.decode(data, type=_ClientSecret)
-                return Caller(carried.name, frozenset({"produce", "subscribe"}), defaults=bytes(carried.defaults))
+                scopes: frozenset[Scope] = frozenset({"produce", "subscribe"})
+                return Caller(carried.name, scopes, is_temporary=True, defaults=bytes(carried.defaults))
         session_id = verify(token, self._link_secret, now_s)
-        return Caller("", frozenset({"subscribe"}), session_id=session_id)
+        return Caller("", frozenset({"subscribe"}), session_id=session_id, is_temporary=True)
 
     def link(self, session_id: str, expires_at_s: int) -> str:
         """Return a token that reads the session's events up to this Unix time."""

@@ -50,14 +50,9 @@ class RequestLimit:
             if len(self._buckets) >= MAX_CALLERS:
                 self._buckets.clear()
             bucket = self._buckets[name] = TokenBucket(self._per_s, self._burst, now_s)
-        take(bucket, now_s, f"{self._per_s:g} requests a second of one key")
-
-
-def take(bucket: TokenBucket, now_s: float, limit: str) -> None:
-    """Take one request. Raises ApiError, which names the limit, when there are too many."""
-    if wait_s := bucket.take(now_s):
-        message = f"expected at most {limit}, got more: send fewer, or join words"
-        raise ApiError(429, "rate_limit", message, retry_after_s=math.ceil(wait_s))
+        if wait_s := bucket.take(now_s):
+            message = f"expected at most {self._per_s:g} requests a second of one key, got more: send fewer"
+            raise ApiError(429, "rate_limit", message, retry_after_s=math.ceil(wait_s))
 
 
 class ConnectionLimit:

@@ -3,6 +3,7 @@
 The wire's session is opened with the first words, since only then its language is known.
 """
 
+import asyncio
 import time
 from typing import Annotated, Final, Literal
 
@@ -51,6 +52,7 @@ class ClientSecretRequest(Struct, frozen=True):
 
 async def create_client_secret(request: Request, gateway: Gateway, caller: Caller) -> Response:
     """Sign a key that opens translation sessions for a while, with these options as defaults."""
+    caller.require_lasting()
     asked = await read_json(request, ClientSecretRequest)
     if not asked.session.model:
         raise ApiError(400, "invalid_value", "expected the name of a model, got none: any name will do", param="model")
@@ -97,8 +99,7 @@ class _Translation:
 
     async def run(self) -> None:
         await self._tell_session("session.created")
-        while not (self._is_open or self._is_closing):
-            await self._take()
+        await self._wait_for_words()
         if self._is_open:
             async with self._gateway.feeds.open(self._session_id) as feed, beside(self._take_all):
                 async for events in listen(feed, 0, self._gateway.settings.heartbeat_s):
@@ -109,6 +110,15 @@ class _Translation:
             await self._tell({"type": "session.closed"})
         raise Closed(CloseCode.ENDED, "the session has ended")
 
+    async def _wait_for_words(self) -> None:
+        limit_s = self._gateway.settings.translation_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                while not (self._is_open or self._is_closing):
+                    await self._take()
+        except TimeoutError:
+            raise Closed(CloseCode.IDLE, f"no words within {limit_s:g} s") from None
+
     async def _take_all(self) -> None:
         while True:
             await self._take()
@@ -116,8 +126,8 @@ class _Translation:
     async def _take(self) -> None:
         """Take the next event of the client; answer one that is wrong."""
         text = await self._socket.receive()
+        await self._socket.pace()
         try:
-            self._socket.count_message()
             await self._handle(openai.decode(text))
         except (ApiError, ProtocolError) as failure:
             await self._tell(openai.error_event(api_error(failure).error, openai.event_id_of(text)))

@@ -71,9 +71,9 @@ class Source:
     async def _take(self, *, is_first: bool = False) -> bool:
         # Return whether the next message was written; answer one that is wrong.
         text = await self._socket.receive()
+        await self._socket.pace()
         try:
             self._caller.require("produce")
-            self._socket.count_message()
             event = decode_client(text)
             if isinstance(event, SessionCreate) is not is_first:
                 raise _out_of_order(is_first=is_first)

@@ -105,8 +105,9 @@ async def send_input(request: Request, gateway: Gateway, caller: Caller) -> Resp
         await gateway.check_access(caller, name)
     asked = await read_json(request, InputRequest)
     events = [check(event) for event in _events(asked)]
-    await _write(gateway, names, events)
-    return json_response({"object": "session.input", "id": session_id, "num_events": len(events)}, 202)
+    closed = await _write(gateway, names, events)
+    answer = {"object": "session.input", "id": session_id, "num_events": len(events), "closed": closed}
+    return json_response(answer, 202)
 
 
 async def close_session(request: Request, gateway: Gateway, caller: Caller) -> Response:
@@ -119,12 +120,15 @@ async def close_session(request: Request, gateway: Gateway, caller: Caller) -> R
     return json_response({"object": "session", "id": session_id, "phase": "closing"}, 202)
 
 
-async def _write(gateway: Gateway, names: list[str], events: list[bytes]) -> None:
-    for name in names:
-        if (await gateway.directory.status(name)).phase is SessionPhase.CLOSED:
-            raise ApiError(409, "session_closed", "the session is closed and never reopens: open a new one", param="id")
-    await asyncio.gather(*(gateway.writer.send(name, events) for name in names))
-    gateway.figures.input_events += len(names) * len(events)
+async def _write(gateway: Gateway, names: list[str], events: list[bytes]) -> list[str]:
+    """Write the events to the sessions that are not closed, and return those that are. Raises ApiError if all are."""
+    statuses = await asyncio.gather(*map(gateway.directory.status, names))
+    closed = [name for name, status in zip(names, statuses, strict=True) if status.phase is SessionPhase.CLOSED]
+    if len(closed) == len(names):
+        raise ApiError(409, "session_closed", "the session is closed and never reopens: open a new one", param="id")
+    await asyncio.gather(*(gateway.writer.send(name, events) for name in names if name not in closed))
+    gateway.figures.input_events += (len(names) - len(closed)) * len(events)
+    return closed
 
 
 def _events(asked: InputRequest) -> list[ClientEvent]:
@@ -167,8 +171,7 @@ async def get_session(request: Request, gateway: Gateway, caller: Caller) -> Res
 async def create_link(request: Request, gateway: Gateway, caller: Caller) -> Response:
     """Sign a link that reads the events of one session."""
     session_id = request.path_params["id"]
-    if caller.session_id is not None:
-        raise ApiError(403, "missing_scope", "expected a key, got a link: a link cannot make others")
+    caller.require_lasting()
     await gateway.check_access(caller, session_id)
     asked = await read_json(request, LinkRequest)
     expires_at_s = int(time.time()) + asked.expires_in_s

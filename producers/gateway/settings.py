@@ -27,6 +27,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     head_timeout_s: float = 10.0  # for the request line and the headers
     send_timeout_s: float = 10.0  # a listener that takes nothing for this long is cut off
     create_timeout_s: float = 30.0  # how long a WebSocket may wait with its first event
+    translation_timeout_s: float = 300.0  # how long one of OpenAI's may wait with its first words
     generate_timeout_s: float = 60.0  # longest wait for the next word of `/v1/generate`
     heartbeat_s: float = 15.0
     max_requests_per_s: float = 1_000.0  # of one key, on average

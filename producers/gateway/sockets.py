@@ -15,7 +15,7 @@ from producers.gateway.auth import Caller, chosen_subprotocol
 from producers.gateway.endpoint import admit, error_response, gateway_of
 from producers.gateway.errors import ApiError
 from producers.gateway.gateway import Gateway
-from producers.gateway.limits import TokenBucket, take
+from producers.gateway.limits import TokenBucket
 
 SocketHandler = Callable[["Socket", Gateway, Caller], Awaitable[None]]
 
@@ -63,10 +63,10 @@ class Socket:
             raise Closed(CloseCode.BINARY, "expected JSON in text frames")
         return text
 
-    def count_message(self) -> None:
-        """Count a message of the client. Raises ApiError when there are too many."""
-        limit = f"{self._gateway.settings.max_messages_per_s:g} messages a second of one WebSocket"
-        take(self._messages, time.monotonic(), limit)
+    async def pace(self) -> None:
+        """Wait while the client sends too fast: it is read no faster than allowed, and loses nothing."""
+        while wait_s := self._messages.take(time.monotonic()):  # noqa: ASYNC110  # time itself is waited for
+            await asyncio.sleep(wait_s)
 
     async def send(self, text: str) -> None:
         """Send one message. Raises Closed when the client takes nothing in time, WebSocketDisconnect."""

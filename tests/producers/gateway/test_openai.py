@@ -11,7 +11,9 @@ from websockets.exceptions import InvalidStatus
 from producers.gateway import openai_events
 from producers.gateway.auth import SCOPES, Caller
 from protocol import Error, Session, SessionCreated
-from tests.producers.gateway.conftest import DEADLINE_S, Served, Serving, hashed, ready
+from tests.producers.gateway.conftest import DEADLINE_S, Served, Serving, bearer, hashed, ready
+from tests.producers.gateway.test_auth import error_of
+from tests.producers.gateway.test_realtime import hear_close
 from tests.producers.streams import delta
 
 FRENCH: Final[Any] = {"type": "session.update", "session": {"audio": {"output": {"language": "fr"}}}}
@@ -90,6 +92,12 @@ async def test_a_client_secret(serving: Serving, served: Served) -> None:
         assert secret.session.audio.output is not None
         assert (secret.session.model, secret.session.audio.output.language) == ("decalage", "fr")
         assert secret.value.startswith("ek_")
+        for path, body in (
+            ("/v1/realtime/translations/client_secrets", {"session": {"model": "m"}}),
+            ("/v1/sessions/sess_0/links", {}),
+        ):
+            answer = await locked.http.post(path, json=body, headers=bearer(secret.value))
+            assert error_of(answer) == (403, "missing_scope")
         offered = ["realtime", f"openai-insecure-api-key.{secret.value}"]
         async with locked.websocket("/v1/realtime/translations", subprotocols=offered) as socket:
             assert socket.subprotocol == "realtime"
@@ -152,6 +160,14 @@ async def test_a_language_that_no_worker_has(served: Served) -> None:
             heard = [json.loads(message) async for message in socket]
     reasons = [event["error"]["code"] for event in heard if event["type"] == "error"]
     assert reasons[0] == "unsupported_language"
+
+
+async def test_a_client_that_says_nothing_is_closed(serving: Serving, served: Served) -> None:
+    """A connection without words does not stay."""
+    async with serving(translation_timeout_s=0.05) as strict:
+        await ready(strict)
+        async with strict.websocket("/v1/realtime/translations?model=m") as socket:
+            await hear_close(socket, 4000)
 
 
 async def test_a_model_is_named(served: Served) -> None:

@@ -97,6 +97,18 @@ async def test_several_languages_in_one_call(served: Served) -> None:
     assert texts == [TRANSLATION, GERMAN]
 
 
+async def test_a_closed_session_of_a_group_does_not_hold_up_the_others(served: Served) -> None:
+    """The answer names it; once all are closed, the group is."""
+    group = await opened(served, target_languages=["fr", "de"])
+    first, second = (session["id"] for session in group["sessions"])
+    await served.http.delete(f"/v1/sessions/{first}")
+    await listened(served.http, f"/v1/sessions/{first}/events")
+    assert (await said(served, group["id"]))["closed"] == [first]
+    assert text_of(await listened(served.http, f"/v1/sessions/{second}/events")) == GERMAN
+    answer = await served.http.delete(f"/v1/sessions/{group['id']}")
+    assert answer.status_code == 409
+
+
 async def test_variants_differ_in_any_option(served: Served) -> None:
     """Two policies side by side read the same words."""
     variants = [{"policy": {"type": "wait-k", "k": 1}}, {"policy": {"type": "wait-k", "k": 5}}]
