@@ -16,13 +16,16 @@ PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3 python; d
 endif
 PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint $(LOCK)
 
-.PHONY: help demo test lint chaos soak lock clean
+.PHONY: help demo console test lint chaos soak lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/demo.stamp ## an English talk translated live; options with ARGS, e.g. make demo ARGS="--to de --fast"
 	@$(BIN)/decalage demo $(ARGS)
+
+console: $(VENV)/demo.stamp ## a worker, the gateway and its console in the browser; options with ARGS, e.g. make console ARGS="--port 9000"
+	@$(BIN)/decalage up --open $(ARGS)
 
 test: lint ## lint, types and all tests; options for pytest with ARGS, e.g. make test ARGS="-k broker"
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
@@ -60,7 +63,7 @@ $(BIN)/python:
 # A stamp is as new as the last install, so a second run is instant and a changed requirement installs again.
 $(VENV)/demo.stamp: $(SETTINGS) | $(BIN)/python
 	@echo "Installing what the worker needs into $(VENV) (once; a minute or two)"
-	@$(PIP_INSTALL) --editable '.[worker,broker]'
+	@$(PIP_INSTALL) --editable '.[worker,broker,gateway]'
 	@touch $@
 
 $(VENV)/test.stamp: $(SETTINGS) | $(BIN)/python

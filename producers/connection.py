@@ -103,6 +103,11 @@ def open_writer(broker: Broker) -> Link:
     return _open(broker, socket_timeout=WRITE_TIMEOUT_S, retry=retry)
 
 
+def open_once(broker: str) -> Link:
+    """Return a link whose calls are never sent again, for events without a number. Raises InvalidBrokerUrl."""
+    return _open(broker, socket_timeout=WRITE_TIMEOUT_S, retry=Retry(NoBackoff(), 0))
+
+
 def open_follower(broker: Broker) -> Link:
     """Return a link for blocking reads, never shared with a client that was passed in.
 

@@ -9,6 +9,8 @@
     ├── SessionNotFound      there is no such session to join, or no session to watch
     ├── OutboxFull           too many unsent events wait for the broker
     ├── TargetGap            events of a target stream are missing
+    ├── GatewayUnreachable   no gateway there, or none that serves
+    ├── GatewayRefused       the gateway answered with an error
     └── UnreadableSource     the text to send cannot be read
 
 A broken rule of the protocol raises the ProtocolError that a worker would answer with. No message here
@@ -72,6 +74,18 @@ class TargetGap(ProducerError):
         )
         self.expected = expected
         self.got = got
+
+
+class GatewayUnreachable(ProducerError):
+    """The gateway did not answer, or had no worker, for as long as the client was to wait."""
+
+
+class GatewayRefused(ProducerError):
+    """The gateway refused the key, the session or an event; `code` is one of its error codes."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"the gateway refused: {message} ({code})")
+        self.code = code
 
 
 class UnreadableSource(ProducerError):

@@ -159,11 +159,11 @@ def _explain(raw: bytes, reason: str, known: tuple[str, ...]) -> ProtocolError:
             return UnknownEventType(message, param="$.type")
         if kind == wire_type(SessionCreate) and isinstance(version, int) and version > WIRE_VERSION:
             return _unsupported(version)
-    return _invalid(reason)
+    return invalid_event(reason)
 
 
-def _invalid(reason: str) -> InvalidEvent:
-    """Split the path off the decoder's reason: `Expected ... - at `$.a.b`` -> param `$.a.b`."""
+def invalid_event(reason: str) -> InvalidEvent:
+    """Split the path off the reason of msgspec's decoder: `Expected ... - at `$.a.b`` -> param `$.a.b`."""
     path = _WHERE.search(reason)
     param = path[1] if path else "$"
     text = reason[: path.start()] if path else reason

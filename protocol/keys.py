@@ -13,6 +13,7 @@
     decalage:{workers}:dead     stream   worker -> operator   events at which several workers failed, and why
     decalage:{workers}:configure  stream   operator -> workers
     decalage:{workers}:stats      stream   worker -> all
+    decalage:{gateway}:wake:ID    stream   gateway -> itself   "read another session too"
 
 The braces are part of the keys: they are Redis's hash tag, and keep a session's keys on one node of a cluster, where
 one script may change them together. The same holds for the workers' keys, where one blocking read takes all bells. A
@@ -35,6 +36,9 @@ EVENT_FIELD: Final = "event"
 
 VISIBLE_FIELD: Final = "visible"
 """The field of a target word's entry that only the session's next worker reads, to take the session over."""
+
+OWNER_FIELD: Final = "owner"
+"""The field of a session's first source entry that names the gateway's key which opened it; a worker ignores it."""
 
 BELL_FIELD: Final = "session"
 """The field of a bell entry that holds the id of the session with news."""
@@ -134,6 +138,15 @@ def index_key(shard: int) -> str:
     'decalage:{workers}:sessions:3'
     """
     return f"decalage:{{workers}}:sessions:{shard}"
+
+
+def wake_key(reader_id: str) -> str:
+    """Return the key of the stream by which a gateway interrupts its own blocking read.
+
+    >>> wake_key("1f")
+    'decalage:{gateway}:wake:1f'
+    """
+    return f"decalage:{{gateway}}:wake:{reader_id}"
 
 
 def check_session_id(session_id: str) -> str:

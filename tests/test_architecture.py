@@ -40,7 +40,10 @@ _STUDY: Final = "protocol worker.core worker.engine"
 
 RINGS: Final = {
     "protocol": _ring(foreign="msgspec"),
-    "producers": _ring("protocol", "msgspec redis"),
+    "producers": _ring("protocol producers.client", "msgspec redis"),
+    "producers.async_client": _ring("protocol producers", "websockets"),
+    "producers.client": _ring("protocol producers producers.async_client"),
+    "producers.gateway": _ring("protocol producers", "h11 msgspec redis starlette uvicorn websockets"),
     # No clock, chance, log or waiting: the core's decisions depend on its arguments alone.
     "worker.core": _ring("protocol", "msgspec", "asyncio datetime logging random secrets threading time uuid"),
     "worker.engine": _ring("protocol worker.core", _MODEL_PACKAGES, "protocol.keys"),
@@ -173,6 +176,11 @@ def test_imports_point_inward(module: str) -> None:
         ("producers.publish", "from protocol.keys import source_key\nimport redis.asyncio", True),
         ("producers.publish", "def lazy():\n    import worker", False),
         ("producers.publish", "import mlx.core", False),
+        ("producers.publish", "from producers.gateway import app", False),
+        ("producers.publish", "import starlette", False),
+        ("producers.gateway.app", "from producers.publisher import Publisher\nimport starlette", True),
+        ("producers.gateway.app", "import mlx.core", False),
+        ("producers.gateway.app", "from worker.io import broker", False),
         ("worker.core.session", "from protocol import events", True),
         ("worker.core.session", "from time import monotonic", False),
         ("worker.core.session", "from ..io import broker", False),
@@ -247,7 +255,8 @@ def test_nothing_is_too_long(module: str) -> None:
     ("package", "unwanted"),
     [
         ("protocol", {"mlx", "mlx_lm", "redis", "structlog", "worker"}),
-        ("producers", {"mlx", "mlx_lm", "structlog", "worker"}),
+        ("producers", {"mlx", "mlx_lm", "starlette", "structlog", "websockets", "worker"}),
+        ("producers.gateway.server", {"mlx", "mlx_lm", "worker"}),
         ("worker", {"mlx", "mlx_lm", "redis", "rich"}),
         ("worker.cli", {"mlx", "mlx_lm", "redis", "rich"}),
         ("worker.io.broker", {"mlx", "mlx_lm", "fakeredis"}),

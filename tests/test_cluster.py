@@ -10,6 +10,9 @@ from redis.asyncio import RedisCluster
 from producers import Publisher, Subscriber
 from protocol import OutputTextDelta, Session
 from tests.clusters import running_cluster
+from tests.producers.gateway.conftest import ready, serve
+from tests.producers.gateway.streams import listened
+from tests.producers.gateway.test_sessions import GERMAN, TRANSLATION, opened, said, text_of
 from tests.servers import real_servers
 from tests.worker.app.conftest import Running, engine, running, until
 from worker.io import client
@@ -96,3 +99,17 @@ async def test_a_node_taken_alone_is_refused(cluster_url: str) -> None:
     async with client.connect(plain) as redis:
         with pytest.raises(client.RedisUnreachable, match=r"is a cluster; name it redis\+cluster://127"):
             await client.check(redis)
+
+
+async def test_the_gateway_before_a_cluster(cluster: RedisCluster, cluster_url: str, running: Running) -> None:
+    """Several sessions, on several nodes, go in and out by HTTP and WebSocket as before one server."""
+    async with running(), serve(cluster_url) as served:
+        await ready(served)
+        group = await opened(served, target_languages=["fr", "de", "fr"])
+        await said(served, group["id"])
+        paths = [f"/v1/sessions/{session['id']}/events" for session in group["sessions"]]
+        heard = await asyncio.gather(*(listened(served.http, path) for path in paths))
+        assert [text_of(each) for each in heard] == [TRANSLATION, GERMAN, TRANSLATION]
+        assert (await served.http.get("/v1/stats")).status_code == 200
+        answer = await served.http.post("/v1/generate", json={"prompt": "We are at home.", "target_language": "fr"})
+        assert answer.json()["text"] == "Nous sommes à la maison."

@@ -45,11 +45,17 @@ def _matched(package: str, pattern: str) -> set[Path]:
 
 
 def test_the_light_install_is_what_a_producer_imports() -> None:
-    """The required packages are those that `protocol` and `producers` import, and no more."""
+    """The required packages are those that `protocol` and `producers` import, and no more; the gateway has an extra."""
     paths = [path for name in ("protocol", "producers") for path in (ROOT / name).rglob("*.py")]
-    imported = {name for path in paths for name in _imported(path)}
+    gateway, client = ROOT / "producers" / "gateway", ROOT / "producers" / "async_client.py"
     ours = {"protocol", "producers", *sys.stdlib_module_names}
-    assert {_name(requirement) for requirement in PROJECT["project"]["dependencies"]} == imported - ours
+    light = [path for path in paths if gateway not in path.parents and path != client]
+    imported = {name for path in light for name in _imported(path)} - ours
+    assert {_name(requirement) for requirement in PROJECT["project"]["dependencies"]} == imported
+    assert _imported(client) - ours == _required("client")
+    of_gateway = {name for path in gateway.rglob("*.py") for name in _imported(path)} - ours - imported
+    # uvicorn takes h11 and websockets by the protocols that the gateway chooses.
+    assert of_gateway | {"h11", "websockets"} == _required("gateway")
 
 
 def _imported(path: Path) -> set[str]:

@@ -20,6 +20,7 @@ from worker.io.broker import DIR_VARIABLE, KIND_VARIABLE, read_record
 
 LIMIT_S: Final = 120.0
 URL_IN_PAGES: Final = "redis://127.0.0.1:6379/0"
+GATEWAY_IN_PAGES: Final = "http://127.0.0.1:8080"
 
 _SHIMS: Final = {
     # A serving worker gets its Ctrl-C as soon as it is ready.
@@ -69,15 +70,16 @@ if sys.argv[1] == "tee":
 
 
 class Place(NamedTuple):
-    """A folder for blocks to run in, its variables, and the URL of the worker's Redis."""
+    """A folder for blocks to run in, its variables, and the URLs of the worker's Redis and of a gateway."""
 
     folder: Path
     variables: dict[str, str]
     url: str
+    gateway: str
 
     def run(self, block: Block) -> str:
         """Return what the block prints; fail the test unless it ends with 0 in time."""
-        program = block.text.replace(URL_IN_PAGES, self.url)
+        program = block.text.replace(URL_IN_PAGES, self.url).replace(GATEWAY_IN_PAGES, self.gateway)
         start = ["bash", "-euo", "pipefail"] if block.language == "bash" else [sys.executable, "-W", "error"]
         ran = subprocess.run(
             [*start, "-c", program],
@@ -101,7 +103,8 @@ def open_place(folder: Path) -> Iterator[Place]:
     ) as worker:
         try:
             url = _url_of(worker)
-            yield Place(folder, variables | {"PAGES_REDIS": url}, url)
+            with _gateway(url, folder, variables) as gateway:
+                yield Place(folder, variables | {"PAGES_REDIS": url}, url, gateway)
             assert not keys_without_ttl(url)
         finally:
             worker.terminate()
@@ -110,6 +113,20 @@ def open_place(folder: Path) -> Iterator[Place]:
                 with suppress(ProcessLookupError):
                     os.kill(record.pid, signal.SIGTERM)
     assert worker.returncode == 0
+
+
+@contextmanager
+def _gateway(url: str, folder: Path, variables: dict[str, str]) -> Iterator[str]:
+    """Run a gateway for the block; yield its URL, without the last slash."""
+    command = [sys.executable, "-m", "worker", "gateway", "--port", "0", "--redis", url]
+    with subprocess.Popen(command, cwd=folder, env=variables, stderr=subprocess.PIPE, text=True) as gateway:
+        try:
+            line = gateway.stderr.readline() if gateway.stderr else ""
+            yield line.split()[2].rstrip("/,")
+        finally:
+            gateway.terminate()
+            gateway.communicate(timeout=LIMIT_S)
+    assert gateway.returncode == 0
 
 
 def _furnished(folder: Path) -> dict[str, str]:

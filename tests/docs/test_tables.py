@@ -46,7 +46,7 @@ def test_keys() -> None:
     of_session = {key("ID") for key in (keys.source_key, keys.target_key, keys.state_key)}
     of_shard = {key(0).replace("0", "N") for key in (keys.bell_key, keys.lease_key, keys.index_key)}
     of_workers = {keys.CONFIGURE_KEY, keys.STATS_KEY, keys.LIVE_KEY, keys.FREED_KEY, keys.SHARDS_KEY, keys.DEAD_KEY}
-    of_workers.add(keys.HEARD_KEY)
+    of_workers |= {keys.HEARD_KEY, keys.wake_key("ID")}
     assert {row[0] for row in WIRE.table("key")} == of_session | of_shard | of_workers
     assert f"crc32(ID) mod {keys.NUM_SHARDS}" in WIRE.text
 

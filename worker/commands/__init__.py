@@ -15,8 +15,8 @@ class Group(NamedTuple):
 
 
 GROUPS: Final = (
-    Group("Start here", ("demo", "doctor")),
-    Group("Run the service", ("serve", "drain", "send", "watch")),
+    Group("Start here", ("demo", "up", "doctor")),
+    Group("Run the service", ("serve", "gateway", "drain", "send", "watch")),
     Group("Translate in this process, without Redis", ("generate", "compare", "live")),
     Group("Train and measure a model", ("train", "evaluate", "bench")),
     Group("Describe the wire protocol", ("schema",)),

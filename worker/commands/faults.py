@@ -37,6 +37,9 @@ _CODES: Final = {
     "worker.app.config.BadSetting": "invalid_setting",
     "protocol.errors.ProtocolError": "invalid_event",
     "producers.errors.BrokerUnreachable": "redis_unreachable",
+    "producers.gateway.auth.InvalidKeys": "invalid_keys",
+    "producers.gateway.server.PortTaken": "port_taken",
+    "producers.gateway.server.UnsafeHost": "unsafe_host",
     "producers.errors.UnreadableSource": "unreadable_source",
     "producers.errors.ProducerError": "producer_error",
     "redis.exceptions.RedisError": "redis_failed",
@@ -46,6 +49,8 @@ _UNWRITABLE: Final = frozenset({errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EI
 EXTRAS: Final = {
     **dict.fromkeys(("fakeredis", "lupa"), "broker"),
     **dict.fromkeys(("matplotlib", "sacrebleu"), "eval"),
+    **dict.fromkeys(("h11", "starlette", "uvicorn"), "gateway"),
+    "websockets": "client",
     "torch": "torch",
 }
 

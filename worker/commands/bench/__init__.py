@@ -17,7 +17,7 @@ Examples:
   decalage bench mixed --plot speakers.png
   decalage bench decode --shape smollm2-135m --json"""
 
-NAMES: Final = ("decode", "stream", "turns", "reprompt", "mixed", "table", "train", "transport", "ingest")
+NAMES: Final = ("decode", "stream", "turns", "reprompt", "mixed", "table", "train", "transport", "gateway", "ingest")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

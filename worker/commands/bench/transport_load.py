@@ -31,9 +31,9 @@ from worker.commands.bench.transport_null import SESSION
 WATCHED: Final = 64
 """The number of sessions read back; a reader of all of them would be measured instead of the worker."""
 
-_SEGMENT_WORDS: Final = 20
+SEGMENT_WORDS: Final = 20
 _BELL_ENTRIES: Final = 10_000
-_WARM_UP_S: Final = 1.0
+WARM_UP_S: Final = 1.0
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -80,7 +80,7 @@ class Served:
 
     def say(self, pipe: Any, session: int, number: int) -> None:
         self._put(pipe, session, InputTextAppend(text=str(now_us())))
-        if number % _SEGMENT_WORDS == _SEGMENT_WORDS - 1:
+        if number % SEGMENT_WORDS == SEGMENT_WORDS - 1:
             self._put(pipe, session, InputTextFinalize())
         self._ring(pipe, session)
 
@@ -133,7 +133,7 @@ async def delays_ms(url: str, load: Load, seconds: float, way: Way) -> list[floa
         saying = asyncio.create_task(_say(writer, load, seconds, way))
         words = await _hear(reader, {way.key(session): "0-0" for session in watched}, num_expected, way)
         await saying
-    after_us = start_us + min(_WARM_UP_S, seconds / 2) * 1e6
+    after_us = start_us + min(WARM_UP_S, seconds / 2) * 1e6
     return [(heard_us - sent_us) / 1000 for sent_us, heard_us in words if sent_us >= after_us]
 
 

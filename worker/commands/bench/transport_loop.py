@@ -61,7 +61,7 @@ async def _point(url: str, load: Load, seconds: float) -> Point:
     worker = NullWorker(url)
     try:
         async with connected(url) as redis:
-            await _create(redis, load)
+            await create_sessions(redis, load)
             start_s, cpus = time.monotonic(), (worker.report().cpu_s, await redis_cpu_s(redis))
             delays = await delays_ms(url, load, seconds, Served())
             words = worker.report().target_words
@@ -85,8 +85,8 @@ async def _point(url: str, load: Load, seconds: float) -> Point:
     )
 
 
-async def _create(redis: Redis, load: Load) -> None:
-    # Open all sessions before the first word, so that creation delays none.
+async def create_sessions(redis: Redis, load: Load) -> None:
+    """Open all sessions before the first word, so that creation delays none."""
     pipe = redis.pipeline(transaction=False)
     for session in range(load.sessions):
         Served().create(pipe, session)

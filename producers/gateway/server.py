@@ -1,0 +1,168 @@
+"""Run the gateway on uvicorn, with a time limit for the head of a request and a way to cut a slow client off."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from producers.errors import ProducerError
+from producers.gateway.app import create_app
+from producers.gateway.gateway import Gateway
+from producers.gateway.settings import KEYS_VARIABLE, LOOPBACK_HOSTS, Settings
+
+SHUTDOWN_S: Final = 2
+BACKLOG: Final = 2_048
+
+
+class UnsafeHost(ProducerError):
+    """The gateway would serve other machines without a key."""
+
+
+class PortTaken(ProducerError):
+    """The gateway's port is in use or not allowed."""
+
+
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """A WebSocket whose application may cut the connection."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Offer `abort` to the application."""
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "abort": self.transport.abort}
+
+    async def send(self, message: Any) -> None:
+        """Send as uvicorn does; a refusal by HTTP completes the handshake, which uvicorn else reports as an error."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
+
+
+def http_protocol(head_timeout_s: float) -> type[H11Protocol]:
+    """Return a protocol that cuts a connection whose request line and headers take longer than this."""
+
+    class HttpProtocol(H11Protocol):
+        _timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self.app_state = {**self.app_state, "abort": transport.abort}
+            self._watch()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._watch()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop()
+            super().connection_lost(exc)
+
+        def _watch(self) -> None:
+            if not self._awaits_head():
+                self._stop()
+            elif self._timer is None:
+                self._timer = self.loop.call_later(head_timeout_s, self._expire)
+
+        def _awaits_head(self) -> bool:
+            is_ours = self.transport.get_protocol() is self  # a WebSocket has a protocol of its own
+            return is_ours and (self.cycle is None or self.cycle.response_complete)
+
+        def _stop(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+        def _expire(self) -> None:
+            self._timer = None
+            if self._awaits_head():
+                self.transport.abort()
+
+    return HttpProtocol
+
+
+class _Server(uvicorn.Server):
+    """A server that tells when it is ready, and leaves signals to the program."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready: Final = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._on_ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def open_port(settings: Settings, *, has_keys: bool) -> socket.socket:
+    """Return a listening socket. Raises UnsafeHost for other hosts than loopback without keys, PortTaken."""
+    if not has_keys and settings.host not in LOOPBACK_HOSTS:
+        raise UnsafeHost(
+            f"expected keys for a gateway on {settings.host}, got none: give --keys FILE or set {KEYS_VARIABLE}, or "
+            "listen on 127.0.0.1, the default"
+        )
+    try:
+        return socket.create_server(
+            (settings.host, settings.port),
+            family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,
+            backlog=BACKLOG,
+        )
+    except OSError as error:
+        raise PortTaken(
+            f"the gateway cannot listen on {settings.host}:{settings.port} ({error.strerror or error}); free the port, "
+            "or choose another with --port (0: any free one)"
+        ) from error
+
+
+def url_of(listening: socket.socket) -> str:
+    """Return the URL under which a socket is reached from this machine."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def server(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -> uvicorn.Server:
+    """Return a server, not yet running. It logs no request, as addresses may hold keys."""
+    settings = gateway.settings
+    config = uvicorn.Config(
+        create_app(gateway),
+        http=http_protocol(settings.head_timeout_s),
+        ws=SocketProtocol,
+        ws_max_size=settings.max_frame_bytes,
+        ws_per_message_deflate=False,  # short messages gain nothing, and it takes memory for each connection
+        log_level="warning",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
+    return _Server(config, on_ready)
+
+
+async def serve(gateway: Gateway, on_ready: Callable[[str], None] = lambda url: None) -> None:
+    """Serve until SIGTERM or Ctrl-C; call `on_ready` with the URL. Raises UnsafeHost, PortTaken.
+
+    A second signal ends the process without waiting for open connections.
+    """
+    with open_port(gateway.settings, has_keys=not gateway.keys.is_open) as listening:
+        url = url_of(listening)
+        running = server(gateway, lambda: on_ready(url))
+
+        def stop() -> None:
+            running.force_exit = running.should_exit
+            running.should_exit = True
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop)
+        try:
+            await running.serve(sockets=[listening])
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)

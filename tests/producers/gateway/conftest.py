@@ -1,0 +1,105 @@
+"""A gateway on a port of its own, before a real Redis, with or without a real worker."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+import httpx
+import pytest
+from msgspec import Struct
+from websockets.asyncio.client import connect
+
+from producers.gateway.auth import Caller, Keys
+from producers.gateway.gateway import Gateway
+from producers.gateway.server import open_port, server, url_of
+from producers.gateway.settings import Settings
+from tests.producers.gateway.browser import Browser, find_chromium, open_browser
+from tests.worker.app.conftest import Running, engine, running
+
+__all__ = ["Running", "engine", "running"]
+
+DEADLINE_S: Final = 30.0
+
+
+class Served(Struct):
+    """A running gateway and an HTTP client of it."""
+
+    url: str
+    http: httpx.AsyncClient
+    gateway: Gateway
+
+    def websocket(self, path: str, **options: Any) -> connect:
+        """Return a WebSocket client, not yet connected."""
+        return connect(self.url.replace("http", "ws", 1) + path.removeprefix("/"), **options)
+
+
+Serving = Callable[..., AbstractAsyncContextManager[Served]]
+
+
+@contextlib.asynccontextmanager
+async def serve(redis: str, keys: Keys | None = None, **settings: Any) -> AsyncIterator[Served]:
+    """Serve on a free port until the block ends."""
+    gateway = Gateway(Settings(**{"redis": redis, "port": 0, **settings}), keys or Keys({}))
+    is_listening = asyncio.Event()
+    with open_port(gateway.settings, has_keys=not gateway.keys.is_open) as listening:
+        running = server(gateway, is_listening.set)
+        task = asyncio.create_task(running.serve(sockets=[listening]))
+        async with asyncio.timeout(DEADLINE_S):
+            await is_listening.wait()
+        url = url_of(listening)
+        async with httpx.AsyncClient(base_url=url, timeout=DEADLINE_S, trust_env=False) as http:
+            yield Served(url, http, gateway)
+        running.should_exit = True
+        await asyncio.wait_for(task, DEADLINE_S)
+
+
+@pytest.fixture
+def serving(redis_url: str) -> Serving:
+    """`async with serving(keys=…, **settings) as served:` a gateway on the test's Redis."""
+
+    def start(**options: Any) -> AbstractAsyncContextManager[Served]:
+        return serve(options.pop("redis", redis_url), **options)
+
+    return start
+
+
+@pytest.fixture
+async def served(serving: Serving, running: Running) -> AsyncIterator[Served]:
+    """A gateway without keys, and a worker with the shipped model that is ready."""
+    async with running(), serving() as gateway:
+        await ready(gateway)
+        yield gateway
+
+
+async def ready(served: Served) -> None:
+    """Return once a worker serves."""
+    async with asyncio.timeout(DEADLINE_S):
+        while (await served.http.get("/readyz")).status_code != 200:
+            pass
+
+
+def hashed(**keys: Caller) -> Keys:
+    """Return keys by their text."""
+    import hashlib
+
+    return Keys({hashlib.sha256(text.encode()).hexdigest(): caller for text, caller in keys.items()}, b"secret")
+
+
+def bearer(key: str) -> dict[str, str]:
+    """Return the header with the key."""
+    return {"Authorization": f"Bearer {key}"}
+
+
+Message = dict[str, Any]
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """A headless Chromium; the test is skipped where there is none."""
+    program = find_chromium()
+    if program is None:
+        pytest.skip("needs Chromium, such as Debian's package chromium")
+    async with open_browser(program) as opened:
+        yield opened

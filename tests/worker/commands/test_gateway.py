@@ -1,0 +1,124 @@
+"""`decalage gateway` and `decalage up`, as processes and in this one."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+
+from producers.gateway.auth import SCOPES, Caller, parse_keys
+from tests.worker.commands.conftest import Decalage
+from worker.commands import gateway
+
+ROOT = Path(__file__).resolve().parents[3]
+LIMIT_S = 60
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(redis_url: str, tmp_path: Path) -> Iterator[Start]:
+    """Start `decalage` with these arguments before the test's Redis."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*arguments: str) -> "subprocess.Popen[str]":
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("DECALAGE_")}
+        variables = clean | {"PYTHONPATH": str(ROOT), "DECALAGE_REDIS": redis_url}
+        command = [sys.executable, "-W", "error", "-m", "worker", *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        started.append(subprocess.Popen(command, env=variables, cwd=tmp_path, text=True, **pipes))  # type: ignore[call-overload]
+        return started[-1]
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=LIMIT_S)
+
+
+def url_in(stream: Iterator[str] | None) -> str:
+    """Return the first URL of a gateway that the process prints."""
+    for line in stream or ():
+        if found := re.search(r"http://[\d.]+:\d+/", line):
+            return found[0]
+    raise AssertionError("the process ended without a URL")
+
+
+def test_a_gateway_until_a_signal(start: Start) -> None:
+    """It says where it is and who may use it, answers, and ends with 0."""
+    process = start("gateway", "--port", "0")
+    url = url_in(process.stderr)
+    with urlopen(f"{url}livez", timeout=LIMIT_S) as answer:
+        assert json.load(answer)["ok"]
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0
+
+
+def test_up_is_all_of_it(start: Start) -> None:
+    """Broker, worker and gateway: a prompt is translated; Ctrl-C stops the worker too."""
+    process = start("up", "--port", "0")
+    url = url_in(process.stdout)
+    session = {"session": {"target_language": "fr"}}
+    request = Request(f"{url}v1/sessions", json.dumps(session).encode(), {"Content-Type": "application/json"})
+    with urlopen(request, timeout=LIMIT_S) as answer:
+        session_id = json.load(answer)["id"]
+    said = {"text": "We are at home.", "finalize": True, "close": True}
+    urlopen(Request(f"{url}v1/sessions/{session_id}/input", json.dumps(said).encode()), timeout=LIMIT_S).close()
+    with urlopen(f"{url}v1/sessions/{session_id}/events", timeout=LIMIT_S) as stream:
+        events = [json.loads(line[6:]) for line in stream if line.startswith(b'data: {"type"')]
+    assert "".join(event["text"] for event in events if event["type"] == "segment.done") == "Nous sommes à la maison."
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=LIMIT_S)  # the worker's pipes are closed too, so it has ended
+    assert process.returncode == 0
+
+
+def test_up_tells_why_the_worker_ended(start: Start) -> None:
+    """A model that is not there ends all with 1."""
+    process = start("up", "--port", "0", "--model", "nope")
+    _, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 1
+    assert "no model directory or GGUF file 'nope'" in err
+    assert "the worker ended with status 1" in err
+
+
+def test_a_new_key(decalage: Decalage) -> None:
+    """The line that is printed admits the key that is printed, with the scopes asked for."""
+    ran = decalage("gateway", "--new-key", "captions", "--scopes", "stats", "subscribe")
+    found = re.fullmatch(r"key:  (dk_\S+)\nline: (captions [0-9a-f]{64} stats,subscribe)\n", ran.out)
+    assert found
+    [caller] = parse_keys([found[2]]).values()
+    assert caller == Caller("captions", frozenset({"stats", "subscribe"}))
+    assert frozenset(gateway._SCOPES) == SCOPES
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (("--host", "0.0.0.0"), "expected keys for a gateway on 0.0.0.0"),
+        (("--keys", "missing.txt"), "missing.txt: No such file"),
+        (("--redis", "nonsense"), "expected redis://HOST:PORT/DB"),
+        (("--new-key", "a b"), "expected NAME SHA256 SCOPE,SCOPE"),
+    ],
+)
+def test_what_keeps_it_from_starting(arguments: tuple[str, ...], part: str, decalage: Decalage) -> None:
+    """One line says what was expected."""
+    ran = decalage("gateway", "--port", "0", "--redis", "redis://127.0.0.1:1", *arguments)
+    assert (ran.status, ran.err.count("\n")) == (1, 1)
+    assert part in ran.err
+
+
+def test_the_port_is_taken(decalage: Decalage) -> None:
+    """The error names it and the option."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ran = decalage("gateway", "--port", port, "--redis", "redis://127.0.0.1:1")
+    assert ran.status == 1
+    assert f"127.0.0.1:{port}" in ran.err
