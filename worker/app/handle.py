@@ -123,7 +123,8 @@ class SessionHandle:
     def _resumed(self, state: State, now_ms: int) -> Outcome:
         progress = self.saved.progress
         if self._outline is not None:
-            found, self._outline, self._unmade = self._outline, None, self._outline.words
+            found = self._outline
+            self._outline, self._unmade = None, found.words
             made, self._made = self._made, []
             return recovery.resume(state, found, made, now_ms)
         if not replay.is_whole(state, progress):

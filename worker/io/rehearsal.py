@@ -4,6 +4,7 @@ Where a key is shared by running workers, a command is given so that it changes 
 member that is no worker and no session. The session whose keys are written is nobody else's.
 """
 
+from collections.abc import Sequence
 from secrets import token_hex
 
 from protocol import bell_key, lease_key, source_key, state_key, target_key
@@ -77,7 +78,7 @@ async def _calls(redis: Client, session_id: str) -> list[object]:
     # The scripts as a worker runs them, which takes a session and leaves; and its look for sessions.
     keys = [state_key(session_id), target_key(session_id)]
     node = (await redis.nodes())[0]
-    leaving = ([LIVE_KEY, FREED_KEY], [_NOBODY, "", 1, ""])
+    leaving: tuple[Sequence[str], Sequence[str | bytes | int]] = ([LIVE_KEY, FREED_KEY], [_NOBODY, "", 1, ""])
     calls = (
         lambda: redis.run(script("open"), [(keys, [_LIFE_S, 1, _NOBODY, 9, 0, "", ""])]),
         lambda: redis.run(script("leases"), [leaving]),

@@ -1,7 +1,7 @@
 """How the pairs of a corpus become batches, and a thread that makes them ahead of the steps."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, Protocol, TypeVar
 
@@ -67,7 +67,7 @@ def arrange(corpus: Corpus, recipe: Recipe, position_offset: int) -> Arrangement
     return RowPacker(whole, recipe.tokens_per_batch, position_offset)
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
+def ahead(items: Iterator[T]) -> Generator[T, None, None]:
     """Yield the items of an endless iterator, made in a thread while the earlier ones are used."""
     with ThreadPoolExecutor(1, "batches") as pool:
         waiting: deque[Future[T]] = deque(pool.submit(next, items) for _ in range(_AHEAD))

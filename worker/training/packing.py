@@ -128,13 +128,14 @@ def _predicted_words(tokens: _Tokens) -> NDArray[Any]:
     is_target = tokens.target >= 0
     begun = np.cumsum(tokens.precedes_unit & is_target)
     first = np.flatnonzero(tokens.target == 0)
-    before = begun[first] - (tokens.precedes_unit & is_target)[first]
-    return np.where(is_target, np.maximum(begun - before[tokens.pairs] - 1, 0), 0)
+    before: NDArray[Any] = begun[first] - (tokens.precedes_unit & is_target)[first]
+    words: NDArray[Any] = np.where(is_target, np.maximum(begun - before[tokens.pairs] - 1, 0), 0)
+    return words
 
 
 def _visible_source(tokens: _Tokens, words: NDArray[Any], wait_k: int | None) -> NDArray[Any]:
     # (N,): as `pairs.visible_source`, for all pairs at once; of no meaning in the source.
-    all_source = tokens.num_source[tokens.pairs]
+    all_source: NDArray[Any] = tokens.num_source[tokens.pairs]
     if wait_k is None:
         return all_source
     begins_segment = tokens.begins_unit & (tokens.target < 0)
@@ -143,7 +144,8 @@ def _visible_source(tokens: _Tokens, words: NDArray[Any], wait_k: int | None) ->
     first_segment = np.cumsum(num_segments) - num_segments
     segments = np.minimum(wait_k + words, num_segments[tokens.pairs] - 1)
     behind = np.minimum(first_segment[tokens.pairs] + segments + 1, len(stops) - 1)
-    return np.where(segments == num_segments[tokens.pairs] - 1, all_source, stops[behind])
+    visible: NDArray[Any] = np.where(segments == num_segments[tokens.pairs] - 1, all_source, stops[behind])
+    return visible
 
 
 def _rounded(number: int, multiple: int) -> int:
