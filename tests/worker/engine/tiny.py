@@ -39,7 +39,8 @@ ROTARY: dict[str, dict[str, Any]] = {
         "attention_bias": False,
         "mlp_bias": False,
     },
-    "smollm3": {**SIZES, "no_rope_layer_interval": 2},
+    "smollm3": SIZES,
+    "smollm3-nope": {**SIZES, "no_rope_layer_interval": 2},  # every other layer without positions
     "minicpm3": {
         **SIZES,
         "num_key_value_heads": 4,
@@ -133,7 +134,13 @@ OTHERS: dict[str, dict[str, Any]] = {
         "num_experts_per_tok": 1,
     },
 }
-_MODULES = {"llama-yarn": "llama", "llama3-rope": "llama", "phi3-longrope": "phi3", "llama-sliding": "llama"}
+_MODULES = {
+    "llama-yarn": "llama",
+    "llama3-rope": "llama",
+    "phi3-longrope": "phi3",
+    "smollm3-nope": "smollm3",
+    "llama-sliding": "llama",
+}
 
 
 def build(name: str, **changes: Any) -> nn.Module:
