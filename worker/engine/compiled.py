@@ -46,10 +46,11 @@ class CompiledForward:
         padded = [*queries, *[0] * (batch.tokens.size - len(queries))] if queries else []
         # The cosines and sines are computed outside: inside, they would add a dozen kernels to build.
         rope_tables = self._model.rope_tables(batch.positions, batch.last_position)
-        logits, layers = self._graph(
-            batch.tokens, batch.positions, rope_tables, mx.array(padded, mx.int32), tuple(group.slot_mapping),
-            group.mask, layers,
-        )  # fmt: skip
+        with self._model.lock:
+            logits, layers = self._graph(
+                batch.tokens, batch.positions, rope_tables, mx.array(padded, mx.int32), tuple(group.slot_mapping),
+                group.mask, layers,
+            )  # fmt: skip
         group.pool.set_arrays(layers)
         chosen: mx.array = logits[: len(queries)]
         return chosen

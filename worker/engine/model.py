@@ -5,6 +5,7 @@ that reads and writes in one pass.
 """
 
 from collections.abc import Sequence
+from threading import RLock
 from typing import Any
 
 import mlx.core as mx
@@ -39,6 +40,7 @@ class StreamingModel:
         self.position_offset = position_offset
         self.name = name or str(getattr(model, "model_type", type(model).__name__))
         self._positions = Positions()
+        self.lock = TracingLock()
         _check_caches(model, self.name)
         self.num_layers = len(model.layers)
         kernels.apply_to(model)
@@ -165,7 +167,7 @@ class StreamingModel:
                     f"{position_ids.shape}"
                 )
             position_ids = position_ids.astype(mx.int32)
-        with self._positions.using(position_ids):
+        with self.lock, self._positions.using(position_ids):
             logits: mx.array = self.inner(inputs, cache=cache)
         return logits
 
@@ -174,6 +176,25 @@ def _head(inner: nn.Module, hidden: mx.array) -> mx.array:
     is_tied = bool(inner.args.tie_word_embeddings)
     scores: mx.array = inner.model.embed_tokens.as_linear(hidden) if is_tied else inner.lm_head(hidden)
     return scores
+
+
+class TracingLock:
+    """A lock for building graphs: while mlx traces a compiled pass on one thread, the weights are placeholders to all.
+
+    A deep copy, whose weights are its own, gets a new one.
+    """
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type["TracingLock"], tuple[()]]:
+        return TracingLock, ()
 
 
 class Model(StreamingModel):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,13 @@ def test_a_forward_pass_beside_a_generation(path: str) -> None:
 
     found = in_threads(read_twice, lambda: generated(model, tokenizer), read_twice, lambda: generated(model, tokenizer))
     assert found == [True, words, True, words]
+
+
+def test_a_copy_of_a_model(path: str) -> None:
+    """A deep copy is a model of its own, which other threads may use beside the first."""
+    model, tokenizer = load(path)
+    other, expected = deepcopy(model), generated(model, tokenizer)
+    assert in_threads(*(lambda one=one: generated(one, tokenizer) for one in (model, other))) == [expected] * 2
 
 
 def test_event_loops_share_an_engine(path: str) -> None:

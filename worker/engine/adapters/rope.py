@@ -34,6 +34,9 @@ class RopeLayout(NamedTuple):
 class Positions(threading.local):
     """The positions of the tokens in the pass that this thread computes: (B, T) int32, or None for consecutive ones."""
 
+    def __reduce__(self) -> tuple[type["Positions"], tuple[()]]:
+        return Positions, ()  # a deep copy of a model has positions of its own
+
     def __init__(self) -> None:
         self.ids: mx.array | None = None
         self._tables: dict[RopeLayout, Table] = {}
