@@ -1,6 +1,6 @@
 """What the loop needs of the library that computes: gradients, steps, a mean of weights, arrays for a checkpoint."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsFloat
 
 from numpy.typing import NDArray
 
@@ -21,8 +21,11 @@ class Backend(Protocol):
         """Make what the next passes drop depend on this number."""
         ...
 
-    def add_gradients(self, batch: Batch, label_smoothing: float) -> float:
-        """Add the gradients of a batch, and return its loss in nats, summed over the labels."""
+    def add_gradients(self, batch: Batch, label_smoothing: float) -> SupportsFloat:
+        """Add the gradients of a batch, and return its loss in nats, summed over the labels.
+
+        To read it may wait for the device.
+        """
         ...
 
     def update(self, rate: float, num_labels: int, max_norm: float) -> float:

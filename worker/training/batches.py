@@ -3,7 +3,7 @@
 A pure function of corpus, sizes, seed and epoch: a run that resumes asks for the same epoch again and goes on in it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 import numpy as np
@@ -46,11 +46,11 @@ def epoch_batches(corpus: Corpus, tokens_per_batch: int, seed: int, epoch: int) 
     return [batches[i] for i in random.permutation(len(batches))]
 
 
-def batches_from(corpus: Corpus, tokens_per_batch: int, seed: int, place: Place) -> Iterator[tuple[Ints, Place]]:
-    """Batches without end from a place on, each with the place behind it."""
+def batches_from(epoch_of: Callable[[int], list[Ints]], place: Place) -> Iterator[tuple[Ints, Place]]:
+    """Batches without end from a place on, each with the place behind it; `epoch_of` gives those of an epoch."""
     epoch, first = place.epoch, place.batch
     while True:
-        batches = epoch_batches(corpus, tokens_per_batch, seed, epoch)
+        batches = epoch_of(epoch)
         for i in range(first, len(batches)):
             yield batches[i], Place(epoch, i + 1)
         epoch, first = epoch + 1, 0

@@ -219,6 +219,7 @@ def _start_options(recipe: Recipe) -> dict[str, Sequence[object]]:
         "--hidden": [shape.hidden],
         "--layers": [shape.layers],
         "--heads": [shape.heads],
+        **({} if shape.kv_heads is None else {"--kv-heads": [shape.kv_heads]}),
         "--mlp": [shape.mlp],
         "--max-positions": [shape.max_positions],
         **offset,

@@ -6,26 +6,37 @@ What a step does depends on recipe, step number and weights alone, so a run that
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import TypeAlias
+from typing import SupportsFloat
 
 import msgspec
 import numpy as np
 from msgspec.structs import replace
 
+from worker.training.arrangement import ahead, arrange
 from worker.training.backend import Arrays, Backend
-from worker.training.batches import MULTIPLE, Place, batches_from, epoch_batches
+from worker.training.batches import Place, batches_from
 from worker.training.checkpoint import load_checkpoint, save_checkpoint
 from worker.training.errors import LossError
-from worker.training.events import Event, Saved, Stepped, Validated
-from worker.training.pairs import Batch, Corpus, Ints, make_batch
+from worker.training.events import Event, Note, Saved, Stepped, Validated
+from worker.training.packing import ROW_TOKENS
+from worker.training.pairs import Batch, Corpus
 from worker.training.planner import Planner
 from worker.training.progress import Progress
 from worker.training.recipe import Recipe, replanned, wait_name
 
-Batches: TypeAlias = Iterator[tuple[Ints, Place]]
 _VALID_EPOCH = (0, 0)  # seed and epoch of the only order in which validation batches come
+
+
+class Pass(msgspec.Struct, frozen=True):
+    """A batch with its k, and the place behind it."""
+
+    batch: Batch
+    wait_k: int | None
+    place: Place
 
 
 class Trainer:
@@ -37,7 +48,8 @@ class Trainer:
     ) -> None:  # fmt: skip
         self.recipe = recipe
         self.progress = Progress()
-        self._backend, self._train, self._valid = backend, train, valid
+        self._backend = backend
+        self._train, self._valid = (arrange(corpus, recipe, backend.position_offset) for corpus in (train, valid))
         self._directory, self._report = directory, report
         self._spent_s: deque[float] = deque(maxlen=100)  # by the last steps
         self._saved_s = perf_counter()
@@ -54,26 +66,37 @@ class Trainer:
         With `plan_s`, the number of steps follows from the time that steps take: the run ends after so many seconds.
         Raises LossError where the loss is no number any more: the last checkpoint stays.
         """
+        if self._train.num_left_out:
+            self._report(Note(f"{self._train.num_left_out:,} pairs are longer than {ROW_TOKENS} tokens: left out"))
         planner = None if plan_s is None else Planner(plan_s, perf_counter())
-        batches = self.batches()
-        while self.progress.step < self.recipe.steps and not stop():
-            self.step(batches)
-            if (
-                planner is not None
-                and (steps_left := planner.steps_left(self.progress.step, perf_counter())) is not None
-            ):
-                self.recipe = replanned(self.recipe, self.progress.step, steps_left)
-            if self.progress.step % self.recipe.valid_every == 0 and self.progress.step < self.recipe.steps:
-                self.validate()
-                self.save()
-            elif perf_counter() - self._saved_s > self.recipe.save_every_s:
-                self.save()
+        with closing(ahead(self.passes())) as passes:
+            while self.progress.step < self.recipe.steps and not stop():
+                self.step(passes)
+                if planner is not None:
+                    self._plan(planner)
+                if self.progress.step % self.recipe.valid_every == 0 and self.progress.step < self.recipe.steps:
+                    self.validate()
+                    self.save()
+                elif perf_counter() - self._saved_s > self.recipe.save_every_s:
+                    self.save()
         self.save()
         return self.progress.step >= self.recipe.steps
 
-    def batches(self) -> Batches:
-        """The batches that come next, without end."""
-        return batches_from(self._train, self.recipe.tokens_per_batch, self.recipe.seed, self.progress.place)
+    def _plan(self, planner: Planner) -> None:
+        steps_left = planner.steps_left(self.progress.step, perf_counter())
+        if steps_left is not None:
+            self.recipe = replanned(self.recipe, self.progress.step, steps_left)
+
+    def passes(self) -> Iterator[Pass]:
+        """The passes that come next, without end; each step of the optimizer takes `accumulate` of them."""
+        recipe, step = self.recipe, self.progress.step
+        batches = batches_from(lambda epoch: self._train.epoch(recipe.seed, epoch), self.progress.place)
+        while True:
+            random = np.random.default_rng((recipe.seed, step))
+            for indices, place in islice(batches, recipe.accumulate):
+                wait_k = recipe.wait_k[int(random.integers(len(recipe.wait_k)))]
+                yield Pass(self._train.batch(indices, wait_k), wait_k, place)
+            step += 1
 
     def save(self) -> None:
         """Write the present state as the directory's checkpoint."""
@@ -91,27 +114,23 @@ class Trainer:
 
     def validate(self, *, averaged: bool = False) -> None:
         """Measure `progress.valid_loss` anew, for each k that is trained."""
-        order = epoch_batches(self._valid, self.recipe.tokens_per_batch, *_VALID_EPOCH)
+        order = self._valid.epoch(*_VALID_EPOCH)
         losses: dict[str, float] = {}
         for wait_k in dict.fromkeys(self.recipe.wait_k):
             total, num_labels = 0.0, 0
             for indices in order:
-                batch = self._batch(self._valid, indices, wait_k)
+                batch = self._valid.batch(indices, wait_k)
                 total += self._backend.loss_sum(batch)
                 num_labels += batch.num_labels
             losses[wait_name(wait_k)] = total / num_labels
         self.progress = replace(self.progress, valid_loss=losses)
         self._report(Validated(self.progress.step, losses, averaged))
 
-    def _batch(self, corpus: Corpus, indices: Ints, wait_k: int | None) -> Batch:
-        pairs = [corpus[int(index)] for index in indices]
-        return make_batch(pairs, wait_k, self._backend.position_offset, MULTIPLE)
-
-    def step(self, batches: Batches) -> None:
-        """Make one step of the optimizer on the next of these batches, and report it. Raises LossError."""
+    def step(self, passes: Iterator[Pass]) -> None:
+        """Make one step of the optimizer by the next of these passes, and report it. Raises LossError."""
         start_s = perf_counter()
         step = self.progress.step
-        done = self._passes(batches)
+        done = self._gradients(passes)
         rate = self.recipe.rate(step)
         norm = self._backend.update(rate, done.num_labels, self.recipe.max_norm)
         self._check(done, norm)
@@ -140,25 +159,20 @@ class Trainer:
             )
         )
 
-    def _passes(self, batches: Batches) -> "_Passes":
-        seed = (self.recipe.seed, self.progress.step)
-        random = np.random.default_rng(seed)
-        self._backend.seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-        done = _Passes(place=self.progress.place)
-        for _ in range(self.recipe.accumulate):
-            indices, place = next(batches)
-            wait_k = self.recipe.wait_k[int(random.integers(len(self.recipe.wait_k)))]
-            batch = self._batch(self._train, indices, wait_k)
-            done = _Passes(
-                place=place,
-                loss=done.loss + self._backend.add_gradients(batch, self.recipe.label_smoothing),
-                num_labels=done.num_labels + batch.num_labels,
-                num_tokens=done.num_tokens + batch.num_tokens,
-                waits=(*done.waits, wait_k),
-            )
-        return done
+    def _gradients(self, passes: Iterator[Pass]) -> "_Done":
+        seed = np.random.SeedSequence((self.recipe.seed, self.progress.step))
+        self._backend.seed(int(seed.generate_state(1)[0]))
+        done = list(islice(passes, self.recipe.accumulate))
+        losses = [self._backend.add_gradients(one.batch, self.recipe.label_smoothing) for one in done]
+        return _Done(
+            place=done[-1].place,
+            losses=losses,
+            num_labels=sum(one.batch.num_labels for one in done),
+            num_tokens=sum(one.batch.num_tokens for one in done),
+            waits=tuple(one.wait_k for one in done),
+        )
 
-    def _check(self, done: "_Passes", norm: float) -> None:
+    def _check(self, done: "_Done", norm: float) -> None:
         if not (math.isfinite(done.loss) and math.isfinite(norm)):
             raise LossError(
                 f"step {self.progress.step + 1}: the loss is {done.loss / done.num_labels:g} and the norm of the "
@@ -172,11 +186,16 @@ class Trainer:
             self._backend.average(self.progress.num_averaged)
 
 
-class _Passes(msgspec.Struct, frozen=True):
-    """The sums over the passes of one step."""
+class _Done(msgspec.Struct, frozen=True):
+    """What the passes of one step made."""
 
     place: Place
-    loss: float = 0.0
-    num_labels: int = 0
-    num_tokens: int = 0
-    waits: tuple[int | None, ...] = ()
+    losses: list[SupportsFloat]
+    num_labels: int
+    num_tokens: int
+    waits: tuple[int | None, ...]
+
+    @property
+    def loss(self) -> float:
+        """The sum of the losses, for which the device is awaited."""
+        return sum(map(float, self.losses))

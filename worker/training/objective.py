@@ -30,7 +30,10 @@ class TrainingCache:
 
 def batch_mask(batch: Batch) -> mx.array:
     """Return who sees whom, (B, 1, T, T) bool, by the engine's own rule; padding is seen by padding alone."""
-    return mx.array(attention_mask(*batch.visibility())[:, None])
+    mask = attention_mask(batch.ranks, batch.visible_source, batch.visible_target)
+    if batch.pairs is not None:
+        mask &= batch.pairs[:, :, None] == batch.pairs[:, None, :]
+    return mx.array(mask[:, None])
 
 
 class Objective:

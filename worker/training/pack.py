@@ -23,8 +23,7 @@ from worker.training.recipe import Recipe
 from worker.training.storage import write_whole
 
 FILE, VERSION = "pack.safetensors", 1
-MAX_BYTES: Final = 45 * 2**20
-_FIRST: Final = 0x8000  # marks the first token of a segment or word
+FIRST: Final = 0x8000  # marks the first token of a segment or word
 _TRAIN, _VALID = "train.", "valid."
 _PARTS = {
     "tokens": np.uint16,
@@ -51,10 +50,10 @@ class PackedCorpus:
     """The pairs of one part of a pack; the file stays on the disk until a pair is asked for."""
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]], num_given: int, max_segments: int) -> None:
-        self._tokens, self._num_given = arrays["tokens"], num_given
-        self._num_source: Ints = arrays["num_source"].astype(np.int32)
-        self._lengths: Ints = self._num_source + arrays["num_target"]
-        self._starts = np.concatenate(([0], np.cumsum(self._lengths, dtype=np.int64)))
+        self.tokens, self.num_given = arrays["tokens"], num_given
+        self.num_source: Ints = arrays["num_source"].astype(np.int32)
+        self._lengths: Ints = self.num_source + arrays["num_target"]
+        self.starts = np.concatenate(([0], np.cumsum(self._lengths, dtype=np.int64)))
         self.weights: NDArray[np.float32] = arrays["weights"][arrays["group"]]
         self.max_segments = max_segments
 
@@ -62,9 +61,9 @@ class PackedCorpus:
         return len(self._lengths)
 
     def __getitem__(self, index: int) -> Pair:
-        row = self._tokens[self._starts[index] : self._starts[index + 1]]
-        tokens, is_first = (row & (_FIRST - 1)).astype(np.int32), row >= _FIRST
-        num_source = int(self._num_source[index])
+        row = self.tokens[self.starts[index] : self.starts[index + 1]]
+        tokens, is_first = (row & (FIRST - 1)).astype(np.int32), row >= FIRST
+        num_source = int(self.num_source[index])
         firsts = np.flatnonzero(is_first[:num_source])
         words = np.cumsum(is_first[num_source + 1 :]) - 1
         return Pair(
@@ -72,7 +71,7 @@ class PackedCorpus:
             bounds=np.append(firsts[1:], num_source).astype(np.int32),
             target=tokens[num_source:],
             predicts=np.maximum(words, 0).astype(np.int32),
-            num_given=self._num_given,
+            num_given=self.num_given,
         )
 
     def lengths(self) -> Ints:
@@ -81,16 +80,23 @@ class PackedCorpus:
         return lengths
 
 
-def write_pack(directory: Path, train: Corpus, valid: Corpus, *, recipe: Recipe, reports: Sequence[Report]) -> Path:
+def packed(corpus: Corpus) -> PackedCorpus:
+    """Return the corpus in the form of a pack, in memory. Raises PackError for tokens or weights that have no room."""
+    return PackedCorpus(_arrays(corpus), corpus[0].num_given if len(corpus) else 0, corpus.max_segments)
+
+
+def write_pack(
+    directory: Path, train: Corpus, valid: Corpus, *, recipe: Recipe, reports: Sequence[Report], max_bytes: int
+) -> Path:
     """Write both parts of the data to the directory's pack file. Raises PackError, and leaves no file then."""
     arrays = {_TRAIN + name: array for name, array in _arrays(train).items()}
     arrays |= {_VALID + name: array for name, array in _arrays(valid).items()}
     given = {pair.num_given for pair in (train[0], valid[0])}
     size = sum(array.nbytes for array in arrays.values())
-    if size > MAX_BYTES:
+    if size > max_bytes:
         raise PackError(
-            f"the pack would have {size / 2**20:.1f} MiB, at most {MAX_BYTES // 2**20} travel; give large files a "
-            "weight below 1 (FILE@LANG:0.1), so that only the rows that a few epochs read are packed"
+            f"the pack would have {size / 2**20:.1f} MiB, --pack-mib allows {max_bytes / 2**20:g}; give large files a "
+            "weight below 1 (FILE@LANG:0.1), so that only the rows that --pack-epochs read are packed"
         )
     checksums = {name: _checksum(array) for name, array in arrays.items()}
     facts = Facts(VERSION, recipe, tuple(reports), max(given), train.max_segments, checksums)
@@ -130,10 +136,10 @@ def _row(pair: Pair) -> NDArray[np.uint16]:
     if pair.num_given:
         is_word_first[pair.num_given] = True
     tokens = np.concatenate((pair.source, pair.target))
-    if tokens.max() >= _FIRST:
-        raise PackError(f"a pack holds token ids below {_FIRST:,}, got {tokens.max():,}; train with a smaller --vocab")
+    if tokens.max() >= FIRST:
+        raise PackError(f"a pack holds token ids below {FIRST:,}, got {tokens.max():,}; train with a smaller --vocab")
     row: NDArray[np.uint16] = tokens.astype(np.uint16)
-    row[np.concatenate((is_source_first, [False], is_word_first))] |= _FIRST
+    row[np.concatenate((is_source_first, [False], is_word_first))] |= FIRST
     return row
 
 

@@ -111,34 +111,28 @@ class MemoryCorpus:
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Rows of source, target and padding on the right, and what is to be predicted where."""
+    """Rows of one or several pairs with padding on the right, and what is to be predicted where."""
 
     tokens: Ints  # (B, T)
     positions: Ints  # (B, T)
-    num_source: Ints  # (B,)
-    seen: Ints  # (B, T), source tokens that a target query sees
+    ranks: Ints  # (B, T), as those below by `engine.visibility`
+    visible_source: Ints  # (B, T)
+    visible_target: Ints  # (B, T)
+    pairs: Ints | None  # (B, T), which pair of its row a token belongs to; None: a row is one pair
     queries: Ints  # (Q,), indices into B * T
     labels: Ints  # (Q,)
     weights: NDArray[np.float32]  # (Q,), 0 for padding
     num_labels: int  # Q without padding
     num_tokens: int  # source and target tokens without padding
 
-    def visibility(self) -> tuple[Ints, Ints, Ints]:
-        """Return ranks and how many source and target tokens each token sees, (B, T), for `engine.visibility`.
-
-        Padding counts as target behind the last one, so no other token sees it.
-        """
-        order = np.arange(self.tokens.shape[1], dtype=np.int32)[None]
-        target = order - self.num_source[:, None]
-        is_source = target < 0
-        ranks, visible_source = np.where(is_source, order, -1 - target), np.where(is_source, order + 1, self.seen)
-        return ranks, visible_source, np.maximum(target + 1, 0)
-
 
 def make_batch(
     pairs: Sequence[Pair], wait_k: int | None, position_offset: int, multiple: int = 1, pad_token: int = 0
 ) -> Batch:
-    """Arrange pairs in one batch; T and Q are rounded up to a `multiple`. Raises ValueError for no pairs."""
+    """Arrange pairs in one batch, each a row; T and Q are rounded up to a `multiple`. Raises ValueError for no pairs.
+
+    Padding counts as target behind the last one, so no other token sees it.
+    """
     if not pairs:
         raise ValueError("a batch holds at least one pair, got none")
     length = _rounded(max(pair.num_tokens for pair in pairs), multiple)
@@ -156,11 +150,15 @@ def make_batch(
         labels.append(pair.target[1 + pair.num_given :])
     flat_queries, flat_labels = np.concatenate(queries), np.concatenate(labels)
     spare = _rounded(len(flat_queries), multiple) - len(flat_queries)
+    order = np.arange(length, dtype=np.int32)[None]
+    target = order - np.array([len(pair.source) for pair in pairs], np.int32)[:, None]
     return Batch(
         tokens=tokens,
         positions=positions,
-        num_source=np.array([len(pair.source) for pair in pairs], np.int32),
-        seen=seen,
+        ranks=np.where(target < 0, order, -1 - target),
+        visible_source=np.where(target < 0, order + 1, seen),
+        visible_target=np.maximum(target + 1, 0),
+        pairs=None,
         queries=np.pad(flat_queries, (0, spare)).astype(np.int32),
         labels=np.pad(flat_labels, (0, spare)).astype(np.int32),
         weights=np.pad(np.ones(len(flat_labels), np.float32), (0, spare)),

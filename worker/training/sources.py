@@ -18,8 +18,6 @@ from worker.training.pairs import Corpus
 from worker.training.recipe import Recipe
 from worker.training.storage import TOKENIZER_FILES
 
-PACK_EPOCHS = 1
-"""A pack holds the rows that so many epochs read of a file with a weight below 1; later epochs read the same ones."""
 _START = "start"
 
 
@@ -67,7 +65,7 @@ def _read_text(recipe: Recipe, encoder: Encoder, max_epochs: int | None = None) 
     return train, valid, [*reports, *valid_reports]
 
 
-def make_pack(recipe: Recipe, directory: Path) -> tuple[Path, list[Report]]:
+def make_pack(recipe: Recipe, directory: Path, *, max_bytes: int) -> tuple[Path, list[Report]]:
     """Prepare a directory that a run on another machine begins with: pack, tokenizer, config, card, start weights.
 
     Raises TrainingError and EngineError.
@@ -77,10 +75,10 @@ def make_pack(recipe: Recipe, directory: Path) -> tuple[Path, list[Report]]:
 
     prepare(recipe, directory)
     start = open_start(recipe, directory)
-    train, valid, reports = _read_text(recipe, Encoder(start.vocabulary, recipe.split), PACK_EPOCHS)
+    train, valid, reports = _read_text(recipe, Encoder(start.vocabulary, recipe.split), recipe.pack_epochs)
     if recipe.start is not None:
         write_weights(directory, all_weights(start.model.inner), _START)
-    return write_pack(directory, train, valid, recipe=recipe, reports=reports), reports
+    return write_pack(directory, train, valid, recipe=recipe, reports=reports, max_bytes=max_bytes), reports
 
 
 def _from_pack(recipe: Recipe, directory: Path, *, resume: bool) -> Source:

@@ -73,7 +73,10 @@ def _prepare_new(recipe: Recipe, directory: Path) -> None:
     for language in recipe.languages:
         if not (language.isascii() and language.isalpha() and len(language) in (2, 3)):
             raise DataError(f"a language tag has two or three letters, such as fr, got {language!r}")
-    rows = chain.from_iterable(clean_rows(file, recipe.keys, recipe.cleaning) for file in recipe.train)
+    rows = chain.from_iterable(
+        clean_rows(file, recipe.keys, recipe.cleaning, share=min(1.0, file.weight), seed=f"{recipe.seed} tokenizer {i}")
+        for i, file in enumerate(recipe.train)
+    )
     tokenizer = train_tokenizer(rows, recipe.languages, recipe.shape.vocabulary)
     save_tokenizer(tokenizer, recipe.languages, directory, recipe.shape.max_positions)
     write_json(directory / "config.json", _config(recipe, tokenizer.get_vocab_size()))
@@ -109,6 +112,11 @@ def check_shape(shape: Shape) -> None:
             f"--hidden must be a multiple of twice --heads, so that every head has an even size; got {shape.hidden} "
             f"and {shape.heads}"
         )
+    if shape.heads % (shape.kv_heads or shape.heads):
+        raise TrainingError(
+            f"--heads must be a multiple of --kv-heads, so that each of these serves equally many; got {shape.heads} "
+            f"and {shape.kv_heads}"
+        )
 
 
 def _config(recipe: Recipe, vocabulary_size: int) -> dict[str, Any]:
@@ -131,7 +139,7 @@ def architecture(shape: Shape, vocabulary_size: int) -> dict[str, Any]:
         "num_hidden_layers": shape.layers,
         "intermediate_size": shape.mlp,
         "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads or shape.heads,
         "rms_norm_eps": 1e-6,
         "vocab_size": vocabulary_size,
         "rope_theta": 10_000.0,

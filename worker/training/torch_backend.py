@@ -37,6 +37,8 @@ class TorchBackend:
         if weights is not None:
             self._network.load_state_dict({name: torch.as_tensor(array) for name, array in weights.items()})
         self._network.float().to(self._device)
+        if self._device.type == "cuda":
+            self._network.compile_parts()
         self._parameters = dict(self._network.named_parameters())
         self._optimizer = torch.optim.AdamW(
             self._parameters.values(), lr=0.0, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
@@ -47,12 +49,12 @@ class TorchBackend:
         """Set anew in each step, so that a run that resumes drops the same."""
         torch.manual_seed(number)
 
-    def add_gradients(self, batch: Batch, label_smoothing: float) -> float:
-        """Add the gradients of a batch, and return its loss."""
+    def add_gradients(self, batch: Batch, label_smoothing: float) -> Any:
+        """Add the gradients of a batch, and return its loss, which is not awaited here."""
         self._network.train()
         loss = self._loss(batch, label_smoothing)
         loss.backward()
-        return float(loss.item())
+        return loss.detach()
 
     def update(self, rate: float, num_labels: int, max_norm: float) -> float:
         """Make a step and return the norm of the mean gradient."""
@@ -69,7 +71,8 @@ class TorchBackend:
     def loss_sum(self, batch: Batch) -> float:
         """The loss of a batch."""
         self._network.eval()
-        with torch.no_grad():
+        # Validations are few: compiling them would take longer than they do.
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             return float(self._loss(batch, 0.0).item())
 
     def _loss(self, batch: Batch, label_smoothing: float) -> Any:

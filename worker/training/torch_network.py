@@ -49,9 +49,14 @@ class Sizes(msgspec.Struct, frozen=True):
 
 def tensors(batch: Batch, device: Any = "cpu") -> Tensors:
     """Return the batch as tensors on the device, with the mask of `objective.batch_mask`."""
-    ranks, visible_source, visible_target = (_tensor(array, device) for array in batch.visibility())
+    ranks, visible_source, visible_target = (
+        _tensor(array, device) for array in (batch.ranks, batch.visible_source, batch.visible_target)
+    )
     keys = ranks[:, None, :]
     mask = (keys < visible_source[..., None]) & (keys >= -visible_target[..., None])  # (B, T, T)
+    if batch.pairs is not None:
+        pairs = _tensor(batch.pairs, device)
+        mask &= pairs[:, :, None] == pairs[:, None, :]
     return Tensors(
         tokens=_tensor(batch.tokens, device),
         positions=_tensor(batch.positions, device),
@@ -83,25 +88,34 @@ class Network(nn.Module):  # type: ignore[misc]  # untyped, as torch may be miss
         half = args.hidden_size // args.num_attention_heads // 2
         self.register_buffer("_frequencies", args.rope_theta ** -(torch.arange(half) / half), persistent=False)
         self._dropout = nn.Dropout(dropout)
+        self._cross_entropy = _cross_entropy
+
+    def compile_parts(self) -> None:
+        """Compile what a pass runs often: a layer, once for all of them, and the loss. Every batch is of one shape."""
+        for layer in self.model.layers:
+            layer.compile(dynamic=False)
+        self._cross_entropy = torch.compile(_cross_entropy, dynamic=False)
 
     def forward(self, batch: Tensors) -> Any:
-        """Logits (Q, V)."""
+        """Hidden states (Q, hidden) that predict the labels."""
         angles = (batch.positions[..., None] * self._frequencies)[:, None, None]  # (B, 1, 1, T, D / 2)
         turn = (angles.cos(), angles.sin())
         bias = batch.bias[:, None]
         x = self._dropout(self.model.embed_tokens(batch.tokens))
         for layer in self.model.layers:
             x = layer(x, turn, bias)
-        chosen = self.model.norm(x.flatten(0, 1)[batch.queries])
-        head = self.lm_head if hasattr(self, "lm_head") else self.model.embed_tokens
-        return functional.linear(chosen, head.weight)
+        return self.model.norm(x.flatten(0, 1)[batch.queries])
 
     def loss_sum(self, batch: Tensors, label_smoothing: float) -> Any:
         """The cross entropy in nats, summed over the labels; smoothing shares that mass over the whole vocabulary."""
-        each = functional.cross_entropy(
-            self(batch).float(), batch.labels, label_smoothing=label_smoothing, reduction="none"
-        )
-        return (each * batch.weights).sum()
+        head = self.lm_head if hasattr(self, "lm_head") else self.model.embed_tokens
+        return self._cross_entropy(self(batch), head.weight, batch.labels, batch.weights, label_smoothing)
+
+
+def _cross_entropy(hidden: Any, head: Any, labels: Any, weights: Any, label_smoothing: float) -> Any:
+    logits = functional.linear(hidden, head).float()  # (Q, V)
+    each = functional.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+    return (each * weights).sum()
 
 
 class _Layer(nn.Module):  # type: ignore[misc]

@@ -51,9 +51,9 @@ def train(
     return trainer.progress
 
 
-def pack(recipe: Recipe, directory: Path, report: Callable[[Event], None]) -> Path:
+def pack(recipe: Recipe, directory: Path, report: Callable[[Event], None], *, max_bytes: int) -> Path:
     """Make the pack of a recipe in `directory`, report what it holds, and return its file. Raises TrainingError."""
-    path, reports = make_pack(recipe, directory)
+    path, reports = make_pack(recipe, directory, max_bytes=max_bytes)
     _tell_data(report, reports)
     report(Saved(0, str(path)))
     return path

@@ -147,10 +147,10 @@ def test_an_epoch_has_every_pair_by_its_weight(corpus: Corpus) -> None:
 
 def test_batches_go_on_from_any_place(corpus: Corpus) -> None:
     """From the place behind batch n come the batches n + 1 and so on, across epochs, which differ in their order."""
-    stream = batches_from(corpus, 256, 7, Place())
+    stream = batches_from(lambda epoch: epoch_batches(corpus, 256, 7, epoch), Place())
     seen = [next(stream) for _ in range(2 * len(epoch_batches(corpus, 256, 7, 0)))]
     assert {place.epoch for _, place in seen} == {0, 1}
     for n in (0, 3, len(seen) - 2):
-        again = batches_from(corpus, 256, 7, seen[n][1])
+        again = batches_from(lambda epoch: epoch_batches(corpus, 256, 7, epoch), seen[n][1])
         assert next(again)[0].tolist() == seen[n + 1][0].tolist()
     assert seen[0][0].tolist() != seen[len(seen) // 2][0].tolist()

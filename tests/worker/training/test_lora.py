@@ -93,7 +93,7 @@ def test_dropout_is_of_training_alone(old: str, tmp_path: Path) -> None:
     adapt(model.inner, plan)
     corpus, _ = load_corpus(plan.valid, Encoder(load_vocabulary(old)))
     trainer = Trainer(plan, MlxBackend(plan, model), corpus, corpus, directory=tmp_path, report=Told().append)
-    trainer.step(trainer.batches())
+    trainer.step(trainer.passes())
     measured = []
     for _ in range(2):
         trainer.validate()

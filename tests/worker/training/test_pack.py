@@ -51,7 +51,7 @@ def test_the_pairs_come_back(
     answer = (4, 6, 7) if has_long_prompt else (4,)
     corpus = corpus_of([pair_of(one, two, answer=answer) for one, two, _ in rows], [row[2] for row in rows])
     directory = tmp_path_factory.mktemp("pack")
-    write_pack(directory, corpus, corpus, recipe=EMPTY, reports=[])
+    write_pack(directory, corpus, corpus, recipe=EMPTY, reports=[], max_bytes=2**20)
     facts, train, valid = read_pack(directory)
     assert facts.recipe == EMPTY
     assert len(train) == len(valid) == len(rows)
@@ -64,7 +64,7 @@ def test_the_pairs_come_back(
 @pytest.fixture
 def packed(tmp_path: Path) -> Path:
     """A directory with the pack of the toy rows."""
-    pack(recipe(tmp_path), tmp_path / "packed", Told().append)
+    pack(recipe(tmp_path), tmp_path / "packed", Told().append, max_bytes=2**20)
     return tmp_path / "packed"
 
 
@@ -90,7 +90,7 @@ def test_it_brings_the_weights_to_start_from(device: str, tmp_path: Path) -> Non
         pytest.importorskip("torch")
     run(recipe(tmp_path, steps=20, valid_every=99), tmp_path / "old")
     plan = recipe(tmp_path, start=str(tmp_path / "old"), steps=2)
-    pack(plan, tmp_path / "packed", Told().append)
+    pack(plan, tmp_path / "packed", Told().append, max_bytes=2**20)
     options: dict[str, Any] = {"device": device, "precision": "fp32"}
     one = run(replace(plan, **options), tmp_path / "text")
     two = run(replace(recipe_of_pack(tmp_path / "packed"), **options), tmp_path / "out")
@@ -143,11 +143,10 @@ def test_none_there(tmp_path: Path) -> None:
         read_pack(tmp_path)
 
 
-def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large(tmp_path: Path) -> None:
     """What would not travel is refused before it is written; the message tells how to make it smaller."""
-    monkeypatch.setattr(packs, "MAX_BYTES", 100)
     with pytest.raises(PackError, match="give large files a weight below 1"):
-        pack(recipe(tmp_path), tmp_path / "packed", Told().append)
+        pack(recipe(tmp_path), tmp_path / "packed", Told().append, max_bytes=100)
     assert not (tmp_path / "packed" / FILE).exists()
 
 
@@ -160,7 +159,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(packs, "save_file", full)
     with pytest.raises(PackError, match=r"No space left on device.*free some space"):
-        pack(recipe(tmp_path), tmp_path / "packed", Told().append)
+        pack(recipe(tmp_path), tmp_path / "packed", Told().append, max_bytes=2**20)
     assert not list((tmp_path / "packed").glob("*pack*"))
 
 
@@ -169,7 +168,7 @@ def test_a_vocabulary_too_large(tmp_path: Path) -> None:
     pair = pair_of([[40_000]], [[8]])
     corpus = corpus_of([pair], [1.0])
     with pytest.raises(PackError, match=r"below 32,768, got 40,000"):
-        write_pack(tmp_path, corpus, corpus, recipe=EMPTY, reports=[])
+        write_pack(tmp_path, corpus, corpus, recipe=EMPTY, reports=[], max_bytes=2**20)
 
 
 def test_a_directory_with_a_model_is_refused(packed: Path, tmp_path: Path) -> None:

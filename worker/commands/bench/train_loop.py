@@ -1,6 +1,6 @@
 """Training steps of the trainer by mlx and, where PyTorch is installed, by it and of a plain loop, in turns."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from itertools import islice
 from statistics import median
@@ -13,7 +13,7 @@ from worker.commands.bench.progress import progress
 from worker.commands.bench.train_steps import WAIT_K, Loop, Ours, Step
 from worker.commands.bench.train_work import Workload, random_pairs
 from worker.commands.faults import CommandError
-from worker.training.loop import Batches
+from worker.training.loop import Pass
 from worker.training.memory import keep_memory
 from worker.training.recipe import Recipe
 from worker.training.start import check_shape
@@ -58,7 +58,7 @@ def measure(workload: Workload) -> Speeds:
     loops = loops_of(plan, workload)
     speeds = [
         speed(loop.library, steps)
-        for loop, steps in zip(loops, in_turns(loops, loops[0].batches(), plan.steps), strict=True)
+        for loop, steps in zip(loops, in_turns(loops, loops[0].passes(), plan.steps), strict=True)
     ]
     num_parameters = loops[0].model.num_parameters
     if len(speeds) == 1:
@@ -81,14 +81,14 @@ def loops_of(plan: Recipe, workload: Workload) -> tuple[Ours, *tuple[Loop, ...]]
     return ours, Ours(plan, corpus, "cpu"), TorchLoop(plan, ours)
 
 
-def in_turns(loops: Sequence[Loop], batches: Batches, num_steps: int) -> list[list[Step]]:
+def in_turns(loops: Sequence[Loop], passes: Iterator[Pass], num_steps: int) -> list[list[Step]]:
     """The steps of each loop on these batches, which all of them take. Raises CommandError where the first losses
     differ.
     """
     made: list[list[Step]] = [[] for _ in loops]
     with progress() as bar:
         task = bar.add_task("training steps", total=num_steps)
-        for number, chosen in enumerate(islice(batches, num_steps)):
+        for number, chosen in enumerate(islice(passes, num_steps)):
             for loop, steps in zip(loops, made, strict=True):
                 steps.append(loop.step(chosen))
                 if number == 0:

@@ -1,5 +1,6 @@
 """The trainer as `decalage bench train` drives it, a step at a time, by mlx or by PyTorch."""
 
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from time import perf_counter
@@ -9,10 +10,9 @@ import msgspec
 from msgspec.structs import replace
 
 from worker.training import backends
-from worker.training.batches import MULTIPLE, Place
 from worker.training.events import Event, Stepped
-from worker.training.loop import Batches, Trainer
-from worker.training.pairs import Batch, Ints, MemoryCorpus, make_batch
+from worker.training.loop import Pass, Trainer
+from worker.training.pairs import MemoryCorpus
 from worker.training.recipe import Device, Recipe
 from worker.training.start import architecture, random_model
 
@@ -38,7 +38,7 @@ class Loop(Protocol):
     def tolerance(self) -> float:
         """Nats a label by which its first loss may differ from the trainer's in fp32."""
 
-    def step(self, chosen: tuple[Ints, Place]) -> Step:
+    def step(self, chosen: Pass) -> Step:
         """A full step on this batch."""
 
 
@@ -49,22 +49,17 @@ class Ours:
         self.library = f"MLX {metadata.version('mlx')}" if device == "mlx" else f"{torch_name()}, bf16"
         self.tolerance = 0.0 if device == "mlx" else 0.02
         self.model = random_model(architecture(plan.shape, plan.shape.vocabulary), seed=plan.seed)
-        self._corpus = corpus
         self._told: list[Event] = []
         plan = replace(plan, device=device)
         backend = backends.of_model(plan, self.model, architecture(plan.shape, plan.shape.vocabulary))
         self._trainer = Trainer(plan, backend, corpus, MemoryCorpus(), directory=Path(), report=self._told.append)
 
-    def batches(self) -> Batches:
+    def passes(self) -> Iterator[Pass]:
         """Without end."""
-        return self._trainer.batches()
+        return self._trainer.passes()
 
-    def batch(self, indices: Ints) -> Batch:
-        """These pairs as the trainer puts them together."""
-        return make_batch([self._corpus[int(i)] for i in indices], WAIT_K, self.model.position_offset, MULTIPLE)
-
-    def step(self, chosen: tuple[Ints, Place]) -> Step:
-        """A full step on this batch, which is put together in it."""
+    def step(self, chosen: Pass) -> Step:
+        """A full step on this batch."""
         start_s = perf_counter()
         self._trainer.step(iter([chosen]))
         spent_s = perf_counter() - start_s

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from worker.commands.bench.train_steps import Ours, Step, torch_name
-from worker.training.batches import Place
+from worker.training.loop import Pass
 from worker.training.mlx_backend import all_weights
-from worker.training.pairs import Ints
 from worker.training.recipe import Recipe
 from worker.training.start import architecture
 from worker.training.torch_network import Network, Sizes, Tensors, tensors
@@ -25,7 +24,7 @@ class TorchLoop:
 
     def __init__(self, plan: Recipe, ours: Ours) -> None:
         self.library = torch_name()
-        self._plan, self._ours = plan, ours
+        self._plan = plan
         self._network = Network(Sizes.of(architecture(plan.shape, plan.shape.vocabulary)))
         weights = all_weights(ours.model.inner).items()
         self._network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights})
@@ -34,9 +33,9 @@ class TorchLoop:
         )
         self._steps = 0
 
-    def step(self, chosen: tuple[Ints, Place]) -> Step:
+    def step(self, chosen: Pass) -> Step:
         """A full step on this batch; putting it together is not measured, in PyTorch's favour."""
-        batch = self._ours.batch(chosen[0])
+        batch = chosen.batch
         prepared = tensors(batch)
         start_s = perf_counter()
         loss = self._step(prepared, batch.num_labels)

@@ -79,7 +79,7 @@ def test_equal_loops_by_torch() -> None:
     pytest.importorskip("torch")
     plan = Recipe((), (), 6, wait_k=(3,), tokens_per_batch=128, shape=TINY.shape, warmup_steps=2)
     loops = loop.loops_of(plan, TINY)
-    ours, bf16, theirs = ([step.loss for step in steps] for steps in loop.in_turns(loops, loops[0].batches(), 6))
+    ours, bf16, theirs = ([step.loss for step in steps] for steps in loop.in_turns(loops, loops[0].passes(), 6))
     assert len(ours) == 6
     assert ours[0] == pytest.approx(theirs[0], abs=1e-4)
     assert ours == pytest.approx(theirs, abs=1e-3)
