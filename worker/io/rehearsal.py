@@ -9,7 +9,7 @@ from secrets import token_hex
 
 from protocol import bell_key, lease_key, source_key, state_key, target_key
 from protocol.keys import CONFIGURE_KEY, DEAD_KEY, FREED_KEY, HEARD_KEY, LIVE_KEY, SHARDS_KEY, STATS_KEY, index_key
-from worker.io.client import GONE, Client
+from worker.io.client import GONE, Call, Client
 from worker.io.replies import Command, Denied
 from worker.io.scripts import script
 
@@ -79,7 +79,7 @@ async def _calls(redis: Client, session_id: str) -> list[object]:
     # The scripts as a worker runs them, which takes a session and leaves; and its look for sessions.
     keys = [state_key(session_id), target_key(session_id)]
     node = (await redis.nodes())[0]
-    leaving = ([LIVE_KEY, FREED_KEY], [_NOBODY, "", 1, ""])
+    leaving: Call = ([LIVE_KEY, FREED_KEY], [_NOBODY, "", 1, ""])
     calls = (
         lambda: redis.run(script("open"), [(keys, [_LIFE_S, 1, _NOBODY, 9, 0, "", ""])]),
         lambda: redis.run(script("leases"), [leaving]),
