@@ -122,10 +122,9 @@ class SessionHandle:
 
     def _resumed(self, state: State, now_ms: int) -> Outcome:
         progress = self.saved.progress
-        if self._outline is not None:
-            found = self._outline
-            self._outline, self._unmade = None, found.words
-            made, self._made = self._made, []
+        found, made = self._outline, self._made
+        if found is not None:
+            self._outline, self._made, self._unmade = None, [], found.words
             return recovery.resume(state, found, made, now_ms)
         if not replay.is_whole(state, progress):
             raise ValueError("expected the source that the output was made from, got fewer words")

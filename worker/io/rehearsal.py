@@ -4,12 +4,12 @@ Where a key is shared by running workers, a command is given so that it changes 
 member that is no worker and no session. The session whose keys are written is nobody else's.
 """
 
-from collections.abc import Sequence
+from contextlib import suppress
 from secrets import token_hex
 
 from protocol import bell_key, lease_key, source_key, state_key, target_key
 from protocol.keys import CONFIGURE_KEY, DEAD_KEY, FREED_KEY, HEARD_KEY, LIVE_KEY, SHARDS_KEY, STATS_KEY, index_key
-from worker.io.client import Client
+from worker.io.client import GONE, Call, Client
 from worker.io.replies import Command, Denied
 from worker.io.scripts import script
 
@@ -29,7 +29,8 @@ async def denials(redis: Client) -> list[str]:
         answers = [*shards, *await redis.call([*_of_session(session_id), *_of_workers(number)])]
         answers += await _calls(redis, session_id)
     finally:
-        await redis.call(_traces(session_id))
+        with suppress(*GONE):
+            await redis.call(_traces(session_id))
     return list(dict.fromkeys(answer.what for answer in answers if isinstance(answer, Denied)))
 
 
@@ -78,7 +79,7 @@ async def _calls(redis: Client, session_id: str) -> list[object]:
     # The scripts as a worker runs them, which takes a session and leaves; and its look for sessions.
     keys = [state_key(session_id), target_key(session_id)]
     node = (await redis.nodes())[0]
-    leaving: tuple[Sequence[str], Sequence[str | bytes | int]] = ([LIVE_KEY, FREED_KEY], [_NOBODY, "", 1, ""])
+    leaving: Call = ([LIVE_KEY, FREED_KEY], [_NOBODY, "", 1, ""])
     calls = (
         lambda: redis.run(script("open"), [(keys, [_LIFE_S, 1, _NOBODY, 9, 0, "", ""])]),
         lambda: redis.run(script("leases"), [leaving]),

@@ -1,0 +1,122 @@
+"""A Sentinel moves the master behind one address: worker, publisher and subscriber go on, and no word is lost."""
+
+import asyncio
+import math
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError
+
+from producers import Publisher, Subscriber
+from protocol import OutputTextDelta, Session, SessionClosed
+from tests.producers.proxy import Proxy
+from tests.producers.test_failover import execute, place
+from tests.servers import real_servers
+from tests.worker.app.conftest import Running
+from worker.io.servers import RedisServer, free_port
+
+FRENCH = Session(target_language="fr", segmentation="sentence")
+
+
+@contextmanager
+def sentinel(program: Path, master_url: str, folder: Path) -> Iterator[str]:
+    """Run a Sentinel that watches this master, and return its URL."""
+    port, (host, master_port) = free_port(), place(master_url)
+    config = folder / "sentinel.conf"
+    config.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {folder}\nsentinel monitor main {host} {master_port} 1\n"
+        "sentinel down-after-milliseconds main 300\nsentinel failover-timeout main 2000\n"
+    )
+    with subprocess.Popen([program, config, "--sentinel"], stdout=subprocess.DEVNULL) as process:
+        try:
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            process.terminate()
+
+
+@asynccontextmanager
+async def following(proxy: Proxy, guard: Redis) -> AsyncIterator[None]:
+    """Lead the proxy's new connections to the master that the Sentinel names, as a service's address does."""
+
+    is_over = asyncio.Event()  # redis-py may swallow a cancellation, on Python 3.11
+
+    async def follow() -> None:
+        while not is_over.is_set():
+            host, port = (part.decode() if isinstance(part, bytes) else part for part in await master_of(guard))
+            proxy.lead_to(f"redis://{host}:{port}/0")
+
+    task = asyncio.create_task(follow())
+    try:
+        yield
+    finally:
+        is_over.set()
+        await task
+
+
+async def master_of(guard: Redis) -> Any:
+    """Return host and port of the master, as text; wait for a Sentinel that starts."""
+    while True:
+        with suppress(ConnectionError):
+            return await execute(guard, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")
+
+
+async def until_replicated(guard: Redis, master: Redis) -> None:
+    """Return once the Sentinel knows a replica that has all that the master has."""
+    while True:
+        replicas = await execute(guard, "SENTINEL", "REPLICAS", "main")
+        if any(replica.get(b"master-link-status") == b"ok" for replica in replicas):
+            break
+    assert await execute(master, "WAIT", 1, 10_000) == 1
+
+
+async def test_a_sentinel_fails_over(running: Running, tmp_path: Path) -> None:
+    """The old master lives on as a replica."""
+    program = next(iter(real_servers().values()))
+    master, follower = (RedisServer(program, is_quiet=True) for _ in range(2))
+    try:
+        async with Redis.from_url(follower.url) as new:
+            await execute(new, "REPLICAOF", *place(master.url))
+            while (await new.info("replication"))["master_link_status"] != "up":
+                pass
+        with sentinel(program, master.url, tmp_path) as guard_url:
+            async with (
+                asyncio.timeout(90),
+                Redis.from_url(master.url) as old,
+                Redis.from_url(follower.url) as new,
+                Redis.from_url(guard_url) as guard,
+                Proxy(master.url) as proxy,
+                running(redis=proxy.url),
+                Publisher(proxy.url, "talk", FRENCH, patience_s=math.inf) as publisher,
+                Subscriber(proxy.url, "talk", timeout_s=60) as events,
+                following(proxy, guard),
+            ):
+                await publisher.create()
+                await publisher.append("We are at home.")
+                heard = [await anext(events)]
+                while "maison." not in "".join(words(heard)):
+                    heard.append(await anext(events))
+                await until_replicated(guard, old)
+                before = await master_of(guard)
+                await execute(guard, "SENTINEL", "FAILOVER", "main")
+                for word in ["The", "train", "leaves", "at", "eight."]:
+                    await publisher.append(word)
+                while await master_of(guard) == before:
+                    pass
+                await publisher.append("Thank you.")
+                await publisher.close()
+                heard += [event async for event in events]
+                assert await new.exists("decalage:{talk}:target")
+    finally:
+        master.stop()
+        follower.stop()
+    assert "".join(words(heard)) == "Nous sommes à la maison.Le train part à huit heures.Merci !"
+    assert isinstance(heard[-1], SessionClosed)
+
+
+def words(events: list[Any]) -> list[str]:
+    """Return the texts of the target words."""
+    return [event.text for event in events if isinstance(event, OutputTextDelta)]
