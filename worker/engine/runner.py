@@ -250,7 +250,7 @@ def _sample_passes(*, shows_attention: bool) -> Iterator[list[Row]]:
         yield [replace(write, target=(1,) * num_tokens, sampling=SampleSpec())]
     yield [replace(write, source=(1,), target=(), target_start=6)]  # only reads
     yield [replace(read, lane=(3, 0), num_drafts=0, visible_source=(2,))]  # a lane that is built again
-    yield [replace(read, lane=(4, 0), plain=True)]  # a whole text
+    yield [replace(read, lane=(4, 0), is_contiguous=True)]  # all that is written, fed again
 
 
 def _failed(error: Exception) -> Failed:
