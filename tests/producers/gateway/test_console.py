@@ -38,14 +38,17 @@ def count(selector: str, at_least: int) -> str:
     return f"document.querySelectorAll({json.dumps(selector)}).length >= {at_least}"
 
 
-async def open_console(browser: Browser, url: str, text: str | None = TEXT) -> Page:
-    """Open the console with a text of our own at the fastest pace."""
+async def open_console(browser: Browser, url: str, text: str | None = TEXT, *, num_lanes: int = 1) -> Page:
+    """Open the console with a text of our own, at the fastest pace, in the first lanes of a first visit."""
     page = await browser.new_page()
     await page.open(url)
     await page.wait_for(state("ready"))
     await page.evaluate("localStorage.setItem('decalage.pace', '360')")
     await page.open(url)
     await page.wait_for(state("ready"))
+    if num_lanes == 1:
+        await page.click(".lane:nth-of-type(2) .remove")
+        await page.wait_for("document.querySelectorAll('.lane').length === 1")
     if text is not None:
         await page.click("#text")
         await page.evaluate("document.querySelector('#text').select()")
@@ -85,7 +88,7 @@ async def test_typed_words_are_translated_in_order_by_two_policies_side_by_side(
     browser: Browser, served: Served, redis_url: str
 ) -> None:
     """Each lane shows all words that its session wrote, in order; each word is tied to what had been read."""
-    page = await open_console(browser, served.url)
+    page = await open_console(browser, served.url, num_lanes=2)
     await page.press("Enter", ctrl=True)
     await page.wait_for(IS_DONE)
     assert await page.texts("#source-words .said") == TEXT.split()
@@ -101,7 +104,7 @@ async def test_typed_words_are_translated_in_order_by_two_policies_side_by_side(
 
 async def test_arrow_keys_walk_through_the_words_and_lanes(browser: Browser, served: Served) -> None:
     """The tie follows the focus: to the next word, to the other lane, and is said in words."""
-    page = await open_console(browser, served.url)
+    page = await open_console(browser, served.url, num_lanes=2)
     await page.click("#speak")
     await page.wait_for(IS_DONE)
     await page.evaluate("document.querySelector('.target span').focus()")
@@ -219,7 +222,7 @@ async def test_markup_in_words_is_text(browser: Browser, served: Served) -> None
 
 async def test_what_the_worker_refuses_is_said(browser: Browser, served: Served) -> None:
     """A language that the model does not have is named in the lane; the other lane goes on."""
-    page = await open_console(browser, served.url)
+    page = await open_console(browser, served.url, num_lanes=2)
     await page.evaluate("{ const s = document.querySelector('.language'); s.value = 'es'; s.onchange(); }")
     await page.click("#speak")
     await page.wait_for(IS_DONE)
