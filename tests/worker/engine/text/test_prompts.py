@@ -20,7 +20,7 @@ def test_tags_of_the_shipped_model(starter_vocabulary: Vocabulary) -> None:
     """A language token, the words, the end; the target starts with its own token."""
     prompt = starter_vocabulary.prompt(FRENCH)
     assert (prompt.source, prompt.end, prompt.target) == ((1,), (3,), (4,))
-    assert (prompt.max_source_tokens, prompt.max_target_tokens, prompt.max_segment_words) == (512, 512, 40)
+    assert (prompt.max_source_tokens, prompt.max_target_tokens, prompt.max_segment_words) == (512, 512, 120)
     assert starter_vocabulary.prompt(Session(target_language="de")).source == (2,)
 
 

@@ -87,7 +87,7 @@ def test_word_starts_begin_words(chat: Vocabulary) -> None:
 
 def test_forbidden_are_specials_and_strangers(chat: Vocabulary) -> None:
     """All special tokens but the end, and what the model has beyond its tokenizer, are no text."""
-    assert np.flatnonzero(np.array(STARTER.forbidden(8003))).tolist() == [0, 1, 2, 4, 8000, 8001, 8002]
+    assert np.flatnonzero(np.array(STARTER.forbidden(16_003))).tolist() == [0, 1, 2, 4, 16_000, 16_001, 16_002]
     assert STARTER.eos_tokens == {3}
     assert np.flatnonzero(np.array(chat.forbidden(260))).tolist() == [256, 258, 259]
     assert chat.eos_tokens == {257}
