@@ -53,7 +53,7 @@ def key_leak_check(request: pytest.FixtureRequest) -> KeyLeakCheck:
 @pytest.fixture(params=real_names())
 def redis_url(request: pytest.FixtureRequest, server_pool: ServerPool, key_leak_check: KeyLeakCheck) -> Iterator[str]:
     """The URL of an empty, real redis-server."""
-    yield from _empty_server(request.param, server_pool, key_leak_check)
+    yield from empty_server(request.param, server_pool, key_leak_check)
 
 
 @pytest.fixture(params=[*real_names(), FAKEREDIS])
@@ -61,7 +61,7 @@ def any_redis_url(
     request: pytest.FixtureRequest, server_pool: ServerPool, key_leak_check: KeyLeakCheck
 ) -> Iterator[str]:
     """The URL of an empty server, real or fakeredis."""
-    yield from _empty_server(request.param, server_pool, key_leak_check)
+    yield from empty_server(request.param, server_pool, key_leak_check)
 
 
 @pytest.fixture
@@ -92,7 +92,8 @@ async def any_client(any_redis_url: str) -> AsyncIterator[Client]:
         yield client
 
 
-def _empty_server(name: str, pool: ServerPool, key_leak_check: KeyLeakCheck) -> Iterator[str]:
+def empty_server(name: str, pool: ServerPool, key_leak_check: KeyLeakCheck) -> Iterator[str]:
+    """Yield the URL of this server, emptied; fail the test where there is none, and check the keys that it leaves."""
     if name == NO_REAL_SERVER:
         pytest.fail(
             "this test needs a real redis-server, and there is none: install redis (apt-get install redis-server, "

@@ -130,7 +130,7 @@ class Feed:
         if after >= self.last_seq:
             return []
         if self._recent and self._recent[0].seq <= after + 1:
-            return [event for event in self._recent if event.seq > after]
+            return [self._recent[index] for index in range(after - self.last_seq, 0)]  # the newest ones, without a walk
         return await self._page(after)
 
     async def _page(self, after: int) -> list[TargetEvent]:

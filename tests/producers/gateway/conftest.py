@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -16,6 +16,8 @@ from producers.gateway.gateway import Gateway
 from producers.gateway.server import open_port, server, url_of
 from producers.gateway.settings import Settings
 from tests.producers.gateway.browser import Browser, find_chromium, open_browser
+from tests.conftest import KeyLeakCheck, empty_server
+from tests.servers import ServerPool, real_names
 from tests.worker.app.conftest import Running, engine, running
 
 __all__ = ["Running", "engine", "running"]
@@ -53,6 +55,12 @@ async def serve(redis: str, keys: Keys | None = None, **settings: Any) -> AsyncI
             yield Served(url, http, gateway)
         running.should_exit = True
         await asyncio.wait_for(task, DEADLINE_S)
+
+
+@pytest.fixture(params=real_names()[:1])
+def redis_url(request: pytest.FixtureRequest, server_pool: ServerPool, key_leak_check: KeyLeakCheck) -> Iterator[str]:
+    """The URL of an empty, real redis-server: one kind is enough, as others test what the gateway asks of it."""
+    yield from empty_server(request.param, server_pool, key_leak_check)
 
 
 @pytest.fixture
