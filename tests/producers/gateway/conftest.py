@@ -15,8 +15,8 @@ from producers.gateway.auth import Caller, Keys
 from producers.gateway.gateway import Gateway
 from producers.gateway.server import open_port, server, url_of
 from producers.gateway.settings import Settings
-from tests.producers.gateway.browser import Browser, find_chromium, open_browser
 from tests.conftest import KeyLeakCheck, empty_server
+from tests.producers.gateway.browser import Browser, find_chromium, open_browser
 from tests.servers import ServerPool, real_names
 from tests.worker.app.conftest import Running, engine, running
 
