@@ -92,7 +92,7 @@ class Socket:
             abort = self.websocket.scope.get("state", {}).get("abort")
             if abort is not None:
                 abort()
-        except (OSError, RuntimeError):
+        except (OSError, RuntimeError, WebSocketDisconnect):  # the client has gone
             pass
 
 

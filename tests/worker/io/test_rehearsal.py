@@ -53,7 +53,7 @@ DENIED = [
 ]
 
 
-@pytest.mark.parametrize(("rules", "named"), DENIED, ids=lambda value: " ".join(value))
+@pytest.mark.parametrize(("rules", "named"), DENIED, ids=lambda value: " ".join(sorted(value)))
 async def test_every_denial_is_named(guest_url: str, redis_client: Redis, rules: list[str], named: set[str]) -> None:
     """Commands, key patterns, read-only users: one look finds all of it."""
     await allow(redis_client, *ENOUGH, *rules)
