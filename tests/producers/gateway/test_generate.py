@@ -26,7 +26,7 @@ from tests.producers.gateway.streams import frames
 from tests.producers.gateway.test_auth import error_of
 
 HOME = "Nous sommes à la maison."
-TRAIN = "Le train part à huit heures."
+TRAIN = "Le train part à 8 heures."
 
 
 async def test_one_prompt(served: Served) -> None:

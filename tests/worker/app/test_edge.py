@@ -102,7 +102,7 @@ async def test_who_rings_while_a_fetch_is_interrupted_is_heard(
         monkeypatch.setattr(worker.ingest, "read", interrupted)
         await raw.say("talk", create(), append("Thank you."), FINALIZE)
         await ring(raw, "talk")
-        assert (await raw.hear("talk"))[-1]["text"] == "Merci !"
+        assert (await raw.hear("talk"))[-1]["text"] == "Merci."
         assert num_failures == 3
 
 
@@ -163,7 +163,7 @@ async def test_a_denial_is_named_and_ends_no_session(
             async with running(redis=redis_url.replace("://", "://w:p@")) as worker:
                 await until(lambda: sum(entry["event"] == "session_lost" for entry in logs) > 5)
                 await raw.say("other", create(), append("Thank you."), FINALIZE)
-                assert (await raw.hear("other"))[-1]["text"] == "Merci !"
+                assert (await raw.hear("other"))[-1]["text"] == "Merci."
                 await allow("~*")
                 [heard] = await rest(raw, "talk")
                 [whole] = await rest_of_a_whole(raw)

@@ -113,7 +113,7 @@ async def test_a_sentinel_fails_over(running: Running, tmp_path: Path) -> None:
     finally:
         master.stop()
         follower.stop()
-    assert "".join(words(heard)) == "Nous sommes à la maison.Le train part à huit heures.Merci !"
+    assert "".join(words(heard)) == "Nous sommes à la maison.Le train part à 8 heures.Merci."
     assert isinstance(heard[-1], SessionClosed)
 
 

@@ -37,7 +37,7 @@ async def test_a_worker_may_begin_before_its_redis(raw: Raw, redis_url: str, run
         async with running(redis=proxy.url):
             await proxy.up()
             await raw.say("talk", create(), append("Thank you."), FINALIZE)
-            assert (await raw.hear("talk"))[-1]["text"] == "Merci !"
+            assert (await raw.hear("talk"))[-1]["text"] == "Merci."
 
 
 async def test_an_engine_whose_thread_has_ended_is_dead(running: Running) -> None:

@@ -45,7 +45,7 @@ async def test_the_third_failure_puts_the_event_aside(raw: Raw, running: Running
         await raw.say("bad", create(), append("I do"), append("not"), append(POISON), append("know."), FINALIZE)
         heard = await raw.hear("bad", "session.closed")
         await raw.say("good", create(), append("Thank you."), FINALIZE)
-        assert (await raw.hear("good"))[-1]["text"] == "Merci !"
+        assert (await raw.hear("good"))[-1]["text"] == "Merci."
         assert value(worker, "decalage_dead_letters_total") == 1
     error = next(event for event in heard if event["type"] == "error")
     assert error["code"] == "poison_event"
@@ -76,7 +76,7 @@ async def test_owners_that_die_with_much_in_work_convict_nobody(raw: Raw, runnin
     await raw.say("talk", create(), append("Thank you."), FINALIZE)
     await raw.client.hset("decalage:{talk}:state", mapping={"owners": 9, "attempts": 2})
     async with running():
-        assert (await raw.hear("talk"))[-1]["text"] == "Merci !"
+        assert (await raw.hear("talk"))[-1]["text"] == "Merci."
     assert await raw.client.hmget("decalage:{talk}:state", "owners", "attempts") == [b"1", b"0"]
 
 
@@ -129,4 +129,4 @@ async def test_only_one_suspect_is_in_work_at_a_time(raw: Raw, running: Running)
         heard = await asyncio.gather(*(raw.hear(name) for name in names))
         watching.cancel()
     assert max(seen) == 1
-    assert all(events[-1]["text"] == "Merci !" for events in heard)
+    assert all(events[-1]["text"] == "Merci." for events in heard)

@@ -80,7 +80,7 @@ async def test_words_refused_for_lack_of_room_stay_refused(raw: Raw, running: Ru
     async with running():
         await raw.say("talk", CLOSE)
         heard = await raw.hear("talk", "session.closed")
-    assert [event["text"] for event in heard if event["type"] == "segment.done"] == ["Merci !"]
+    assert [event["text"] for event in heard if event["type"] == "segment.done"] == ["Merci."]
     assert heard[-1]["source_words"] == 2
 
 

@@ -98,4 +98,4 @@ async def test_a_create_that_found_no_room_uses_its_number_in_a_replay_too(raw: 
         await raw.hear("talk", "session.created")
     async with running():
         await raw.say("talk", *numbered(append("you."), CLOSE, first=4))
-        assert (await raw.hear("talk", "session.closed"))[-2]["text"] == "Merci !"
+        assert (await raw.hear("talk", "session.closed"))[-2]["text"] == "Merci."

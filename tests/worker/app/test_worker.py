@@ -166,7 +166,7 @@ async def test_several_segments_and_an_update_in_between(raw: Raw, running: Runn
         heard = await raw.hear("talk", "session.closed")
     done = [event for event in heard if event["type"] == "segment.done"]
     assert [(e["segment"], e["text"], e["finish_reason"]) for e in done] == [
-        (0, "Merci !", "stop"),
+        (0, "Merci.", "stop"),
         (1, "Danke für euch.", "stop"),
         (2, "", "empty"),
     ]
@@ -288,7 +288,7 @@ async def healthy(raw: Raw) -> None:
     """A session of its own goes all the way."""
     name = f"healthy-{next(_numbers)}"
     await raw.say(name, create(), append("Thank you."), FINALIZE)
-    assert (await raw.hear(name))[-1]["text"] == "Merci !"
+    assert (await raw.hear(name))[-1]["text"] == "Merci."
 
 
 @pytest.mark.leaves_keys
@@ -370,7 +370,7 @@ async def test_an_old_log_is_no_idle_session(raw: Raw, running: Running) -> None
         await raw.hear("talk", "session.created")
         await healthy(raw)
         await raw.say("talk", append("Thank you."), FINALIZE)
-        assert (await raw.hear("talk"))[-1]["text"] == "Merci !"
+        assert (await raw.hear("talk"))[-1]["text"] == "Merci."
 
 
 async def test_an_entry_without_the_field_names_what_it_has(raw: Raw, running: Running) -> None:

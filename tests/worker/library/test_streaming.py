@@ -216,7 +216,7 @@ def test_nothing_comes_from_nothing(model: StreamingModel, tokenizer: Any) -> No
         ({"source_seg_len": [1, 1]}, "adds up to 2, but source_token_ids holds"),
         ({"source_seg_len": [20]}, "at least two numbers"),
         ({"source_token_ids": [1, -3, 3], "source_seg_len": [1, 1, 1]}, "token ids are 0 or more"),
-        ({"source_token_ids": [1, 9999, 3], "source_seg_len": [1, 1, 1]}, "the model knows 8000 tokens"),
+        ({"source_token_ids": [1, 19999, 3], "source_seg_len": [1, 1, 1]}, "the model knows 16000 tokens"),
         ({"source_token_ids": [1] + [9] * 600 + [3], "source_seg_len": [1, 600, 1]}, "positions reach 512"),
     ],
 )
