@@ -40,7 +40,7 @@ _STUDY: Final = "protocol worker.core worker.engine"
 
 RINGS: Final = {
     "protocol": _ring(foreign="msgspec"),
-    "producers": _ring("protocol producers.client", "msgspec redis"),
+    "producers": _ring("protocol producers.async_client producers.client", "msgspec redis"),
     "producers.async_client": _ring("protocol producers", "websockets"),
     "producers.client": _ring("protocol producers producers.async_client"),
     "producers.gateway": _ring("protocol producers", "h11 msgspec redis starlette uvicorn websockets"),

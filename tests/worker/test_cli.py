@@ -50,7 +50,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "said"),
     [
         (["sned"], "did you mean 'send'?"),
-        (["xyzzy"], "expected one of demo, doctor"),
+        (["xyzzy"], "expected one of demo, up, doctor"),
         (["--json"], "expected a command before '--json'"),
         (["schema", "--asyncap"], "unrecognized arguments: --asyncap"),
         (["generate", "--prompt", "x", "--wait-k", "0"], "--wait-k: expected a whole number, 1 to 1000, got '0'"),

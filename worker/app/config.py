@@ -16,6 +16,7 @@ _RANGES: Final = {
     "max_pass_tokens": Meta(ge=8),
     "max_draft_tokens": Meta(ge=1, le=64),
     "drain_ms": Meta(ge=0),
+    "redis_wait_ms": Meta(ge=0),
 }
 _AT_LEAST_ONE: Final = Meta(ge=1)
 

@@ -44,8 +44,12 @@ def model(name: str) -> Finding:
     if not translation.words:
         remedy = "use an instruction-tuned model, or the one that comes with Decalage"
         return Finding("model", "warning", f"{name} loads, but wrote nothing for {_SENTENCE!r}", remedy, facts)
-    if compatibility.reason:
-        text = f"{_text(facts)}; sessions cannot share a pass: {compatibility.reason}"
+    return _finding(facts)
+
+
+def _finding(facts: dict[str, Any]) -> Finding:
+    if facts["compatibility_reason"]:
+        text = f"{_text(facts)}; sessions cannot share a pass: {facts['compatibility_reason']}"
         remedy = "expect fewer sessions at once, and no align-att; a Qwen, Llama or Mistral model has both"
         return Finding("model", "warning", text, remedy, facts)
     if facts["agreement"] < _LEAST_AGREEMENT:

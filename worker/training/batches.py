@@ -40,7 +40,7 @@ def epoch_batches(corpus: Corpus, tokens_per_batch: int, seed: int, epoch: int) 
     while start < len(chosen):
         stop = min(len(chosen), start + max(1, tokens_per_batch // int(lengths[start])))
         while (stop - start) * lengths[stop - 1] > tokens_per_batch and stop - start > 1:
-            stop = start + max(1, min(stop - start - 1, tokens_per_batch // int(lengths[stop - 1])))
+            stop -= 1
         batches.append(chosen[start:stop])
         start = stop
     return [batches[i] for i in random.permutation(len(batches))]

@@ -177,8 +177,6 @@ def make_batch(
         weights.append(1 + counts_twice * begins_word(pair.predicts)[pair.num_given :])
         queries.append(row * length + np.arange(start + pair.num_given, stop))
         labels.append(pair.target[1 + pair.num_given :])
-    flat_queries, flat_labels = np.concatenate(queries), np.concatenate(labels)
-    spare = _rounded(len(flat_queries), multiple) - len(flat_queries)
     order = np.arange(length, dtype=np.int32)[None]
     target = order - np.array([len(pair.source) for pair in pairs], np.int32)[:, None]
     return Batch(
@@ -188,12 +186,17 @@ def make_batch(
         visible_source=np.where(target < 0, order + 1, seen),
         visible_target=np.maximum(target + 1, 0),
         pairs=None,
-        queries=np.pad(flat_queries, (0, spare)).astype(np.int32),
-        labels=np.pad(flat_labels, (0, spare)).astype(np.int32),
-        weights=np.pad(np.concatenate(weights), (0, spare)).astype(np.float32),
+        queries=_joined(queries, multiple).astype(np.int32),
+        labels=_joined(labels, multiple).astype(np.int32),
+        weights=_joined(weights, multiple).astype(np.float32),
         num_labels=int(sum(map(np.sum, weights))),
         num_tokens=sum(pair.num_tokens for pair in pairs),
     )
+
+
+def _joined(parts: Sequence[NDArray[Any]], multiple: int) -> NDArray[Any]:
+    joined = np.concatenate(parts)
+    return np.pad(joined, (0, _rounded(len(joined), multiple) - len(joined)))
 
 
 def _rounded(number: int, multiple: int) -> int:

@@ -21,10 +21,10 @@ class Shape(msgspec.Struct, frozen=True):
     hidden: int = 256
     layers: int = 6
     heads: int = 4
-    kv_heads: int | None = None  # heads of keys and values, each shared by as many of the others; None: all
     mlp: int = 1024
     vocabulary: int = 8000
     max_positions: int = 512
+    kv_heads: int | None = None  # heads of keys and values, each shared by as many of the others; None: all
 
 
 class Lora(msgspec.Struct, frozen=True):

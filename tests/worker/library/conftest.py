@@ -61,7 +61,7 @@ def random_model() -> StreamingModel:
             num_attention_heads=4,
             num_key_value_heads=2,
             rms_norm_eps=1e-6,
-            vocab_size=8000,
+            vocab_size=16000,
         )
     )
 

@@ -13,6 +13,7 @@ from worker.commands.bench.page import Page, Plot, Sheet
 from worker.commands.bench.transport_load import Load, Served, connected, delays_ms
 from worker.commands.bench.transport_loop import create_sessions
 from worker.commands.bench.transport_process import NullWorker, redis_server
+from worker.commands.faults import CommandError
 from worker.commands.gateway import raise_file_limit
 
 
@@ -106,6 +107,8 @@ async def _report(
 
 
 def _hundredths(values: list[float]) -> tuple[float, ...]:
+    if len(values) < 2:
+        raise CommandError(f"only {len(values)} words came in time to be measured; give more --seconds")
     return tuple(round(value, 3) for value in quantiles(values, n=100, method="inclusive"))
 
 

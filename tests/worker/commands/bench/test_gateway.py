@@ -22,6 +22,6 @@ def test_delays_and_memory(decalage: Decalage, tmp_path: Path) -> None:
 
 def test_the_table(decalage: Decalage) -> None:
     """Without listeners there is no figure of them."""
-    ran = decalage("bench", "gateway", "--sessions", "2", "--seconds", "1", "--listeners", "0")
+    ran = decalage("bench", "gateway", "--sessions", "2", "--pace", "20", "--seconds", "1", "--listeners", "0")
     assert "WebSocket" in ran.out
     assert "listeners" not in ran.out

@@ -50,7 +50,7 @@ def test_an_attention_that_changes_what_it_fetches_is_refused(monkeypatch: pytes
         check_surface(model)
 
 
-@pytest.mark.parametrize("fails_at", ["read", "write", "two rows", "alignment", "plain"])
+@pytest.mark.parametrize("fails_at", ["read", "write", "two rows", "alignment", "fed again"])
 def test_a_runner_makes_every_kind_of_pass_before_it_serves(monkeypatch: pytest.MonkeyPatch, fails_at: str) -> None:
     """A model that fails in one kind only is refused when its runner is made, with the reason."""
 
@@ -62,7 +62,7 @@ def test_a_runner_makes_every_kind_of_pass_before_it_serves(monkeypatch: pytest.
             "write": any(row.target and not row.source for row in rows),
             "two rows": len(rows) > 1,
             "alignment": any(row.sampling.aligned_from is not None for row in rows),
-            "plain": any(row.plain for row in rows),
+            "fed again": any(row.is_contiguous for row in rows),
         }
         if kinds[fails_at]:
             raise NotImplementedError(f"no {fails_at}")
