@@ -148,13 +148,9 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 def make_batch(
-    pairs: Sequence[Pair],
-    wait_k: int | None,
-    position_offset: int,
-    multiple: int = 1,
-    *,
+    pairs: Sequence[Pair], wait_k: int | None, position_offset: int, multiple: int = 1, *,
     early: Sequence[Bools] | None = None,
-) -> Batch:
+) -> Batch:  # fmt: skip
     """Arrange pairs in one batch, each a row; T and Q are rounded up to a `multiple`. Raises ValueError for no pairs.
 
     With `early`, which queries of each pair are, those that begin a word count twice. Padding counts as target behind
@@ -163,9 +159,7 @@ def make_batch(
     if not pairs:
         raise ValueError("a batch holds at least one pair, got none")
     length = _rounded(max(pair.num_tokens for pair in pairs), multiple)
-    shape = (len(pairs), length)
-    tokens, positions = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
-    seen = np.zeros(shape, np.int32)
+    tokens, positions, seen = (np.zeros((len(pairs), length), np.int32) for _ in range(3))
     queries, labels, weights = [], [], []
     for row, pair in enumerate(pairs):
         start, stop = len(pair.source), pair.num_tokens
@@ -177,14 +171,13 @@ def make_batch(
         weights.append(1 + counts_twice * begins_word(pair.predicts)[pair.num_given :])
         queries.append(row * length + np.arange(start + pair.num_given, stop))
         labels.append(pair.target[1 + pair.num_given :])
-    order = np.arange(length, dtype=np.int32)[None]
-    target = order - np.array([len(pair.source) for pair in pairs], np.int32)[:, None]
+    ranks, source, target = _visibility(seen, [len(pair.source) for pair in pairs])
     return Batch(
         tokens=tokens,
         positions=positions,
-        ranks=np.where(target < 0, order, -1 - target),
-        visible_source=np.where(target < 0, order + 1, seen),
-        visible_target=np.maximum(target + 1, 0),
+        ranks=ranks,
+        visible_source=source,
+        visible_target=target,
         pairs=None,
         queries=_joined(queries, multiple).astype(np.int32),
         labels=_joined(labels, multiple).astype(np.int32),
@@ -192,6 +185,14 @@ def make_batch(
         num_labels=int(sum(map(np.sum, weights))),
         num_tokens=sum(pair.num_tokens for pair in pairs),
     )
+
+
+def _visibility(seen: Ints, num_source: Sequence[int]) -> tuple[Ints, Ints, Ints]:
+    # Ranks, and how many source and target tokens each token sees, (B, T) each.
+    order = np.arange(seen.shape[1], dtype=np.int32)[None]
+    target = order - np.array(num_source, np.int32)[:, None]
+    is_source = target < 0
+    return np.where(is_source, order, -1 - target), np.where(is_source, order + 1, seen), np.maximum(target + 1, 0)
 
 
 def _joined(parts: Sequence[NDArray[Any]], multiple: int) -> NDArray[Any]:

@@ -234,7 +234,7 @@ async def test_a_key_is_asked_for_and_used(browser: Browser, serving: Serving, r
     """Where the gateway has keys, a wrong one is asked for again and a right one opens sessions and sockets."""
     async with running(), serving(keys=hashed(open_sesame=Caller("demo"))) as served:
         await ready(served)
-        page = await open_console(browser, served.url, text=None)
+        page = await open_console(browser, served.url, text=None, num_lanes=2)
         for key in ("wrong", "open_sesame"):
             await page.wait_for("document.querySelector('#key-dialog').open")
             await page.evaluate("document.querySelector('#key').focus()")

@@ -151,7 +151,7 @@ def test_an_epoch_has_every_pair_by_its_weight(corpus: Corpus) -> None:
     assert set(counts[half:]) == {2, 3}
     lengths = -(-corpus.lengths() // MULTIPLE) * MULTIPLE
     assert max(max(lengths[batch]) * len(batch) for batch in batches) <= 128
-    by_length = sorted(batches, key=lambda batch: (min(lengths[batch]), max(lengths[batch])))
+    by_length = sorted(batches, key=lambda batch: (min(lengths[batch]), max(lengths[batch]), -len(batch)))
     for one, other in pairwise(by_length):  # neighbours in length are together, and no batch has room for the next one
         assert max(lengths[one]) <= min(lengths[other])
         assert min(lengths[other]) * (len(one) + 1) > 128

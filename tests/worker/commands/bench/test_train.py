@@ -59,9 +59,14 @@ def test_as_json(decalage: Decalage) -> None:
     assert (ran.status, ran.err) == (0, "")
     found: dict[str, Any] = ran.json
     assert {found[name] for name in ("bf16", "torch", "ratio", "bf16_ratio")} == {None}
-    assert found["workload"]["shape"] == {"hidden": 16, "layers": 2, "heads": 2, "mlp": 24, "vocabulary": 40} | {
-        "max_positions": 512
-    }
+    assert found["workload"]["shape"] == {
+        "hidden": 16,
+        "layers": 2,
+        "heads": 2,
+        "mlp": 24,
+        "vocabulary": 40,
+        "kv_heads": None,
+    } | {"max_positions": 512}
     assert {"kind", "cores", "library", "gflops", "load"} <= found["machine"].keys()
     ours = found["ours"]
     assert 0 < ours["slowest_tokens_per_s"] <= ours["tokens_per_s"] <= ours["fastest_tokens_per_s"]
