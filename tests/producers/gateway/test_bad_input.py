@@ -220,7 +220,7 @@ _values = st.recursive(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(data=st.binary() | _values.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_a_request_or_an_error(data: bytes) -> None:
     """No body makes a server error."""

@@ -15,7 +15,7 @@ from worker.app.engine_thread import Engine
 from worker.app.worker import Worker
 from worker.io.metrics import Metrics
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 Event = dict[str, Any]
 _workers = itertools.count()
 

@@ -15,7 +15,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "catchup": {"policy": {"type": "wait-k", "k": 2, "catchup": 0.3}},
     "adaptive": {"policy": {"type": "adaptive", "min_k": 1, "max_k": 5, "threshold": 0.7}},
     "align-att": {"policy": {"type": "align-att", "frame_words": 1}},
-    "local-agreement": {"policy": {"type": "local-agreement", "k": 2}},
+    "local-agreement": {"policy": {"type": "local-agreement", "k": 2, "max_ahead_tokens": 4}},
     "sampled": {"sampling": {"temperature": 0.8, "repetition_penalty": 1.2, "seed": 3}},
     "sentences": {"segmentation": "sentence"},
 }

@@ -48,7 +48,7 @@ POLICIES: list[Policy] = [
     WaitK(k=1), WaitK(k=3), WaitK(k=2, catchup=0.4), Adaptive(min_k=1, max_k=3, threshold=0.02),
     LocalAgreement(k=2, max_ahead_tokens=6), AlignAtt(k=1, frame_words=1),
 ]  # fmt: skip
-LAW = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+LAW = settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Letters(Vocabulary):
