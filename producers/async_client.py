@@ -12,7 +12,6 @@ import asyncio
 import json
 import time
 from collections import deque
-from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlencode
 
@@ -23,17 +22,13 @@ from producers.connection import backoff_s
 from producers.cursor import Cursor
 from producers.errors import GatewayRefused, GatewayUnreachable
 from producers.outbox import Outbox
+from producers.session_methods import SessionMethods
 from protocol import (
     ClientEvent,
-    InputTextAppend,
-    InputTextFinalize,
     ServerEvent,
     Session,
-    SessionClose,
     SessionCreate,
-    SessionPatch,
     SessionPhase,
-    SessionUpdate,
 )
 from protocol.keys import EVENT_FIELD
 from protocol.limits import MAX_TARGET_EVENT_BYTES
@@ -48,7 +43,7 @@ _AGAIN: Final = frozenset({429, 502, 503, 504})
 """Statuses after which the same request may succeed."""
 
 
-class AsyncClient:
+class AsyncClient(SessionMethods):
     """One session through a gateway. Iterate over it for the session's events, each once and in order.
 
     When the connection is lost, it connects again, reads on behind the last event, and sends again what may not have
@@ -96,24 +91,12 @@ class AsyncClient:
         """Open the session."""
         await self.send(SessionCreate(session=self.session))
 
-    async def append(self, text: str) -> None:
-        """Append the words of `text` to the open segment."""
-        await self.send(InputTextAppend(text=text))
+    async def send(self, *events: ClientEvent) -> None:
+        """Send several events. Raises IllegalEvent, another ProtocolError, GatewayRefused, GatewayUnreachable."""
+        for event in events:
+            await self._send(event)
 
-    async def finalize(self) -> None:
-        """End the open segment: its source is complete."""
-        await self.send(InputTextFinalize())
-
-    async def update(self, patch: SessionPatch) -> None:
-        """Ask the session to continue with these options."""
-        await self.send(SessionUpdate(session=patch))
-
-    async def close(self) -> None:
-        """Ask the session to close once all that was sent is translated; this client stays connected."""
-        await self.send(SessionClose())
-
-    async def send(self, event: ClientEvent) -> None:
-        """Send one event. Raises IllegalEvent, another ProtocolError, GatewayRefused, GatewayUnreachable."""
+    async def _send(self, event: ClientEvent) -> None:
         self._outbox.put(event)
         data = self._outbox.unsent[-1]
         self._outbox.sent(1)
@@ -132,14 +115,6 @@ class AsyncClient:
         if self._socket is not None:
             await self._socket.close()
             self._socket = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.disconnect()
 
     def __aiter__(self) -> Self:
         return self

@@ -13,7 +13,6 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from secrets import token_hex
-from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from redis.exceptions import RedisError, ResponseError
@@ -31,17 +30,13 @@ from producers.connection import (
 )
 from producers.errors import BrokerUnreachable, SessionExists, WrongShards
 from producers.outbox import Outbox
+from producers.session_methods import SessionMethods
 from producers.tail import resume_outbox
 from protocol import (
     ClientEvent,
-    InputTextAppend,
-    InputTextFinalize,
     Session,
-    SessionClose,
     SessionCreate,
-    SessionPatch,
     SessionPhase,
-    SessionUpdate,
     bell_key,
     check_session_id,
     shard_of,
@@ -55,7 +50,7 @@ MAX_BELL_ENTRIES: Final = 10_000
 """About how many rings a bell stream keeps; a worker that missed more finds the sessions by its sweep."""
 
 
-class Publisher:
+class Publisher(SessionMethods):
     """The one writer of one session. Every method returns when Redis has the event.
 
     Events are numbered, so nothing is doubled when a reply is lost and redis-py sends again. A call that raises
@@ -134,22 +129,6 @@ class Publisher:
             self._outbox.put(SessionCreate(session=self.session))
             await self._flush()
 
-    async def append(self, text: str) -> None:
-        """Append the words of `text` (whole words, white space between them) to the open segment."""
-        await self.send(InputTextAppend(text=text))
-
-    async def finalize(self) -> None:
-        """End the open segment: its source is complete."""
-        await self.send(InputTextFinalize())
-
-    async def update(self, patch: SessionPatch) -> None:
-        """Ask the session to continue with these options."""
-        await self.send(SessionUpdate(session=patch))
-
-    async def close(self) -> None:
-        """Ask the session to close once all that was sent is translated; this publisher stays connected."""
-        await self.send(SessionClose())
-
     async def send(self, *events: ClientEvent) -> None:
         """Send several events in one round trip; where one is refused, only those before it.
 
@@ -173,14 +152,6 @@ class Publisher:
     async def disconnect(self) -> None:
         """Close every connection of this publisher, but no client that was passed in; leave the session as it is."""
         await self._link.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.disconnect()
 
     async def _resume(self) -> Outbox:
         await self._look()
