@@ -29,6 +29,7 @@ Examples:
   decalage train --resume --out my-model"""
 
 _INTERRUPTED: Final = 130
+_PACK_MIB: Final = 45
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,13 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--to", type=arguments.language, metavar="LANG", help="target language of files whose name has none")
     add("--out", type=Path, metavar="DIR", help="where model, checkpoint, log and curve go")
     add("--pack", type=Path, metavar="DIR", help="train nothing: write data, tokenizer and start there, to travel")
-    add("--pack-mib", type=whole(1), default=45, metavar="N", help="largest size of the pack (default: 45)")
+    add("--pack-mib", type=whole(1), metavar="N", help="with --pack: its largest size (default: 45)")
     add(
         "--pack-epochs",
         type=whole(1),
-        default=1,
         metavar="N",
-        help="pack the rows that N epochs read of a file with a weight below 1 (default: 1)",
+        help="with --pack: the rows that N epochs read of a file with a weight below 1 (default: 1)",
     )
     add("--from-pack", type=Path, metavar="DIR", help="take data and start from there, not from the options for them")
     add("--steps", type=whole(1), metavar="N", help="steps of the optimizer")
@@ -193,7 +193,7 @@ def run(args: argparse.Namespace) -> int:
     plan_s = args.time_limit if args.finish or not (args.steps or args.resume) else None
     with view(recipe.steps, as_json=args.json) as report, stop:
         if args.pack is not None:
-            pack(recipe, args.pack, report, max_bytes=args.pack_mib * 2**20)
+            pack(recipe, args.pack, report, max_bytes=(args.pack_mib or _PACK_MIB) * 2**20)
             return 0
         progress = train(recipe, args.out, report, stop, resume=args.resume, plan_s=plan_s)
     if progress.step < recipe.steps and plan_s is None:

@@ -42,6 +42,8 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
 def _check(args: argparse.Namespace) -> None:
     if (args.out is None) == (args.pack is None):
         raise CommandError("give --out DIR, where the model goes, or --pack DIR, to train on another machine")
+    if args.pack is None and (args.pack_mib or args.pack_epochs):
+        raise CommandError("--pack-mib and --pack-epochs tell what --pack DIR writes: give that, or leave them out")
     if args.finish and not (args.resume and args.time_limit):
         raise CommandError(
             "--finish ends a run that is there within --time-limit: give --resume and --time-limit S too"
@@ -73,7 +75,7 @@ def _recipe_of_text(args: argparse.Namespace) -> Recipe:
         cleaning=Cleaning(max_words=args.max_words, max_ratio=args.max_ratio),
         keys=Keys(*args.json_keys),
         augmentation=Augmentation(joined, substituted, heard, args.templates),
-        pack_epochs=args.pack_epochs,
+        pack_epochs=args.pack_epochs or 1,
         split_digits=args.split_digits,
         valid_pairs=args.valid_pairs,
         **_optimizer(args),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from worker.training.pairs import Corpus, Ints
 
@@ -25,13 +26,10 @@ class Place(msgspec.Struct, frozen=True):
 def epoch_batches(corpus: Corpus, tokens_per_batch: int, seed: int, epoch: int) -> list[Ints]:
     """The indices of each batch of an epoch; every batch has at most `tokens_per_batch` tokens, padding included.
 
-    A pair with weight w comes floor(w) times, and once more with the probability of what is left. One that is longer
-    than a batch is a batch of its own.
+    A pair that is longer than a batch is a batch of its own.
     """
     random = np.random.default_rng((seed, epoch))
-    weights = np.array(corpus.weights, np.float64)
-    copies = np.floor(weights + random.random(len(weights))).astype(np.int64)
-    chosen = random.permutation(np.repeat(np.arange(len(corpus), dtype=np.int32), copies))
+    chosen = drawn(np.array(corpus.weights, np.float64), random)
     lengths = -(-corpus.lengths()[chosen] // MULTIPLE) * MULTIPLE
     order = np.argsort(lengths, kind="stable")
     chosen, lengths = chosen[order], lengths[order]
@@ -44,6 +42,14 @@ def epoch_batches(corpus: Corpus, tokens_per_batch: int, seed: int, epoch: int) 
         batches.append(chosen[start:stop])
         start = stop
     return [batches[i] for i in random.permutation(len(batches))]
+
+
+def drawn(weights: NDArray[np.float64], random: np.random.Generator) -> Ints:
+    """Return the pairs of an epoch in random order: one with weight w floor(w) times, and once more with the
+    probability of what is left.
+    """
+    copies = np.floor(weights + random.random(len(weights))).astype(np.int64)
+    return random.permutation(np.repeat(np.arange(len(weights), dtype=np.int32), copies))
 
 
 def batches_from(epoch_of: Callable[[int], list[Ints]], place: Place) -> Iterator[tuple[Ints, Place]]:

@@ -22,6 +22,11 @@ from worker.training.recipe import Lora, Recipe, wait_name
 from worker.training.storage import write_json, write_whole
 
 CARD: Final = "decalage.json"
+_OF_DATA: Final = frozenset(
+    {"--train", "--valid", "--split", "--augment", "--templates"}
+    | {"--max-words", "--max-ratio", "--json-keys", "--valid-pairs", "--seed"}
+)
+"""Options that tell a pack, beside those of the model that it starts."""
 MAX_SHARD_BYTES: Final = 15 * 2**20
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -161,8 +166,25 @@ def _data_row(report: Report) -> str:
 
 
 def command(recipe: Recipe) -> str:
-    """The command that runs the recipe, files by their bare names."""
-    options: dict[str, Sequence[object]] = {
+    """The command that runs the recipe, files by their bare names; where it ran from a pack, one makes that first."""
+    options = _options(recipe)
+    if recipe.pack is None:
+        return _shown("decalage train --out MODEL", options)
+    data = {name: values for name, values in options.items() if name in _OF_DATA or name in _start_options(recipe)}
+    rest = {name: values for name, values in options.items() if name not in data or name == "--seed"}
+    data |= {"--pack-epochs": [recipe.pack_epochs]}
+    pack = _shown("decalage train --pack PACK", data)
+    return f"{pack}\n{_shown('decalage train --from-pack PACK --out MODEL', rest)}"
+
+
+def _shown(start: str, options: Mapping[str, Sequence[object]]) -> str:
+    return " \\\n  ".join(
+        [start, *(f"{name} {shlex.join(map(str, values))}".rstrip() for name, values in options.items())]
+    )
+
+
+def _options(recipe: Recipe) -> dict[str, Sequence[object]]:
+    return {
         "--train": [_file_argument(file) for file in recipe.train],
         "--valid": [_file_argument(file) for file in recipe.valid],
         **_start_options(recipe),
@@ -188,8 +210,6 @@ def command(recipe: Recipe) -> str:
         "--valid-pairs": [recipe.valid_pairs],
         "--seed": [recipe.seed],
     }
-    lines = [f"{name} {shlex.join(map(str, values))}".rstrip() for name, values in options.items()]
-    return " \\\n  ".join(["decalage train --out MODEL", *lines])
 
 
 def _device_options(recipe: Recipe) -> dict[str, Sequence[object]]:

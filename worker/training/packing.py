@@ -9,8 +9,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.training.batches import drawn
+from worker.training.errors import DataError
 from worker.training.pack import FIRST, PackedCorpus
-from worker.training.pairs import Batch, Ints, coin
+from worker.training.pairs import Batch, Ints, coin, rounded
 
 ROW_TOKENS: Final = 512
 """Attention takes time by its square. Of ordinary text, one pair in thousands is longer and left out."""
@@ -20,22 +22,25 @@ _UNSEEN: Final = 2**31 - 1
 
 
 class RowPacker:
-    """Arranges the pairs of a corpus in rows, about `tokens_per_batch` tokens in a batch."""
+    """Arranges the pairs of a corpus in rows, at most `tokens_per_batch` tokens in a batch but for a single row.
+
+    Raises DataError where no pair fits into a row.
+    """
 
     def __init__(self, corpus: PackedCorpus, tokens_per_batch: int, position_offset: int) -> None:
         self._corpus, self._position_offset = corpus, position_offset
         self.num_rows = max(1, tokens_per_batch // ROW_TOKENS)
         self._weights = np.where(corpus.lengths() <= ROW_TOKENS, np.asarray(corpus.weights, np.float64), 0.0)
         self.num_left_out = int((corpus.lengths() > ROW_TOKENS).sum())
+        if len(corpus) and self.num_left_out == len(corpus):
+            raise DataError(
+                f"all {len(corpus)} pairs are longer than a row of {ROW_TOKENS} tokens, source and target together; "
+                "give shorter ones, or train with --device cpu, which has no such limit"
+            )
 
     def epoch(self, seed: int, epoch: int) -> list[Ints]:
-        """Return the pairs of each batch of an epoch, in the order in which they fill its rows.
-
-        A pair with weight w comes floor(w) times, and once more with the probability of what is left.
-        """
-        random = np.random.default_rng((seed, epoch))
-        copies = np.floor(self._weights + random.random(len(self._weights))).astype(np.int64)
-        chosen = random.permutation(np.repeat(np.arange(len(copies), dtype=np.int32), copies))
+        """Return the pairs of each batch of an epoch, in the order in which they fill its rows."""
+        chosen = drawn(self._weights, np.random.default_rng((seed, epoch)))
         starts = self._row_starts(self._corpus.lengths()[chosen])[:: self.num_rows]
         return np.split(chosen, starts[1:])
 
@@ -60,7 +65,7 @@ class RowPacker:
             flat[tokens.places] = values
             return flat.reshape(self.num_rows, ROW_TOKENS)
 
-        spare = _rounded(len(weights), max(1, size // _LABEL_STEPS)) - len(weights)
+        spare = rounded(len(weights), max(1, size // _LABEL_STEPS)) - len(weights)
         return Batch(
             tokens=rows(tokens.ids),
             positions=rows(np.where(is_target, self._position_offset + tokens.target, tokens.source)),
@@ -146,7 +151,3 @@ def _visible_source(tokens: _Tokens, words: NDArray[Any], wait_k: int | None) ->
     behind = np.minimum(first_segment[tokens.pairs] + segments + 1, len(stops) - 1)
     visible: NDArray[Any] = np.where(segments == num_segments[tokens.pairs] - 1, all_source, stops[behind])
     return visible
-
-
-def _rounded(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple

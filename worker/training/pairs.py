@@ -158,7 +158,7 @@ def make_batch(
     """
     if not pairs:
         raise ValueError("a batch holds at least one pair, got none")
-    length = _rounded(max(pair.num_tokens for pair in pairs), multiple)
+    length = rounded(max(pair.num_tokens for pair in pairs), multiple)
     tokens, positions, seen = (np.zeros((len(pairs), length), np.int32) for _ in range(3))
     queries, labels, weights = [], [], []
     for row, pair in enumerate(pairs):
@@ -197,8 +197,9 @@ def _visibility(seen: Ints, num_source: Sequence[int]) -> tuple[Ints, Ints, Ints
 
 def _joined(parts: Sequence[NDArray[Any]], multiple: int) -> NDArray[Any]:
     joined = np.concatenate(parts)
-    return np.pad(joined, (0, _rounded(len(joined), multiple) - len(joined)))
+    return np.pad(joined, (0, rounded(len(joined), multiple) - len(joined)))
 
 
-def _rounded(number: int, multiple: int) -> int:
+def rounded(number: int, multiple: int) -> int:
+    """Return the next multiple that is not below the number."""
     return -(-number // multiple) * multiple

@@ -209,7 +209,17 @@ def test_a_pack_is_all_that_a_run_needs(options: Options, tmp_path: Path, decala
     assert "Stopped at step 0 of 3" in decalage(*run, "--time-limit", "0").err
     again = decalage("train", "--resume", "--out", out, "--json")
     assert [json.loads(line)["event"] for line in again.out.splitlines()].count("step") == 3
-    assert "--augment 0.5 0.5 0.5" in (tmp_path / "model" / "README.md").read_text()
+    packing, training = (
+        (tmp_path / "model" / "README.md")
+        .read_text()
+        .split("decalage train --pack PACK")[1]
+        .split("decalage train --from-pack PACK --out MODEL")
+    )
+    assert "--augment 0.5 0.5 0.5" in packing
+    assert "--pack-epochs 1" in packing
+    assert "--steps" not in packing
+    assert "--steps 3" in training
+    assert "--train" not in training
 
 
 @pytest.mark.parametrize(
@@ -218,6 +228,7 @@ def test_a_pack_is_all_that_a_run_needs(options: Options, tmp_path: Path, decala
         (["--from-pack", "packed", "--steps", "3"], "give --out DIR"),
         (["--pack", "a", "--out", "b", "--steps", "3"], "give --out DIR"),
         (["--from-pack", "packed", "--out", "b"], "--steps missing"),
+        (["--from-pack", "packed", "--out", "b", "--steps", "3", "--pack-epochs", "2"], "give that, or leave them out"),
         (["--from-pack", "packed", "--train", "x.tsv@fr", "--out", "b", "--steps", "3"], "brings its own data"),
         (["--finish", "--resume", "--out", "b"], "give --resume and --time-limit S too"),
         (["--from-pack", "nowhere", "--out", "b", "--steps", "3"], "nowhere/pack.safetensors is not there"),

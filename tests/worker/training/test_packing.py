@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.worker.training.pairs import pair_of, tiny
 from tests.worker.training.test_objective import PAIRS, WAITS
 from worker.training.arrangement import LengthBuckets
+from worker.training.errors import DataError
 from worker.training.objective import Objective, batch_mask
 from worker.training.pack import packed
 from worker.training.packing import RowPacker
@@ -93,3 +94,9 @@ def test_pairs_longer_than_a_row_are_left_out_and_counted() -> None:
     packer = RowPacker(packed(corpus_of(pairs)), 1024, OFFSET)
     assert packer.num_left_out == 1
     assert [batch.tolist() for batch in packer.epoch(0, 0)] == [[0]]
+
+
+def test_no_pair_that_fits() -> None:
+    """The message tells the limit, and what has none."""
+    with pytest.raises(DataError, match="all 1 pairs are longer than a row of 512 tokens"):
+        RowPacker(packed(corpus_of([pair_of([[8]] * 400, [[9]] * 300)])), 1024, OFFSET)
