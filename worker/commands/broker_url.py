@@ -4,10 +4,10 @@ import os
 import sys
 
 
-def redis_url(given: str | None) -> str:
+def redis_url(given: str | None, *, has_worker: bool = False) -> str:
     """Return the given URL, else $DECALAGE_REDIS, else that of the embedded broker; start the broker if none runs.
 
-    Raises BrokerError.
+    With `has_worker`, the command starts a worker itself. Raises BrokerError.
     """
     if url := given or os.environ.get("DECALAGE_REDIS"):
         return url
@@ -15,5 +15,6 @@ def redis_url(given: str | None) -> str:
 
     broker = ensure_broker()
     if broker.started:
-        print(f"started a broker at {broker.url}; `decalage serve` starts a worker for it", file=sys.stderr)
+        next_step = "" if has_worker else "; `decalage serve` starts a worker for it"
+        print(f"started a broker at {broker.url}{next_step}", file=sys.stderr)
     return broker.url

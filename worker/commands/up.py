@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run all until a signal, and return 0. Raises CommandError when the worker ends by itself."""
-    gateway = gateway_of(args, redis_url(args.redis), host="127.0.0.1")
+    gateway = gateway_of(args, redis_url(args.redis, has_worker=True), host="127.0.0.1")
     asyncio.run(_run(args, gateway))
     return 0
 
