@@ -33,13 +33,12 @@ def test_delays_by_number_of_speakers(decalage: Decalage, text: str, tmp_path: P
 
 @pytest.mark.usefixtures("with_model")
 def test_a_wait_for_company(decalage: Decalage, text: str) -> None:
-    """As many words; three speakers of 15 words/s, heard for 60 ms, share passes, and who speaks alone shares none."""
+    """As many words; three speakers of 15 words/s, heard for 60 ms, share more passes than one speaker's segments."""
     options = ("--file", text, "--speakers", "1", "3", "--batch-timeout-ms", "60", "--limit-ms", "1e6")
     report = decalage(*OPTIONS, *options, "--json").json
     together, waiting = report["together"]["points"], report["waiting"]["points"]
     assert [point["words"] for point in waiting] == [point["words"] for point in together]
-    assert waiting[1]["rows_per_pass"] > 1
-    assert waiting[0]["rows_per_pass"] == 1
+    assert waiting[1]["rows_per_pass"] > waiting[0]["rows_per_pass"] >= 1
     assert "Waiting 60 ms for others" in decalage(*OPTIONS, *options).out
 
 
