@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from producers.gateway import generate, openai_realtime, openapi, operations, realtime, sessions, sse, stats
 from producers.gateway.endpoint import endpoint, http_exception
 from producers.gateway.gateway import Gateway
-from producers.gateway.sockets import socket_endpoint
+from producers.gateway.sockets import no_socket, socket_endpoint
 
 CONSOLE: Final = Path(__file__).with_name("console")
 """The console's files."""
@@ -92,5 +92,6 @@ def _routes() -> list[BaseRoute]:
         Route(SECRETS_PATH, endpoint(openai_realtime.create_client_secret, "produce"), methods=["POST"]),
         WebSocketRoute("/v1/realtime/translations", socket_endpoint(openai_realtime.translations)),
         WebSocketRoute("/v1/realtime", socket_endpoint(realtime.realtime)),
+        WebSocketRoute("/{path:path}", socket_endpoint(no_socket)),
         Mount("/", StaticFiles(directory=CONSOLE, html=True, check_dir=False)),
     ]
