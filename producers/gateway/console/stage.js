@@ -8,6 +8,8 @@ import { separator } from "./split.js";
 import { MAX_LANES } from "./talk.js";
 import { Ties } from "./ties.js";
 
+const FRESH_MS = 2_000;
+
 export class Stage {
   #talk = null;
   #views = [];
@@ -102,6 +104,7 @@ export class Stage {
 
   #flash(view, index) {
     const word = view.lane.words[index];
+    if (this.#talk.elapsedMs - this.#talk.writtenAtMs(view.lane, word) > FRESH_MS) return; // it has come late, with many
     this.#threads.push(() => this.ties.flash(this.source.word(word.read - 1), view.word(index), view.tone));
   }
 

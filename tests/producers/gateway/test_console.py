@@ -135,6 +135,57 @@ async def test_a_cut_network_is_shown_and_resumed_without_gap_or_duplicate(
         assert page.problems == []
 
 
+async def first_word_s(page: Page) -> float:
+    """Return what the first lane shows as the delay of its first word."""
+    [text] = await page.texts(".lane:nth-of-type(1) .first")
+    return float(text.removesuffix(" s"))
+
+
+async def test_a_reload_goes_on_without_gap_or_duplicate(browser: Browser, served: Served, redis_url: str) -> None:
+    """The page speaks the rest of its text into the same sessions, and shows all that they have written, in time."""
+    page = await open_console(browser, served.url, num_lanes=2)
+    await page.click("#speak")
+    await page.wait_for(count(".lane:nth-of-type(1) .target span", 1))
+    links = [await link_of(page, lane) for lane in (1, 2)]
+    before_s = await first_word_s(page)
+    await page.reload()
+    await page.wait_for(count(".lane:nth-of-type(1) .target span", 4))
+    await page.reload()
+    await page.wait_for(IS_DONE)
+    await page.reload()
+    await page.wait_for(count(".lane:nth-of-type(2) .target span", 4))
+    await page.wait_for(IS_DONE)
+    assert await page.texts("#source-words .said") == TEXT.split()
+    for lane, link in enumerate(links, 1):
+        words = await words_of(link, redis_url)
+        await page.wait_for(count(f".lane:nth-of-type({lane}) .target span", len(words)))
+        assert await page.texts(f".lane:nth-of-type({lane}) .target span") == words
+        assert (await link_of(page, lane)).partition("~")[0] == link.partition("~")[0]
+    assert await first_word_s(page) == pytest.approx(before_s, abs=0.5)
+    assert page.problems == []
+
+
+async def test_a_reload_keeps_what_is_paused_and_what_is_typed(browser: Browser, served: Served) -> None:
+    """A paused text is still paused, at the same word; a text that nobody has spoken yet is there to edit."""
+    page = await open_console(browser, served.url)
+    await page.click("#speak")
+    await page.wait_for(count("#source-words .said", 2))
+    await page.click("#speak")
+    await page.wait_for("document.querySelector('#speak').textContent.trim() === 'Resume'")
+    num_said = len(await page.texts("#source-words .said"))
+    await page.click("#new-talk")
+    await page.type("It is raining now.")
+    await page.reload()
+    await page.wait_for("document.querySelector('#text').value === 'It is raining now.'")
+    await page.click("#talks li:first-child .name")
+    await page.wait_for("document.querySelector('#speak').textContent.trim() === 'Resume'")
+    assert len(await page.texts("#source-words .said")) == num_said
+    await page.click("#speak")
+    await page.wait_for(IS_DONE)
+    assert await page.texts("#source-words .said") == TEXT.split()
+    assert page.problems == []
+
+
 async def test_a_listener_follows_by_link_across_a_cut_network(
     browser: Browser, served: Served, redis_url: str
 ) -> None:
@@ -148,7 +199,11 @@ async def test_a_listener_follows_by_link_across_a_cut_network(
         await listener.wait_for(count("#caption-lines span", 1))
         network.cut()
         await listener.wait_for("document.querySelector('#caption-status').dataset.state === 'ended'")
-        assert await listener.texts("#caption-lines span") == await words_of(link, redis_url)
+        words = await words_of(link, redis_url)
+        assert await listener.texts("#caption-lines span") == words
+        await listener.reload()
+        await listener.wait_for("document.querySelector('#caption-status').dataset.state === 'ended'")
+        assert await listener.texts("#caption-lines span") == words
         assert await listener.evaluate("document.querySelector('#console').hidden")
     assert [*page.problems, *listener.problems] == []
 
