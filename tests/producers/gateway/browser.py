@@ -208,7 +208,7 @@ async def open_browser(program: str) -> AsyncIterator[Browser]:
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            async with connect(await _address(process), max_size=None) as connection:
+            async with connect(await _address(process), max_size=None, open_timeout=TIMEOUT_S) as connection:
                 browser = Browser(connection)
                 listening = asyncio.create_task(browser.listen())
                 yield browser

@@ -102,6 +102,16 @@ async def test_typed_words_are_translated_in_order_by_two_policies_side_by_side(
     assert page.problems == []
 
 
+THREAD_ENDS_AT_THE_WORD: Final = """
+(() => {
+  const [x, y] = document.querySelector('#ties .held').getAttribute('d').split(' ').slice(-2).map(Number);
+  const stage = document.querySelector('#stage').getBoundingClientRect();
+  const word = document.querySelector('.tied-word').getBoundingClientRect();
+  return Math.abs(stage.left + x - (word.left + word.right) / 2) < 2 && Math.abs(stage.top + y - word.top) < 2;
+})()
+"""
+
+
 async def test_arrow_keys_walk_through_the_words_and_lanes(browser: Browser, served: Served) -> None:
     """The tie follows the focus: to the next word, to the other lane, and is said in words."""
     page = await open_console(browser, served.url, num_lanes=2)
@@ -113,6 +123,10 @@ async def test_arrow_keys_walk_through_the_words_and_lanes(browser: Browser, ser
     assert "after “I do not know”: 3 words behind" in (await page.texts("#readout"))[0]
     await page.press("ArrowDown")
     assert await page.texts("#source-words .newest") == ["lives."]
+    assert await page.evaluate(THREAD_ENDS_AT_THE_WORD)
+    await page.evaluate("document.querySelector('.lanes').style.marginTop = '9rem'")
+    await page.evaluate("document.querySelector('#stage').dispatchEvent(new Event('scroll'))")
+    assert await page.evaluate(THREAD_ENDS_AT_THE_WORD)
     await page.press("Escape")
     assert await page.texts("#source-words .newest") == []
 
@@ -314,21 +328,37 @@ async def violations(page: Page, script: str) -> list[str]:
 @pytest.mark.skipif(not AXE.exists(), reason="needs axe-core: npm install --no-save axe-core")
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (375, False), (375, True)])
 async def test_axe_finds_no_violation(browser: Browser, served: Served, width: int, dark: bool) -> None:
-    """Neither before, nor while a word is tied, nor in the dialog, nor in the captions."""
+    """Neither before, nor while a word is tied, nor without a network, nor in menu, dialog and captions."""
     script = AXE.read_text(encoding="utf-8")
     page = await browser.new_page(width=width, dark=dark)
-    await page.open(served.url)
-    await page.wait_for(state("ready"))
-    assert await violations(page, script) == []
-    await page.click("#samples button")
-    await page.wait_for(count(".lane:nth-of-type(1) .target span", 4))
-    await page.click("#speak")
-    await page.hover(".lane:nth-of-type(1) .target span")
-    assert await violations(page, script) == []
+    async with proxied(served.url) as (network, url):
+        await page.open(url)
+        await page.wait_for(state("ready"))
+        await page.click(".add-lane")
+        assert await violations(page, script) == []
+        await page.click("#samples button")
+        await page.wait_for(count(".lane:nth-of-type(1) .target span", 4))
+        await page.click("#speak")
+        await page.hover(".lane:nth-of-type(1) .target span")
+        assert await violations(page, script) == []
+        await network.down()
+        await page.wait_for(state("lost"))
+        assert await violations(page, script) == []
+        await network.up()
+        await page.wait_for(state("resumed"))
+        await page.click(".menu summary")
+        assert await violations(page, script) == []
+        await page.press("Escape")
+        await check_dialog_and_captions(browser, page, served.url, script)
+
+
+async def check_dialog_and_captions(browser: Browser, page: Page, url: str, script: str) -> None:
+    """Look at the dialog with a lane's link, and at what the link shows, in a tab of the same size and colours."""
+    width, dark = await page.evaluate("[innerWidth, matchMedia('(prefers-color-scheme: dark)').matches]")
     await page.click(".share")
     link = str(await page.wait_for("document.querySelector('dialog[open] #share-url')?.value"))
     assert await violations(page, script) == []
     listener = await browser.new_page(width=width, dark=dark)
-    await listener.open(link)
+    await listener.open(url + "#" + link.partition("#")[2])
     await listener.wait_for(count("#caption-lines span", 1))
     assert await violations(listener, script) == []
