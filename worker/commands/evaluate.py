@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from worker.commands import arguments, output
 from worker.commands.faults import CommandError
+from worker.commands.test_set import languages_of, progress_bar, session_into
 from worker.evaluation import defaults
 
 if TYPE_CHECKING:
@@ -126,9 +127,10 @@ def _run_values(args: argparse.Namespace) -> int:
     from worker.evaluation.corpus import read_corpus
 
     corpus = read_corpus(args.values, limit=args.limit, seed=args.seed)
-    languages = _languages(args, args.values)
+    languages = languages_of(args.values, args.to)
     model = load_model(args.model)
-    report = described(args, languages[1], _runs(args, model, _session(args, model, languages), corpus))
+    session = session_into(model, languages, args.max_new_words)
+    report = described(args, languages[1], _runs(args, model, session, corpus))
     if not args.json:
         show(report)
         return 0
@@ -170,39 +172,15 @@ def _evaluate(args: argparse.Namespace) -> "Report":
         check_same_test(folder, other, args.test.name, num_sentences=len(corpus), seed=args.seed)
     if args.output is not None:
         args.output.mkdir(parents=True, exist_ok=True)
-    languages = _languages(args, args.test)
+    languages = languages_of(args.test, args.to)
     model = load_model(args.model)
-    runs = _runs(args, model, _session(args, model, languages), corpus)
+    runs = _runs(args, model, session_into(model, languages, args.max_new_words), corpus)
     report = described(args, languages, runs)
     if baseline is not None:
         report = compared(report, runs, baseline, args.compare)
     if args.output is not None:
         saved(args.output, report, runs, earlier)
     return report
-
-
-def _languages(args: argparse.Namespace, path: Path) -> tuple[str, str]:
-    from worker.evaluation.corpus import direction
-
-    named = direction(path)
-    target = args.to or (named and named[1])
-    if target is None:
-        raise CommandError(f"the name {path.name!r} does not tell the languages; --to fr gives the target's")
-    return (named[0] if named else "en"), target
-
-
-def _session(args: argparse.Namespace, model: "Model", languages: tuple[str, str]) -> "Session":
-    from protocol import Limits, Session
-    from worker.core.rows import Refused
-    from worker.library.vocabulary import unsupported
-
-    source, target = languages
-    session = Session(source_language=source, target_language=target, limits=Limits(max_new_words=args.max_new_words))
-    try:
-        model.vocabulary.prompt(session)
-    except Refused as refused:
-        raise unsupported(refused) from refused
-    return session
 
 
 def _runs(args: argparse.Namespace, model: "Model", session: "Session", corpus: "list[Sentence]") -> "dict[str, Run]":
@@ -215,7 +193,7 @@ def _runs(args: argparse.Namespace, model: "Model", session: "Session", corpus: 
 
     runner = Runner(model.engine, model.vocabulary, kv_bits=args.kv_bits or 0)
     found = {}
-    with _progress() as progress:
+    with progress_bar() as progress:
         for name, chosen in _policies(args, session).items():
             task = progress.add_task(name, total=len(corpus))
 
@@ -242,13 +220,3 @@ def _policies(args: argparse.Namespace, session: "Session") -> "dict[str, Sessio
     if args.offline or is_default:
         chosen[policy_name(offline(session))] = offline(session)
     return chosen
-
-
-def _progress() -> Any:
-    import sys
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description:>13}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
