@@ -45,62 +45,69 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.handshake_complete = True
 
 
-def http_protocol(head_timeout_s: float) -> type[H11Protocol]:
+class HttpProtocol(H11Protocol):
+    """HTTP/1.1 whose request line and headers have a time limit, and whose refusals have the body of all errors."""
+
+    head_timeout_s: float
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "abort": transport.abort}
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()  # the next head may have begun with the last bytes of this request
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP with the body of all errors; cut off whoever sends it into an answer."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.abort()
+            return
+        error = ApiError(400, "malformed_request", "expected a request of HTTP/1.1, got something else")
+        headers = [("Content-Type", "application/json"), ("Connection", "close")]
+        answer = (h11.Response(status_code=400, headers=headers), h11.Data(data=error.body), h11.EndOfMessage())
+        for event in answer:
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def _watch(self) -> None:
+        if not self._awaits_head():
+            self._stop()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(self.head_timeout_s, self._expire)
+
+    def _awaits_head(self) -> bool:
+        is_ours = self.transport.get_protocol() is self  # a WebSocket has a protocol of its own
+        return is_ours and (self.cycle is None or self.cycle.response_complete)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self) -> None:
+        self._timer = None
+        if self._awaits_head():
+            self.transport.abort()
+
+
+def http_protocol(limit_s: float) -> type[HttpProtocol]:
     """Return a protocol that cuts a connection whose request line and headers take longer than this."""
 
-    class HttpProtocol(H11Protocol):
-        _timer: asyncio.TimerHandle | None = None
+    class LimitedProtocol(HttpProtocol):
+        head_timeout_s = limit_s
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self.app_state = {**self.app_state, "abort": transport.abort}
-            self._watch()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            self._watch()
-
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            self._watch()  # the next head may have begun with the last bytes of this request
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop()
-            super().connection_lost(exc)
-
-        def send_400_response(self, msg: str) -> None:
-            """Refuse what is no HTTP with the body of all errors; cut off whoever sends it into an answer."""
-            if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-                self.transport.abort()
-                return
-            error = ApiError(400, "malformed_request", "expected a request of HTTP/1.1, got something else")
-            headers = [("Content-Type", "application/json"), ("Connection", "close")]
-            answer = (h11.Response(status_code=400, headers=headers), h11.Data(data=error.body), h11.EndOfMessage())
-            for event in answer:
-                self.transport.write(self.conn.send(event) or b"")
-            self.transport.close()
-
-        def _watch(self) -> None:
-            if not self._awaits_head():
-                self._stop()
-            elif self._timer is None:
-                self._timer = self.loop.call_later(head_timeout_s, self._expire)
-
-        def _awaits_head(self) -> bool:
-            is_ours = self.transport.get_protocol() is self  # a WebSocket has a protocol of its own
-            return is_ours and (self.cycle is None or self.cycle.response_complete)
-
-        def _stop(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-
-        def _expire(self) -> None:
-            self._timer = None
-            if self._awaits_head():
-                self.transport.abort()
-
-    return HttpProtocol
+    return LimitedProtocol
 
 
 class _Server(uvicorn.Server):
