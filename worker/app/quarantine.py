@@ -13,7 +13,7 @@ from protocol.keys import EVENT_FIELD
 from worker.app.handle import SessionHandle
 from worker.app.telemetry import Telemetry
 from worker.core import quarantine
-from worker.core.quarantine import Action, Committed, Event, Failed, Look, Opened, Ran, Released, Suspects
+from worker.core.quarantine import Action, Committed, Failed, Look, Observation, Opened, Ran, Released, Suspects
 from worker.io.replies import Denied, Entry
 from worker.io.store import Claim, Store, Suspect, Taken
 
@@ -87,8 +87,8 @@ class Quarantine:
         if names := [name for name in self._suspects.failures if is_gone(name)]:
             self._step(Released(names, is_for_good=True))
 
-    def _step(self, event: Event) -> tuple[Action, ...]:
-        self._suspects, actions = quarantine.step(self._suspects, event)
+    def _step(self, observation: Observation) -> tuple[Action, ...]:
+        self._suspects, actions = quarantine.step(self._suspects, observation)
         if Look() in actions:
             self._on_look()
         return actions

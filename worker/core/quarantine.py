@@ -156,7 +156,7 @@ class Released(msgspec.Struct, frozen=True):
     is_for_good: bool = False
 
 
-Event: TypeAlias = Opened | Failed | Ran | Committed | Released
+Observation: TypeAlias = Opened | Failed | Ran | Committed | Released
 
 
 class TakeAlone(msgspec.Struct, frozen=True):
@@ -173,15 +173,15 @@ Action: TypeAlias = TakeAlone | Look
 Outcome: TypeAlias = tuple[Suspects, tuple[Action, ...]]
 
 
-def step(suspects: Suspects, event: Event) -> Outcome:
-    """Return the suspects after the event, and the worker's next actions."""
-    match event:
+def step(suspects: Suspects, observation: Observation) -> Outcome:
+    """Return the suspects after the observation, and the worker's next actions."""
+    match observation:
         case Opened():
-            return _opened(suspects, event)
+            return _opened(suspects, observation)
         case Failed(name=name):
-            num_failures = suspects.num_failures + event.is_counted
-            number = num_failures if event.is_counted else suspects.failure_number(name)
-            failure = Failure(event.cause, event.now_ms + RETRY_MS, number)
+            num_failures = suspects.num_failures + observation.is_counted
+            number = num_failures if observation.is_counted else suspects.failure_number(name)
+            failure = Failure(observation.cause, observation.now_ms + RETRY_MS, number)
             failed = replace(suspects, failures={**suspects.failures, name: failure}, num_failures=num_failures)
             return _released(failed, name)
         case Ran(name=name):
@@ -194,20 +194,20 @@ def step(suspects: Suspects, event: Event) -> Outcome:
                 return suspects, (Look(),)  # for its next entry
             return _released(_forgiven(suspects, {name}), name) if record.is_clear else (suspects, ())
         case Released(names=names):
-            kept = _forgiven(suspects, names) if event.is_for_good else suspects
+            kept = _forgiven(suspects, names) if observation.is_for_good else suspects
             return _released(kept, suspects.quarantined) if suspects.quarantined in names else (kept, ())
-    assert_never(event)
+    assert_never(observation)
 
 
-def _opened(suspects: Suspects, event: Opened) -> Outcome:
-    suspects = _forgiven(suspects, {name for name, record in event.taken.items() if record.is_clear})
-    for name, record in event.taken.items():
+def _opened(suspects: Suspects, observation: Opened) -> Outcome:
+    suspects = _forgiven(suspects, {name for name, record in observation.taken.items() if record.is_clear})
+    for name, record in observation.taken.items():
         if record.is_quarantined:
             return replace(suspects, quarantined=name, num_passes=0), ()
-    if not event.withheld or suspects.exclusive:
+    if not observation.withheld or suspects.exclusive:
         return suspects, ()
     # The sessions taken in the same claim run first.
-    return suspects, (Look(),) if event.taken else (TakeAlone(event.withheld[0]),)
+    return suspects, (Look(),) if observation.taken else (TakeAlone(observation.withheld[0]),)
 
 
 def _released(suspects: Suspects, name: str) -> Outcome:
