@@ -28,7 +28,7 @@ class Quarantine:
         self, store: Store, telemetry: Telemetry, *, about: Mapping[str, str], on_look: Callable[[], None]
     ) -> None:
         """`about` stands in each dead letter; `on_look` is called when withheld sessions and entries may be due."""
-        self.between_passes = asyncio.Lock()
+        self.pass_lock = asyncio.Lock()
         """Held by each pass: what holds it besides knows that nothing is in work."""
         self._store = store
         self._telemetry = telemetry
@@ -51,7 +51,7 @@ class Quarantine:
         answers: list[Answer] = await self._store.open(claims)
         for name in self._opened(claims, answers):
             [i] = [i for i, claim in enumerate(claims) if claim.session_id == name]
-            async with self.between_passes:
+            async with self.pass_lock:
                 answers[i : i + 1] = await self._store.open([replace(claims[i], is_alone=True)])
                 self._opened(claims[i : i + 1], answers[i : i + 1])
         return answers

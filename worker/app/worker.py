@@ -226,7 +226,7 @@ class Worker:
                 return
 
     async def _tick(self) -> bool:  # whether there was a pass to run; then what the one before has made is published
-        async with self.quarantine.between_passes:
+        async with self.quarantine.pass_lock:
             plan = self.sessions.plan(only=self.quarantine.exclusive or None)
             if not plan.rows and not plan.dropped:
                 return False
