@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from protocol import Numbering, OutputTextDelta, ServerEvent, Session, SessionPhase
-from worker.core.log import Log
+from worker.core.append_log import Log
 from worker.core.segment import Decode, WrittenWord
 from worker.core.state import Segments, State
 

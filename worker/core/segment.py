@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from protocol import Session
 from worker.core import runaway, words
 from worker.core import source as sources
-from worker.core.log import Log
+from worker.core.append_log import Log
 from worker.core.policies import Policy, policy_of
 from worker.core.rows import Lane, Prompt, Row, SampleSpec, Vocabulary
 from worker.core.source import Source

@@ -7,7 +7,7 @@ word 1, then a word each, and the end marker as number N + 1.
 import msgspec
 from msgspec.structs import replace
 
-from worker.core.log import Log
+from worker.core.append_log import Log
 from worker.core.rows import Prompt
 from worker.core.runaway import is_language
 

@@ -6,8 +6,8 @@ import msgspec
 from msgspec.structs import replace
 
 from protocol import Numbering, Session, SessionPhase
+from worker.core.append_log import Log
 from worker.core.drafting import Drafting
-from worker.core.log import Log
 from worker.core.rows import Lane
 from worker.core.segment import Segment
 
