@@ -6,7 +6,7 @@
 import asyncio
 import time
 
-from worker.app.engine_thread import Engine
+from worker.app.engine import Engine
 from worker.app.shards import Shards
 from worker.io.health import Condition
 

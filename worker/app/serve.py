@@ -13,7 +13,7 @@ import structlog
 
 from protocol import policy_name
 from worker.app.config import Settings
-from worker.app.engine_thread import Engine
+from worker.app.engine import Engine
 from worker.app.worker import Worker
 from worker.engine.text.card import Card
 from worker.io import client

@@ -8,7 +8,7 @@ import structlog
 
 from protocol import OutputTextDelta, ProtocolError, SessionClosed, WorkerConfigure, WorkerStats, decode_worker, encode
 from protocol.keys import EVENT_FIELD, STATS_KEY
-from worker.app.engine_thread import Report
+from worker.app.engine import Report
 from worker.app.handle import SessionHandle
 from worker.core.rows import Evicted, Failed, Output, Tokens
 from worker.core.segment import rebuilt_tokens

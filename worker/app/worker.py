@@ -20,7 +20,7 @@ import structlog
 from msgspec.structs import asdict, replace
 
 from worker.app.config import Settings
-from worker.app.engine_thread import Engine, Report
+from worker.app.engine import Engine, Report
 from worker.app.health import Health
 from worker.app.ingest import Ingest, now_ms
 from worker.app.news import News

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from protocol import DEFAULT_POLICY, Limits, Session, WaitK
-from worker.app.engine_thread import Engine
+from worker.app.engine import Engine
 from worker.core.rows import Lane, Output, Prompt, Row, Tokens
 from worker.engine.runner import Counters
 from worker.engine.text.card import Card
