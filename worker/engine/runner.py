@@ -120,7 +120,7 @@ class Runner:
             self._kv_cache.free(lane)
             self._rows_to_isolate.discard(lane)
         results: dict[Lane, Output] = {}
-        for group in self._split(self._kv_cache.start_run(rows)):
+        for group in self._split(self._kv_cache.start_pass(rows)):
             allocated = [left for row in group if (left := self._allocate(row, results)) is not None]
             results |= self._run_guarded(allocated) if allocated else {}
             self._kv_cache.keep_prefixes(row for row in allocated if isinstance(results[row.lane], Tokens))
@@ -147,7 +147,7 @@ class Runner:
                 return left
             results[row.lane] = Tokens() if left else Evicted("its keys and values were evicted")
         except NoRoom as error:
-            others = self._kv_cache.has_others_in_run(row.lane)
+            others = self._kv_cache.has_others_in_pass(row.lane)
             self.counters.deferred_rows += others
             results[row.lane] = Deferred() if others else self._fail(row, error)
         except Exception as error:  # the border of a row: any failure ends that row alone
