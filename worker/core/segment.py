@@ -44,7 +44,7 @@ class Decode(msgspec.Struct, frozen=True, array_like=True):
     num_blank: int = 0  # of these, leading white space up to a limit
     draft: tuple[int, ...] = ()  # guessed continuation, to be verified
     tentative: tuple[int, ...] = ()  # continuation that later source may still change, in the lane but for its last
-    hold: int = 0  # source segments to read before trying again, where the model was not ready to write
+    hold: int = 0  # source words to read before trying again, if the model was not ready to write
     num_computed_source: int = 0  # source tokens that were read, be it into a lane that is gone
     # Source tokens that the queries saw, or should see in a rebuilt lane, from the last word's last token on. In a
     # contiguous layout, nothing of that is known or needed: all queries see the same source.
@@ -101,8 +101,8 @@ class Segment(msgspec.Struct, frozen=True):
 
     @property
     def words_read(self) -> int:
-        """Source words needed for the target word being written."""
-        need = self.needed_segments()
+        """Number of source words that are read before the next target word; the end does not count."""
+        need = self.needed_words()
         return self.source.num_words if need is None else min(need, self.source.num_words)
 
     @property
@@ -129,26 +129,30 @@ class Segment(msgspec.Struct, frozen=True):
     @property
     def is_read(self) -> bool:
         """Whether all source is there and may be used for the next target word: nothing more can change it."""
-        return self.source.ended and self.needed_segments() == self.source.num_segments
+        return self.source.ended and self.needed_words() == self.source.num_readable_words
 
     @property
     def waiting_ms(self) -> int:
-        """Arrival time of the first unread source segment; if all are read, of the newest."""
+        """Arrival time of the first unread source word (or the end); if all are read, of the newest."""
         return self.source.waiting_ms(self.decode.num_computed_source)
 
     @property
     def num_unread_words(self) -> int:
-        """Source words that have arrived and are unread."""
-        return max(0, self.source.num_words - self.source.segments_in(self.decode.num_computed_source))
+        """Number of source words that have arrived and are unread."""
+        return max(0, self.source.num_words - self.source.num_words_in(self.decode.num_computed_source))
 
-    def needed_segments(self) -> int | None:
-        """Return the number of source segments to read before the next target word is written; None: not known yet."""
-        need = self.policy.num_required_segments(self.source, len(self.words))
+    def needed_words(self) -> int | None:
+        """Return how many source words to read before the next target word is written; None: not known yet.
+
+        The end counts as a word. This is what the policy requires, or more if `hold` or the bound on a translation's
+        length (`min_source_words`) asks for more, and never more than there are once the source has ended.
+        """
+        need = self.policy.num_required_words(self.source, len(self.words))
         if need is not None:
             need = max(need, self.decode.hold, self.min_source_words)
         if not self.source.ended:
             return need
-        total = self.source.num_segments
+        total = self.source.num_readable_words
         return total if need is None else min(need, total)
 
 
@@ -170,7 +174,7 @@ def append(segment: Segment, word: str, tokens: tuple[int, ...], now_ms: int) ->
 
 
 def end(segment: Segment, now_ms: int) -> Segment:
-    """Return the segment with its end marker, which counts as one more source segment behind the last word."""
+    """Return the segment with its end marker, which is read like one more source word."""
     ended = replace(segment, source=sources.end(segment.source, now_ms))
     return exhaust(ended) if ended.source.num_words else replace(ended, finish_reason="empty")
 
@@ -193,7 +197,7 @@ def row(segment: Segment, max_source_tokens: int, min_source_tokens: int = 1) ->
     source, kv = segment.source, segment.kv
     if segment.is_finished or segment.is_full or source.is_copied or not source.words:
         return None
-    need, available = segment.needed_segments(), source.num_segments
+    need, available = segment.needed_words(), source.num_readable_words
     stop = source.bounds[available if need is None else min(need, available)]
     tokens = source.tokens[kv.num_source : min(stop, kv.num_source + max_source_tokens)]
     is_read = need is not None and need <= available and kv.num_source + len(tokens) >= stop

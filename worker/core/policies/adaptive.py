@@ -14,8 +14,8 @@ class Adaptive(Policy):
     def __init__(self, options: wire.Adaptive) -> None:
         self._options = options
 
-    def num_required_segments(self, source: Source, num_words: int) -> int:
-        """Return the need of wait-`min_k`."""
+    def num_required_words(self, source: Source, num_words: int) -> int:
+        """Return how many words wait-`min_k` would read."""
         return wait_k_needed(self._options.min_k, num_words)
 
     def may_write(self, drawn: Drawn) -> bool:

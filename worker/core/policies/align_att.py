@@ -13,8 +13,8 @@ class AlignAtt(Policy):
     def __init__(self, options: wire.AlignAtt) -> None:
         self._options = options
 
-    def num_required_segments(self, source: Source, num_words: int) -> int:
-        """Return k: beyond k, one more segment is read whenever a token may not be written."""
+    def num_required_words(self, source: Source, num_words: int) -> int:
+        """Return k: beyond k, one more word is read whenever a token may not be written."""
         return self._options.k
 
     def may_write(self, drawn: Drawn) -> bool:

@@ -13,8 +13,8 @@ class LocalAgreement(Policy):
         self._k = options.k
         self.max_ahead_tokens = options.max_ahead_tokens
 
-    def num_required_segments(self, source: Source, num_words: int) -> int:
-        """Return k: beyond k, one more segment is read for every translation."""
+    def num_required_words(self, source: Source, num_words: int) -> int:
+        """Return k: beyond k, one more word is read for every translation."""
         return self._k
 
     def num_confirmed(self, draft: tuple[int, ...], tokens: tuple[int, ...]) -> int:

@@ -14,7 +14,7 @@ from worker.core.source import Source
 class Drawn(msgspec.Struct, frozen=True):
     """A token that the engine has drawn, with the signals that the policy asks for."""
 
-    num_read: int  # source segments that it was drawn from
+    num_read: int  # source words that it was drawn from; the end counts as one
     num_words: int  # target words before its own
     begins_word: bool
     probability: float | None = None
@@ -24,7 +24,7 @@ class Drawn(msgspec.Struct, frozen=True):
 class Policy(Protocol):
     """When to write. Decisions depend on words and tokens, never on arrival times. Stateless, so it may be shared.
 
-    Only `num_required_segments` is required; the rest is for policies that use signals of the engine.
+    Only `num_required_words` is required; the rest is for policies that use signals of the engine.
     """
 
     with_probabilities: bool = False
@@ -36,15 +36,15 @@ class Policy(Protocol):
     as many as `num_confirmed` returns. None: every drawn token that may be written is confirmed.
     """
 
-    def num_required_segments(self, source: Source, num_words: int) -> int | None:
-        """Return how many source segments must be read before target word `num_words`, counted from 0.
+    def num_required_words(self, source: Source, num_words: int) -> int | None:
+        """Return how many source words must be read before target word `num_words`, counted from 0.
 
         None: the whole source, to its end. The number must not fall when the source grows, and may be more than has
         arrived.
         """
 
     def may_write(self, drawn: Drawn) -> bool:
-        """Tell whether the token may be written; if not, one more source segment is read and its word drawn anew.
+        """Tell whether the token may be written; if not, one more source word is read and the target word drawn anew.
 
         Not called once the whole source has been read, nor for tokens that only end a word.
         """
