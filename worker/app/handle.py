@@ -15,8 +15,9 @@ from worker.core.scheduler import Budget
 from worker.core.session import Outcome
 from worker.core.sessions import Sessions
 from worker.core.state import State
+from worker.io.checkpoint import Checkpoint
 from worker.io.replies import Entry
-from worker.io.store import Checkpoint, Commit, Taken
+from worker.io.store import Commit, Taken
 
 
 class SessionHandle:
