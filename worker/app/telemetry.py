@@ -46,8 +46,8 @@ class Telemetry:
             return None
         return event if isinstance(event, WorkerConfigure) else None
 
-    def engine(self, report: Report, num_rows: int) -> None:
-        """Count a pass."""
+    def record_pass(self, report: Report, num_rows: int) -> None:
+        """Add the engine's counters after a pass."""
         old, new = self._counters, report.counters
         metrics = self._metrics
         for counter, number in (

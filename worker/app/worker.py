@@ -249,7 +249,7 @@ class Worker:
                     self.quarantine.ran(name)
                     self.telemetry.updated(update, updated_ms)
         self.telemetry.evicted(outputs)
-        self.telemetry.engine(report, len(plan.rows))
+        self.telemetry.record_pass(report, len(plan.rows))
 
     def _observe(self, plan: Plan, tick_s: float) -> None:
         if plan.rows:
