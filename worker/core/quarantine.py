@@ -1,12 +1,13 @@
-"""Rules for sessions whose owners keep failing: when to run one alone, when to clear it, when to end it. Pure.
+"""Rules for sessions that keep killing their workers: when to run one alone, when to clear it, when to end it.
 
 An owner fails at a session when it dies before the session advances; an owner that lives, or gives the session back,
-does not. Redis counts both figures of a `Record` with the session's state (`worker/io/lua/open.lua` and `commit.lua`).
-This module decides what they mean:
+does not. Redis counts both numbers of a `Record` with the session's state (`worker/io/lua/open.lua` and `commit.lua`).
+This module decides what they mean. It does no I/O.
 
-    QUARANTINE_OWNERS failed   only a worker that works on nothing else takes the session, and reads one entry at a time
-    MAX_ATTEMPTS failed so     the session ends with an error, and its current entry becomes a dead letter
-    the session advances       the record is cleared
+    QUARANTINE_OWNERS failed                only a worker that works on nothing else takes the session, and reads one
+                                            entry at a time
+    MAX_ATTEMPTS failed while it ran alone  the session ends with an error, and its current entry becomes a dead letter
+    the session advances                    the record is cleared
 
 When a worker dies, all its sessions lose their owner; only a session that ran alone is charged with an attempt. An
 exception is charged at once, because the worker knows which session raised it.
@@ -67,9 +68,9 @@ def advance(
 ) -> Advance:
     """Return what a commit clears of the record.
 
-    `has_output`: it publishes more than errors, which lead to no work. `has_read`: it moves the cursor. `is_idle`: the
-    session wants no pass. `is_caught_up`: its log has been read to the end. An entry is done once it leads to output or
-    to no work; a quarantined session is clear only once all entries are done.
+    `has_output`: the commit publishes more than errors, which lead to no work. `has_read`: the commit moves the cursor.
+    `is_idle`: the session wants no pass. `is_caught_up`: its log has been read to the end. An entry is done once it
+    leads to output or to no work; a quarantined session is clear only once all entries are done.
 
     >>> at_work = {"has_read": True, "is_idle": False, "is_caught_up": False, "is_closed": False}
     >>> [advance(Record(owners), has_output=True, **at_work) for owners in range(4)]
@@ -85,7 +86,7 @@ def advance(
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """This worker's own last failure at a session that has not advanced since."""
+    """The last time this worker failed on a session that has made no progress since."""
 
     cause: str
     retry_ms: int  # when the session may be taken again
@@ -93,10 +94,10 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Suspects(msgspec.Struct, frozen=True):
-    """The sessions of one worker at which it, or several owners before it, have failed."""
+    """The sessions of one worker on which it, or several owners before it, failed."""
 
-    quarantined: str = ""  # the one taken last, while it is held and has not advanced
-    num_passes: int = 0  # of that one
+    quarantined: str = ""  # the quarantined session taken last, while it is held and has not advanced
+    num_passes: int = 0  # of the quarantined session
     failures: Mapping[str, Failure] = {}
     num_failures: int = 0
 
@@ -166,7 +167,7 @@ class TakeAlone(msgspec.Struct, frozen=True):
 
 
 class Look(msgspec.Struct, frozen=True):
-    """Look for sessions that are not held, and for entries of the quarantined one: withheld work may be due."""
+    """Check again for sessions to take and for the quarantined session's next entry."""
 
 
 Action: TypeAlias = TakeAlone | Look

@@ -37,7 +37,7 @@ class WrittenWord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Decode(msgspec.Struct, frozen=True, array_like=True):
-    """The result of a segment's passes beside its words: the part that a checkpoint holds."""
+    """Decoding state of a segment besides its finished words; stored in the checkpoint."""
 
     num_settled: int  # target tokens up to the last word's end: they never change
     tokens: tuple[int, ...] = ()  # confirmed tokens behind these
@@ -84,7 +84,7 @@ class Segment(msgspec.Struct, frozen=True):
 
     @property
     def num_target(self) -> int:
-        """Confirmed target tokens."""
+        """Number of confirmed target tokens, the prompt's included."""
         return self.decode.num_settled + len(self.decode.tokens)
 
     @property
@@ -94,7 +94,7 @@ class Segment(msgspec.Struct, frozen=True):
 
     @property
     def num_visible(self) -> int:
-        """Queries for which the amount of source that they saw is known."""
+        """Number of queries for which it is known how much source they saw."""
         if self.decode.prompt_visible_source is None:
             return 0
         return self.decode.num_settled - 1 + len(self.decode.visible_source)
@@ -112,7 +112,9 @@ class Segment(msgspec.Struct, frozen=True):
 
     @property
     def is_full(self) -> bool:
-        """Whether a limit forbids further words."""
+        """Whether further words are forbidden: by `max_new_words`, by the prompt's `max_target_tokens`, or, once the
+        source has ended, by the bound on a translation's length.
+        """
         limit = self.session.limits.max_new_words
         is_bound = self.source.ended and self.min_source_words > self.source.num_words
         is_limit = limit is not None and len(self.words) >= limit
@@ -120,7 +122,7 @@ class Segment(msgspec.Struct, frozen=True):
 
     @property
     def min_source_words(self) -> int:
-        """Source words that the next target word needs by the bound on a translation's length."""
+        """Number of source words that the next target word needs by the bound on a translation's length."""
         if not self.prompt.is_translation:
             return 0
         ends = (self.words[0].text[0], self.words[-1].text[-1]) if self.words else ()
@@ -128,7 +130,7 @@ class Segment(msgspec.Struct, frozen=True):
 
     @property
     def is_read(self) -> bool:
-        """Whether all source is there and may be used for the next target word: nothing more can change it."""
+        """Whether the next target word is drawn from the whole source, so that nothing more can change it."""
         return self.source.ended and self.needed_words() == self.source.num_readable_words
 
     @property
@@ -157,7 +159,7 @@ class Segment(msgspec.Struct, frozen=True):
 
 
 def begin(index: int, lane: Lane, session: Session, vocabulary: Vocabulary) -> Segment:
-    """Return a segment without words. Raises Refused where the model has no prompt for the session's options."""
+    """Return a segment without words. Raises Refused if the model has no prompt for the session's options."""
     return framed(index, lane, session, vocabulary.prompt(session))
 
 

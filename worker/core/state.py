@@ -64,7 +64,7 @@ class Segments(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """The state of a session: a pure function of its log, its model and its options, except for times and drafts."""
+    """The state of a session; apart from times and drafts it depends only on log, model and options."""
 
     number: int  # of this session within the worker; names its lanes
     phase: SessionPhase = SessionPhase.ABSENT

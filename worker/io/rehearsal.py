@@ -1,7 +1,7 @@
-"""What workers, producers and listeners ask of a Redis, tried on its own keys without a trace: which of it is denied?
+"""Try each command that workers, producers and listeners use, to find which of them Redis denies.
 
-Where a key is shared by running workers, a command is given so that it changes nothing: `NOMKSTREAM 0-1`, `XX`, a
-member that is no worker and no session. The session whose keys are written is nobody else's.
+On keys that running workers share, a command is given so that it changes nothing: `NOMKSTREAM 0-1`, `XX`, a member that
+is no worker and no session. The session whose keys are written is nobody else's, and its keys are deleted.
 """
 
 from contextlib import suppress
@@ -18,7 +18,7 @@ _LIFE_S = 2
 
 
 async def denials(redis: Client) -> list[str]:
-    """Return all that Redis denies to the user of this client, as `COMMAND on KEY`.
+    """Return everything that Redis denies to the user of this client, as `COMMAND on KEY`.
 
     Raises what `Client.call` raises, such as Interrupted for a server that cannot write now.
     """

@@ -1,4 +1,4 @@
-"""AlignAtt: by the source words that the model attends to (Papi et al. 2023)."""
+"""The AlignAtt policy: write while attention is on older source words (Papi et al. 2023)."""
 
 from protocol import policies as wire
 from worker.core.policies.policy import Drawn, Policy
@@ -19,6 +19,6 @@ class AlignAtt(Policy):
 
     def may_write(self, drawn: Drawn) -> bool:
         """Tell whether the token attends to older words than the newest ones, whose sense may still change (section 3
-        there).
+        of Papi et al. 2023).
         """
         return drawn.aligned_word is None or drawn.aligned_word <= drawn.num_read - self._options.frame_words

@@ -1,4 +1,4 @@
-"""Local agreement: write the part that two translations in a row share (Liu et al. 2020)."""
+"""The local agreement policy: write the part that two translations in a row share (Liu et al. 2020)."""
 
 from protocol import policies as wire
 from worker.core.policies.policy import Policy
@@ -18,5 +18,5 @@ class LocalAgreement(Policy):
         return self._k
 
     def num_confirmed(self, draft: tuple[int, ...], tokens: tuple[int, ...]) -> int:
-        """Return the length of the common beginning of both translations."""
+        """Return how many tokens both translations have in common at their start."""
         return num_true(draft, tokens)

@@ -1,4 +1,4 @@
-"""Offline: read the whole source, then write."""
+"""The offline policy: read the whole source, then write."""
 
 from worker.core.policies.policy import Policy
 from worker.core.source import Source

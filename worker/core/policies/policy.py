@@ -1,7 +1,12 @@
 """The Protocol of a policy, and the facts that it gets about a drawn token.
 
-To add a policy: its options in `protocol.policies`, a class in a file of this folder, and a line in `REGISTRY` of
-`worker.core.policies`.
+To add a policy:
+
+    protocol.policies   a struct with its options, in the union `Policy`, and its name: `_FORMS`, `POLICY_FORMS`,
+                        `policy_name`; export it from `protocol` and `protocol.events`, then write the schema anew
+                        (`python -m protocol.schema --write`)
+    this folder         a file with its class
+    REGISTRY            a line in `worker.core.policies`
 """
 
 from typing import Protocol
@@ -22,18 +27,19 @@ class Drawn(msgspec.Struct, frozen=True):
 
 
 class Policy(Protocol):
-    """When to write. Decisions depend on words and tokens, never on arrival times. Stateless, so it may be shared.
+    """Decides when a session reads on and when it writes.
 
-    Only `num_required_words` is required; the rest is for policies that use signals of the engine.
+    Decisions depend on words and tokens, never on arrival times. Policies have no state, so sessions share them. Only
+    `num_required_words` is required; the rest is for policies that use signals of the engine.
     """
 
     with_probabilities: bool = False
-    """Ask the engine for the probability of each token, for `may_write`."""
+    """Whether `may_write` needs the probability of each token."""
     with_alignment: bool = False
-    """Ask the engine for the source token that each token attends to most, for `may_write`."""
+    """Whether `may_write` needs the source word that each token attends to most."""
     max_ahead_tokens: int | None = None
-    """Translate all source so far anew after each read, up to this many tokens beyond the confirmed ones, and confirm
-    as many as `num_confirmed` returns. None: every drawn token that may be written is confirmed.
+    """Tokens to translate beyond the confirmed ones. After each read, all source so far is translated anew, and
+    `num_confirmed` tokens are confirmed. None: every drawn token that may be written is confirmed.
     """
 
     def num_required_words(self, source: Source, num_words: int) -> int | None:
@@ -51,5 +57,7 @@ class Policy(Protocol):
         return True
 
     def num_confirmed(self, draft: tuple[int, ...], tokens: tuple[int, ...]) -> int:
-        """Return how many tokens of the last translation, `draft`, the `tokens` drawn after more source confirm."""
+        """Return how many leading tokens of `draft`, the previous translation, are confirmed by `tokens`, drawn after
+        more source.
+        """
         return 0
