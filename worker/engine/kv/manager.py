@@ -1,5 +1,6 @@
 """Allocate and evict lanes within a budget of bytes, and share prefixes among them.
 
+A lane holds the keys and values of one segment of a session, in one row of a pool.
 The least recently used lane is evicted first, never one of the running pass. An evicted lane is not lost: the core
 feeds its tokens again.
 """
@@ -26,7 +27,7 @@ class NoRoom(Exception):
 class KVCacheManager:
     """The keys and values of all lanes, in pools by their length.
 
-    `max_bytes` bounds them, as packed; None: no bound.
+    `max_bytes`: upper limit in bytes after quantisation; None: unlimited.
     """
 
     def __init__(self, num_layers: int, layout: Layout, quantization: KVQuantization) -> None:
@@ -165,7 +166,7 @@ class KVCacheManager:
     # Eviction
 
     def evict_pools(self, lanes: Iterable[Lane]) -> None:
-        """Evict all lanes of the pools of these lanes: the contents of their arrays are unknown."""
+        """Evict all lanes of the pools that hold these lanes, e.g. after a failed pass left their arrays undefined."""
         for length in {self._allocations[lane].slots.length for lane in lanes}:
             for allocation in self._pools.pop(length).allocations:
                 del self._allocations[allocation.key]
@@ -208,7 +209,7 @@ class KVCacheManager:
         )
 
     def check_invariants(self) -> None:
-        """Raise AssertionError where a lane has no row or two, slots do not add up, or the budget is passed."""
+        """Raise AssertionError unless each lane has exactly one row, slots add up, and `max_bytes` is kept."""
         for pool in self._pools.values():
             pool.check_invariants()
         pooled = [allocation.key for pool in self._pools.values() for allocation in pool.allocations]

@@ -68,7 +68,7 @@ class Pool:
 
     @property
     def num_rows(self) -> int:
-        """Rows, free ones included."""
+        """Number of rows, used and free."""
         return len(self._allocations) + len(self._free_rows)
 
     @property
@@ -88,7 +88,7 @@ class Pool:
         self._map(lambda array: mx.concatenate([array, mx.zeros((num_rows, *array.shape[1:]), array.dtype)]))
 
     def allocate(self, key: CacheKey, slots: Slots) -> Allocation:
-        """Take the first free row, of which there must be one."""
+        """Take the first free row; one must exist."""
         allocation = Allocation(key, slots, heapq.heappop(self._free_rows))
         self._allocations[allocation.pool_row] = allocation
         return allocation
