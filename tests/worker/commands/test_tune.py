@@ -45,10 +45,12 @@ def test_what_is_found_becomes_the_default(decalage: Decalage, mine: Path) -> No
 def test_a_dry_run_writes_nothing(decalage: Decalage, mine: Path) -> None:
     """The table has wait-k and what was tried beside it."""
     before = (mine / "decalage.json").read_bytes()
-    ran = decalage("tune", "--model", str(mine), "--test", str(mine.parent / "valid.en-fr.tsv"), "--dry-run")
+    ran = decalage(
+        "tune", "--model", str(mine), "--test", str(mine.parent / "valid.en-fr.tsv"), "--wait-k", "1", "--dry-run"
+    )
     assert (mine / "decalage.json").read_bytes() == before
-    assert "wait-3" in ran.out
-    assert "adaptive-1-5-0.2" in ran.out
+    assert "wait-1" in ran.out
+    assert "adaptive-1-3-0.2" in ran.out
     assert "Best: " in ran.out
 
 
