@@ -57,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=whole(1), metavar="N", help="only the first N lines")
     parser.add_argument("--seed", type=whole(0), metavar="S", help="with --limit: draw the N lines at random")
     arguments.add_json(parser)
+    _add_results(parser)
+    _add_pace(parser)
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
     files = parser.add_argument_group("results")
     files.add_argument("--output", type=Path, metavar="DIR", help="write POLICY.jsonl, scores.json and curve.png here")
     files.add_argument(
@@ -70,7 +75,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="draw the results of these earlier --output folders too",
     )
-    _add_pace(parser)
 
 
 def _add_pace(parser: argparse.ArgumentParser) -> None:
