@@ -11,6 +11,7 @@ import difflib
 import importlib
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -32,11 +33,14 @@ Examples:
 `decalage COMMAND --help` tells the options of a command."""
 
 
+_PRIVATE = re.compile(r"\S*://.*@\S*|\S*(?:://|@)\S*")  # what may be a URL of Redis, or a part of one: with a password
+
+
 class _Parser(argparse.ArgumentParser):
     """Reports a wrong option as an error of `decalage`, in one line."""
 
     def error(self, message: str) -> NoReturn:
-        raise _Usage(f"{message.removeprefix('argument ')} (see `{self.prog} --help`)")
+        raise _Usage(f"{_PRIVATE.sub('URL', message.removeprefix('argument '))} (see `{self.prog} --help`)")
 
 
 class _Usage(Exception):
