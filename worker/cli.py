@@ -40,11 +40,14 @@ class _Parser(argparse.ArgumentParser):
     """Reports a wrong option as an error of `decalage`, in one line."""
 
     def error(self, message: str) -> NoReturn:
-        raise _Usage(f"{_PRIVATE.sub('URL', message.removeprefix('argument '))} (see `{self.prog} --help`)")
+        raise _Usage(f"{message.removeprefix('argument ')} (see `{self.prog} --help`)")
 
 
 class _Usage(Exception):
     code = "usage"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_PRIVATE.sub("URL", message))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -68,7 +68,7 @@ async def test_a_session_by_way_of_each_role(
         answer = await gateway.http.post("/v1/generate", json=prompt)
         assert (answer.status_code, answer.json()["text"]) == (200, "Nous sommes à la maison.")
         assert (await gateway.http.get("/v1/stats")).status_code == 200
-        assert (await gateway.http.post("/v1/configure", json={"max_sessions": 9})).status_code == 200
+        assert (await gateway.http.post("/v1/configure", json={"max_sessions": 9})).status_code == 202
         listened = await gateway.http.get("/v1/sessions/talk/events")
         assert "session.closed" in listened.text
     denied: Any = await redis_client.acl_log()

@@ -115,8 +115,15 @@ async def replicated(folder: Path) -> AsyncIterator[Replicated]:
 
 
 async def fail_over(servers: Replicated) -> None:
-    """Have the Sentinel make the replica the master; the old one lives on as its replica."""
+    """Have the Sentinel make the replica the master, and the old one its replica.
+
+    What the old one still takes between the two is lost with Redis's asynchronous replication, so wait for both.
+    """
     await execute(servers.guard, "SENTINEL", "FAILOVER", "main")
+    role = "master"
+    while role == "master":
+        with suppress(ConnectionError):  # the Sentinel ends all connections
+            role = (await servers.old.info("replication"))["role"]
 
 
 async def kill(servers: Replicated) -> None:
