@@ -120,6 +120,16 @@ def _reason(error: Exception) -> str:
     return kind + (text if len(text) <= _MAX_REASON_CHARS else f"{text[:_MAX_REASON_CHARS]}…")
 
 
+def _end_tokens(found: object) -> Any:
+    ids = found if isinstance(found, list) else [found]
+    if not all(token is None or type(token) is int for token in ids):
+        raise ValueError(
+            f"expected the id of a token, or a list of ids, as eos_token_id in config.json or generation_config.json, "
+            f"got {found!r}"
+        )
+    return found
+
+
 def _tokenizer(path: Path, card: Card) -> TokenizerWrapper:
     if path.is_file():
         return load_gguf_tokenizer(path)
@@ -127,7 +137,7 @@ def _tokenizer(path: Path, card: Card) -> TokenizerWrapper:
     try:
         if card.prompt is None:
             # A chat model's turn may end with another token than the tokenizer's: its config names it.
-            return load_tokenizer(path, eos_token_ids=load_config(path).get("eos_token_id"))
+            return load_tokenizer(path, eos_token_ids=_end_tokens(load_config(path).get("eos_token_id")))
         # Keep the file's own: the automatic class would replace the pre-tokenizer of a Qwen2 model and split numbers
         # differently.
         return TokenizerWrapper(PreTrainedTokenizerFast.from_pretrained(path))
