@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from worker.commands import arguments, output
+from worker.commands import arguments, output, test_set
 from worker.commands.faults import CommandError
 from worker.evaluation import defaults
 
@@ -38,12 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     subject = parser.add_mutually_exclusive_group(required=True)
     subject.add_argument("--test", type=Path, metavar="FILE", help="test set: TSV, gzipped or not")
     subject.add_argument("--values", type=Path, metavar="FILE", help="TSV: source, values that must survive (a|b)")
-    parser.add_argument(
-        "--to",
-        type=arguments.language,
-        metavar="LANG",
-        help="target language (default: from a file name such as x.en-fr.tsv)",
-    )
+    test_set.add_to(parser)
     parser.add_argument("--wait-k", type=arguments.wait_k, nargs="+", metavar="K", help="write k words behind")
     parser.add_argument(
         "--policy", type=arguments.policy, nargs="+", default=[], metavar="P", help="other policies, by name"
@@ -97,16 +92,11 @@ def _add_pace(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the figures and write the files that are wanted; return 0. Raises CommandError."""
-    from worker.evaluation.errors import EvaluationError
-
+    """Print the figures and write the files that are wanted; return 0. Raises CommandError, EvaluationError."""
     _check(args)
-    try:
-        if args.values is not None:
-            return _run_values(args)
-        report = _evaluate(args)
-    except EvaluationError as error:
-        raise CommandError(str(error)) from error
+    if args.values is not None:
+        return _run_values(args)
+    report = _evaluate(args)
     if args.json:
         from msgspec import to_builtins
 
@@ -126,9 +116,11 @@ def _run_values(args: argparse.Namespace) -> int:
     from worker.evaluation.corpus import read_corpus
 
     corpus = read_corpus(args.values, limit=args.limit, seed=args.seed)
-    languages = _languages(args, args.values)
+    languages = test_set.languages(args.to, args.values)
     model = load_model(args.model)
-    report = described(args, languages[1], _runs(args, model, _session(args, model, languages), corpus))
+    report = described(
+        args, languages[1], _runs(args, model, test_set.session(model, languages, args.max_new_words), corpus)
+    )
     if not args.json:
         show(report)
         return 0
@@ -170,39 +162,15 @@ def _evaluate(args: argparse.Namespace) -> "Report":
         check_same_test(folder, other, args.test.name, num_sentences=len(corpus), seed=args.seed)
     if args.output is not None:
         args.output.mkdir(parents=True, exist_ok=True)
-    languages = _languages(args, args.test)
+    languages = test_set.languages(args.to, args.test)
     model = load_model(args.model)
-    runs = _runs(args, model, _session(args, model, languages), corpus)
+    runs = _runs(args, model, test_set.session(model, languages, args.max_new_words), corpus)
     report = described(args, languages, runs)
     if baseline is not None:
         report = compared(report, runs, baseline, args.compare)
     if args.output is not None:
         saved(args.output, report, runs, earlier)
     return report
-
-
-def _languages(args: argparse.Namespace, path: Path) -> tuple[str, str]:
-    from worker.evaluation.corpus import direction
-
-    named = direction(path)
-    target = args.to or (named and named[1])
-    if target is None:
-        raise CommandError(f"the name {path.name!r} does not tell the languages; --to fr gives the target's")
-    return (named[0] if named else "en"), target
-
-
-def _session(args: argparse.Namespace, model: "Model", languages: tuple[str, str]) -> "Session":
-    from protocol import Limits, Session
-    from worker.core.rows import Refused
-    from worker.library.vocabulary import unsupported
-
-    source, target = languages
-    session = Session(source_language=source, target_language=target, limits=Limits(max_new_words=args.max_new_words))
-    try:
-        model.vocabulary.prompt(session)
-    except Refused as refused:
-        raise unsupported(refused) from refused
-    return session
 
 
 def _runs(args: argparse.Namespace, model: "Model", session: "Session", corpus: "list[Sentence]") -> "dict[str, Run]":
@@ -215,7 +183,7 @@ def _runs(args: argparse.Namespace, model: "Model", session: "Session", corpus: 
 
     runner = Runner(model.engine, model.vocabulary, kv_bits=args.kv_bits or 0)
     found = {}
-    with _progress() as progress:
+    with output.progress() as progress:
         for name, chosen in _policies(args, session).items():
             task = progress.add_task(name, total=len(corpus))
 
@@ -242,13 +210,3 @@ def _policies(args: argparse.Namespace, session: "Session") -> "dict[str, Sessio
     if args.offline or is_default:
         chosen[policy_name(offline(session))] = offline(session)
     return chosen
-
-
-def _progress() -> Any:
-    import sys
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description:>13}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())

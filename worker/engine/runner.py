@@ -182,7 +182,7 @@ class Runner:
         ends = accumulate(len(batch_row.tokens) for batch_row in batch_rows)
         queries = [i for row, end in zip(rows, ends, strict=True) for i in range(end - row.num_samples, end)]
         drawing = [row for row in rows if row.num_samples]
-        capture = AttentionCapture(batch.attention)
+        capture = AttentionCapture(batch.attention, self.model.alignment_heads)
         output = self._sampler.sample(self._logits(batch, queries), drawing)
         mx.eval(output.arrays, capture.arrays, [group.pool.arrays for group in batch.attention.groups])
         self._count(rows, batch)
