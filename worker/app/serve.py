@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
-from protocol import WaitK
+from protocol import policy_name
 from worker.app.config import Settings
 from worker.app.engine_thread import Engine
 from worker.app.worker import Worker
@@ -89,7 +89,7 @@ def model_facts(card: Card) -> dict[str, str]:
     """Return how sessions are translated unless they ask for another policy, and what was measured of it."""
     return {
         "layout": "contiguous" if card.is_contiguous else "group",
-        "policy": f"wait-{WaitK().k}",
+        "policy": policy_name(card.default_policy),
         "measured": card.measured or "nothing for this model; `decalage evaluate` measures it",
     }
 

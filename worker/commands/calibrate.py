@@ -4,8 +4,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from worker.commands import arguments, output, test_set
+from worker.commands import arguments, output
 from worker.commands.faults import CommandError
+from worker.commands.test_set import languages_of, progress_bar, session_into
+from worker.evaluation import defaults
 
 if TYPE_CHECKING:
     from worker.evaluation.calibration import Calibration
@@ -30,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     whole = arguments.whole
     parser.add_argument("model", metavar="MODEL", help="directory, GGUF file, hub id (owner/name) or shipped model")
     parser.add_argument("--test", type=Path, required=True, metavar="FILE", help="parallel text: TSV, gzipped or not")
-    test_set.add_to(parser)
+    arguments.add_to(parser, otherwise="from a file name such as x.en-fr.tsv")
     parser.add_argument(
         "--limit", type=whole(1), default=DEFAULT_LINES, metavar="N", help="only N lines (default: %(default)s)"
     )
@@ -46,9 +48,9 @@ def run(args: argparse.Namespace) -> int:
     from worker.evaluation.corpus import read_corpus
 
     corpus = read_corpus(args.test, limit=args.limit, seed=args.seed)
-    languages = test_set.languages(args.to, args.test)
+    languages = languages_of(args.test, args.to)
     model = load_model(args.model)
-    options = test_set.session(model, languages)
+    options = session_into(model, languages, defaults.MAX_NEW_WORDS)
     calibration = _calibrated(model, options, corpus)
     chosen = calibration.chosen
     if not chosen:
@@ -68,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 def _calibrated(model: Any, options: Any, corpus: Any) -> "Calibration":
     from worker.evaluation.calibration import calibrate
 
-    with output.progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("calibrating", total=len(corpus))
         return calibrate(model.engine, model.vocabulary, options, corpus, on_done=lambda: progress.advance(task))
 

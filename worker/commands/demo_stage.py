@@ -40,7 +40,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     sentences: tuple[Words, ...]
     target_language: str
-    policy: Policy
+    policy: Policy | None  # None: the model's
     pace_words_per_s: float
     session_id: str
 
@@ -64,7 +64,8 @@ class Stage(msgspec.Struct, frozen=True):
 
     def place(self, plan: Plan, *, is_embedded: bool) -> Place:
         """Return the address and the options of this plan's session."""
-        return Place(client.shown(self.url), plan.session_id, plan.target_language, plan.policy, is_embedded)
+        policy = plan.policy or self.vocabulary.default_policy
+        return Place(client.shown(self.url), plan.session_id, plan.target_language, policy, is_embedded)
 
     @property
     def num_forwards(self) -> int | None:

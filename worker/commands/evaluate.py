@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from worker.commands import arguments, output, test_set
+from worker.commands import arguments, output
 from worker.commands.faults import CommandError
+from worker.commands.test_set import languages_of, progress_bar, session_into
 from worker.evaluation import defaults
 
 if TYPE_CHECKING:
@@ -38,7 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     subject = parser.add_mutually_exclusive_group(required=True)
     subject.add_argument("--test", type=Path, metavar="FILE", help="test set: TSV, gzipped or not")
     subject.add_argument("--values", type=Path, metavar="FILE", help="TSV: source, values that must survive (a|b)")
-    test_set.add_to(parser)
+    parser.add_argument(
+        "--to",
+        type=arguments.language,
+        metavar="LANG",
+        help="target language (default: from a file name such as x.en-fr.tsv)",
+    )
     parser.add_argument("--wait-k", type=arguments.wait_k, nargs="+", metavar="K", help="write k words behind")
     parser.add_argument(
         "--policy", type=arguments.policy, nargs="+", default=[], metavar="P", help="other policies, by name"
@@ -92,11 +98,16 @@ def _add_pace(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the figures and write the files that are wanted; return 0. Raises CommandError, EvaluationError."""
+    """Print the figures and write the files that are wanted; return 0. Raises CommandError."""
+    from worker.evaluation.errors import EvaluationError
+
     _check(args)
-    if args.values is not None:
-        return _run_values(args)
-    report = _evaluate(args)
+    try:
+        if args.values is not None:
+            return _run_values(args)
+        report = _evaluate(args)
+    except EvaluationError as error:
+        raise CommandError(str(error)) from error
     if args.json:
         from msgspec import to_builtins
 
@@ -116,11 +127,10 @@ def _run_values(args: argparse.Namespace) -> int:
     from worker.evaluation.corpus import read_corpus
 
     corpus = read_corpus(args.values, limit=args.limit, seed=args.seed)
-    languages = test_set.languages(args.to, args.values)
+    languages = languages_of(args.values, args.to)
     model = load_model(args.model)
-    report = described(
-        args, languages[1], _runs(args, model, test_set.session(model, languages, args.max_new_words), corpus)
-    )
+    session = session_into(model, languages, args.max_new_words)
+    report = described(args, languages[1], _runs(args, model, session, corpus))
     if not args.json:
         show(report)
         return 0
@@ -162,9 +172,9 @@ def _evaluate(args: argparse.Namespace) -> "Report":
         check_same_test(folder, other, args.test.name, num_sentences=len(corpus), seed=args.seed)
     if args.output is not None:
         args.output.mkdir(parents=True, exist_ok=True)
-    languages = test_set.languages(args.to, args.test)
+    languages = languages_of(args.test, args.to)
     model = load_model(args.model)
-    runs = _runs(args, model, test_set.session(model, languages, args.max_new_words), corpus)
+    runs = _runs(args, model, session_into(model, languages, args.max_new_words), corpus)
     report = described(args, languages, runs)
     if baseline is not None:
         report = compared(report, runs, baseline, args.compare)
@@ -183,7 +193,7 @@ def _runs(args: argparse.Namespace, model: "Model", session: "Session", corpus: 
 
     runner = Runner(model.engine, model.vocabulary, kv_bits=args.kv_bits or 0)
     found = {}
-    with output.progress() as progress:
+    with progress_bar() as progress:
         for name, chosen in _policies(args, session).items():
             task = progress.add_task(name, total=len(corpus))
 

@@ -37,15 +37,6 @@ def busy(what: str) -> Iterator[None]:
         yield
 
 
-def progress() -> Any:
-    """Return a rich progress display on stderr, silent where stderr is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description:>13}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-
-
 def silence_libraries() -> None:
     """Silence the model libraries that are loaded later; downloads keep their progress bars."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -1,10 +1,9 @@
-"""The languages of parallel text, and the session that its sentences get, for `evaluate` and `calibrate`."""
+"""What commands that translate a test set share: its languages, the session of its sentences, the progress bar."""
 
-import argparse
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from worker.commands import arguments
 from worker.commands.faults import CommandError
 
 if TYPE_CHECKING:
@@ -12,18 +11,11 @@ if TYPE_CHECKING:
     from worker.commands.translation import Model
 
 
-def add_to(parser: argparse.ArgumentParser) -> None:
-    """Add `--to`, None unless given."""
-    parser.add_argument(
-        "--to",
-        type=arguments.language,
-        metavar="LANG",
-        help="target language (default: from a file name such as x.en-fr.tsv)",
-    )
+def languages_of(path: Path, to: str | None) -> tuple[str, str]:
+    """Return the source and the target language of a file such as `news.en-fr.tsv`; `to` overrides the target.
 
-
-def languages(to: str | None, path: Path) -> tuple[str, str]:
-    """Return source and target language: `to`, else what the file's name tells. Raises CommandError."""
+    Raises CommandError where neither tells the target.
+    """
     from worker.evaluation.corpus import direction
 
     named = direction(path)
@@ -33,16 +25,25 @@ def languages(to: str | None, path: Path) -> tuple[str, str]:
     return (named[0] if named else "en"), target
 
 
-def session(model: "Model", languages: tuple[str, str], max_new_words: int | None = None) -> "Session":
-    """Return the options for sentences of these languages. Raises UnsupportedPrompt where the model lacks them."""
+def session_into(model: "Model", languages: tuple[str, str], max_new_words: int) -> "Session":
+    """Return the session of sentences in these languages. Raises UnsupportedPrompt for languages the model lacks."""
     from protocol import Limits, Session
     from worker.core.rows import Refused
     from worker.library.vocabulary import unsupported
 
     source, target = languages
-    options = Session(source_language=source, target_language=target, limits=Limits(max_new_words=max_new_words))
+    session = Session(source_language=source, target_language=target, limits=Limits(max_new_words=max_new_words))
     try:
-        model.vocabulary.prompt(options)
+        model.vocabulary.prompt(session)
     except Refused as refused:
         raise unsupported(refused) from refused
-    return options
+    return session
+
+
+def progress_bar() -> Any:
+    """Return rich's Progress on standard error, which draws nothing unless that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:>16}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())

@@ -6,7 +6,7 @@ from typing import Protocol, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from protocol import ProtocolError, Session
+from protocol import Policy, ProtocolError, Session
 
 Lane: TypeAlias = tuple[int, int]
 """(session number, segment index): the dual cache that a row belongs to."""
@@ -51,6 +51,10 @@ class Vocabulary(Protocol):
     @property
     def eos_tokens(self) -> frozenset[int]:
         """Tokens that end a translation."""
+
+    @property
+    def default_policy(self) -> Policy:
+        """The policy of sessions that ask for none."""
 
     def prompt(self, session: Session) -> Prompt:
         """Return the prompt for a session's options. Raises Refused."""

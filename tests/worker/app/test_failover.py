@@ -102,7 +102,7 @@ async def test_a_sentinel_fails_over(running: Running, tmp_path: Path) -> None:
                 await until_replicated(guard, old)
                 before = await master_of(guard)
                 await execute(guard, "SENTINEL", "FAILOVER", "main")
-                for word in ["The", "train", "leaves", "at", "eight."]:
+                for word in ["Where", "is", "the", "station?"]:
                     await publisher.append(word)
                 while await master_of(guard) == before:
                     pass
@@ -113,7 +113,7 @@ async def test_a_sentinel_fails_over(running: Running, tmp_path: Path) -> None:
     finally:
         master.stop()
         follower.stop()
-    assert "".join(words(heard)) == "Nous sommes à la maison.Le train part à 8 heures.Merci."
+    assert "".join(words(heard)) == "Nous sommes à la maison.Où est la gare ?Merci."
     assert isinstance(heard[-1], SessionClosed)
 
 

@@ -42,7 +42,7 @@ async def test_a_worker_may_begin_before_its_redis(raw: Raw, redis_url: str, run
 
 async def test_an_engine_whose_thread_has_ended_is_dead(running: Running) -> None:
     """Only a restart will help."""
-    ended = await Engine.start("starter")
+    ended = await Engine.start("starter-draft")
     async with running() as worker:
         health = Health(ended, worker.shards)
         assert not health.condition().dead

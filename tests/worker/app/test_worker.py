@@ -160,14 +160,14 @@ async def test_words_for_no_session_and_for_a_closed_one_are_refused(raw: Raw, r
 async def test_several_segments_and_an_update_in_between(raw: Raw, running: Running) -> None:
     """Utterances follow one another; a changed language counts from the next one on."""
     async with running():
-        await raw.say("talk", create(), append("Thank you."), FINALIZE)
+        await raw.say("talk", create(), append("Good morning."), FINALIZE)
         await raw.say("talk", {"type": "session.update", "session": {"target_language": "de"}})
-        await raw.say("talk", append("Thank you."), FINALIZE, FINALIZE, CLOSE)
+        await raw.say("talk", append("Good morning."), FINALIZE, FINALIZE, CLOSE)
         heard = await raw.hear("talk", "session.closed")
     done = [event for event in heard if event["type"] == "segment.done"]
     assert [(e["segment"], e["text"], e["finish_reason"]) for e in done] == [
-        (0, "Merci.", "stop"),
-        (1, "Danke.", "stop"),
+        (0, "Bonjour.", "stop"),
+        (1, "Guten Morgen.", "stop"),
         (2, "", "empty"),
     ]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from protocol import Limits, Session, WaitK
+from protocol import DEFAULT_POLICY, Limits, Session, WaitK
 from worker.app.engine_thread import Engine
 from worker.core.rows import Lane, Output, Prompt, Row, Tokens
 from worker.engine.runner import Counters
@@ -25,6 +25,7 @@ class _Numbers:
     """A vocabulary of numbers from 4 on; a word's token is its number."""
 
     eos_tokens = frozenset({_EOS})
+    default_policy = DEFAULT_POLICY
 
     def prompt(self, session: Session) -> Prompt:
         return Prompt(
