@@ -291,7 +291,7 @@ def _sampling(segment: Segment) -> SampleSpec:
         one_line=is_answer,
         opening=is_answer and is_start and not segment.words and source[0][0].isalnum(),
         no_introduction=is_answer
-        and not introductions.may_introduce(segment.session.target_language, source[: segment.needed_segments()]),
+        and not introductions.may_introduce(segment.session.target_language, source[: segment.needed_words()]),
         with_probabilities=policy.with_probabilities,
         aligned_from=segment.source.bounds[0] if policy.with_alignment and not segment.is_read else None,
     )

@@ -29,7 +29,8 @@ _NOBODY = "doctor!"  # no session id, and no worker's name
 _LIFE_S = 2
 
 
-"""Try each command of each role on its own keys, to find which of them Redis denies; leave no trace.
+async def denials(redis: Client, role: str | None = None) -> list[str]:
+    """Return all that Redis denies to the user of this client in this role, or in any, as `COMMAND on KEY`.
 
     Raises what `Client.call` raises, such as Interrupted for a server that cannot write now.
     """
