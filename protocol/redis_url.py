@@ -37,7 +37,9 @@ _FORMS: Final = (
 )
 _REMEDY: Final = "Write special characters of the password as %XX"
 _SCHEMES: Final = ("redis", "rediss", "redis+cluster", "rediss+cluster", "unix")
-_HOST: Final = r"(?:(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])(?::(?P<port>\d{1,5}))?)?(?:/(?P<db>\d*))?"
+_LABEL: Final = r"[\w-]{1,63}"
+_ADDRESS: Final = r"\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]"
+_HOST: Final = rf"(?:(?P<host>{_LABEL}(?:\.{_LABEL})*\.?|{_ADDRESS})(?::(?P<port>\d{{1,5}}))?)?(?:/(?P<db>\d*))?"
 _PATH: Final = r"(?P<path>/[^?]+)"
 _QUERY: Final = r"(?:\?(?P<query>(?:[A-Za-z_]+=[^&]*(?:&|$))*))?"
 
@@ -108,12 +110,15 @@ def parse_redis_url(url: str) -> RedisUrl:
     >>> parse_redis_url("rediss://worker:p@ss@[::1]/2?ssl_cert_reqs=none").settings["password"]
     'p@ss'
     """
-    scheme, separator, rest = url.partition("://")
+    if not _is_utf8(url):
+        raise InvalidRedisUrl(f"{_FORMS}, in UTF-8; this is none. {_REMEDY}")
+    scheme, separator, rest = url.strip().partition("://")
     scheme = scheme.lower()
     if not separator or scheme not in _SCHEMES:
         raise InvalidRedisUrl(f"{_FORMS}; this is none")
     login, place = _split(rest, is_socket=scheme == "unix")
     options = _options(place.pop("query") or "")
+    _check_once(login, place, options)
     username, _, password = (unquote(part) for part in login.partition(":"))
     base = scheme.removesuffix("+cluster")
     parsed = {
@@ -141,8 +146,9 @@ def _split(rest: str, *, is_socket: bool) -> tuple[str, dict[str, Any]]:
 
 
 def _check_options(query: str) -> None:
-    unknown = [name for name, _ in parse_qsl(query, keep_blank_values=True) if name not in _OPTIONS]
-    if unknown and "@" in query:  # the query may hold part of a password, so do not quote it
+    names = [name for name, _ in parse_qsl(query, keep_blank_values=True)]
+    unknown = [name for name in names if name not in _OPTIONS]
+    if unknown and ("@" in query or "password" in names):  # what is unknown may be part of a password: do not quote it
         raise InvalidRedisUrl(f"{_FORMS}; in this, it is not clear what the password is. {_REMEDY}")
     if unknown:
         raise InvalidRedisUrl(
@@ -155,6 +161,8 @@ def _options(query: str) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
         read = _OPTIONS[name]
+        if name in options:
+            raise InvalidRedisUrl(f"expected the option {name} once in the Redis URL, got it twice; leave one out")
         try:
             options[name] = read(text)
         except (KeyError, ValueError):
@@ -164,15 +172,25 @@ def _options(query: str) -> dict[str, Any]:
     return options
 
 
+def _check_once(login: str, place: Mapping[str, str | None], options: Mapping[str, Any]) -> None:
+    username, _, password = login.partition(":")
+    given = {"username": username, "password": password, "db": place.get("db")}
+    if twice := [name for name, text in given.items() if text and name in options]:
+        raise InvalidRedisUrl(
+            f"expected {' and '.join(twice)} once in the Redis URL, got both an option and its place before the `?`; "
+            "leave one out"
+        )
+
+
 def _place(place: Mapping[str, str | None], options: Mapping[str, Any]) -> dict[str, Any]:
     port = int(place.get("port") or 6379)
-    if port > 65_535:
-        raise InvalidRedisUrl(f"expected a port up to 65535 in the Redis URL, got {port}")
+    if not 0 < port < 65_536:  # not quoted: without the `@`, it is a password
+        raise InvalidRedisUrl("expected a port from 1 to 65535 behind the host of the Redis URL, got another number")
     return {
         "host": (place.get("host") or "localhost").strip("[]"),
         "port": port,
-        "path": unquote(place.get("path") or ""),
-        "db": options.get("db", int(place.get("db") or 0)),
+        "path": _readable(unquote(place.get("path") or "")),
+        "db": options.get("db", _database(place.get("db") or "0")),
     }
 
 
@@ -180,6 +198,10 @@ def _tls(options: Mapping[str, Any], *, is_tls: bool) -> dict[str, Any]:
     tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
     if tls and not is_tls:
         raise InvalidRedisUrl(f"expected rediss:// (TLS) with {', '.join(sorted(tls))}; use it, or leave them out")
+    if "ssl_keyfile" in tls and "ssl_certfile" not in tls:
+        raise InvalidRedisUrl(
+            "expected ssl_certfile with ssl_keyfile in the Redis URL: the key is that of a certificate"
+        )
     if tls.get("ssl_cert_reqs") == "none" and tls.setdefault("ssl_check_hostname", False):
         raise InvalidRedisUrl("expected ssl_check_hostname=false with ssl_cert_reqs=none: no name is in question")
     return tls
@@ -187,6 +209,30 @@ def _tls(options: Mapping[str, Any], *, is_tls: bool) -> dict[str, Any]:
 
 def _yes_or_no(text: str) -> bool:
     return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+
+
+def _is_utf8(text: str) -> bool:
+    # Other bytes of a command line arrive as lone surrogates.
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _database(text: str) -> int:
+    if re.fullmatch(r"\d{1,9}", text, re.ASCII) is None:
+        raise InvalidRedisUrl("expected the number of a database, such as 0, in the Redis URL")
+    return int(text)
+
+
+def _client_name(text: str) -> str:
+    # CLIENT SETNAME takes no other characters.
+    if re.fullmatch("[!-~]*", text) is None:
+        raise ValueError("not printable ASCII")
+    return text
+
+
+def _readable(path: str) -> str:
+    if "\0" in path:
+        raise InvalidRedisUrl("expected a path without %00 in the Redis URL")
+    return path
 
 
 def _certificates(text: str) -> str:
@@ -199,13 +245,16 @@ _LOGIN: Final = frozenset({"username", "password", "client_name"})
 _OPTIONS: Final[dict[str, Callable[[str], Any]]] = {
     **dict.fromkeys(_LOGIN, str),
     **dict.fromkeys(OVERRIDDEN_OPTIONS, str),
-    **dict.fromkeys(("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"), str),
-    "db": int,
+    **dict.fromkeys(("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"), _readable),
+    "client_name": _client_name,
+    "db": _database,
     "ssl_cert_reqs": _certificates,
     "ssl_check_hostname": _yes_or_no,
 }
 _VALUES: Final[dict[Callable[[str], Any], str]] = {
-    int: "a number",
+    _database: "a number of up to 9 digits",
+    _readable: "a path without %00",
+    _client_name: "a name of ASCII characters without spaces",
     _certificates: "none, optional or required",
     _yes_or_no: "true or false",
 }

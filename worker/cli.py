@@ -11,6 +11,7 @@ import difflib
 import importlib
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -32,6 +33,9 @@ Examples:
 `decalage COMMAND --help` tells the options of a command."""
 
 
+_PRIVATE = re.compile(r"\S*://.*@\S*|\S*(?:://|@)\S*")  # what may be a URL of Redis, or a part of one: with a password
+
+
 class _Parser(argparse.ArgumentParser):
     """Reports a wrong option as an error of `decalage`, in one line."""
 
@@ -41,6 +45,9 @@ class _Parser(argparse.ArgumentParser):
 
 class _Usage(Exception):
     code = "usage"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_PRIVATE.sub("URL", message))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

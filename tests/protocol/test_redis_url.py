@@ -25,6 +25,7 @@ from protocol.redis_url import OVERRIDDEN_OPTIONS, InvalidRedisUrl, RedisUrl, pa
         ("rediss+cluster://example/0", RedisUrl(host="example", is_cluster=True, is_tls=True)),
         ("unix:///run/my redis.sock?db=2", RedisUrl(path="/run/my redis.sock", db=2)),
         ("unix://u:p/w@/run/r@dis.sock", RedisUrl(path="/run/r@dis.sock", username="u", password="p/w")),
+        (" redis://e.f-g_h.:7/1 \n", RedisUrl(host="e.f-g_h.", port=7, db=1)),
         ("redis://e?client_name=w", RedisUrl(host="e", client_name="w")),
         (
             "rediss://e?ssl_cert_reqs=none",
@@ -51,6 +52,21 @@ def test_a_password_may_hold_any_character(place: str, user: str, password: str)
     assert f"RedisUrl({parse_redis_url(place.format('')).address!r})" == f"RedisUrl({parsed.address!r})" == repr(parsed)
 
 
+@given(
+    scheme=st.sampled_from(["redis", "REDISS", "redis+cluster", "unix", "http", ""]),
+    noise=st.text("ab/?#[]@:&=%;,. 0\x00\n\udcff", max_size=12),
+    place=st.sampled_from(["{0}@h{1}", "{1}{0}@h", "h?password={0}{1}", "h?password={0}&{1}", "h?{1}&password={0}"]),
+)
+def test_no_error_quotes_a_password(scheme: str, noise: str, place: str) -> None:
+    """Law: wherever it stands, and whatever stands around it; what can be read shows an address without it."""
+    secret = "S3CRET"
+    try:
+        shown = repr(parse_redis_url(f"{scheme}://{place.format(f'u:{secret}', noise)}"))
+    except InvalidRedisUrl as error:
+        shown = str(error)
+    assert secret not in shown
+
+
 @given(password=st.text("ab/?#[]@:&=%", min_size=1), user=st.sampled_from(["", "u"]))
 def test_what_special_characters_become(password: str, user: str) -> None:
     """Law: written as %XX they are always what they stand for."""
@@ -72,6 +88,21 @@ def test_what_special_characters_become(password: str, user: str) -> None:
         "redis://h?db=s3cret",
         "redis://h?pass=s3@cret",
         "redis://:pw@h?pass=s3@cret",
+        "redis://h?password=s3&cret=1",
+        "redis://h?password=x&s3cret=",
+        "redis://h?password=x&password=s3cret",
+        "redis://:x@h?password=s3cret",
+        "redis://:s3cret@h?password=x",
+        "redis://s3cret@h?username=x",
+        "redis://:s3cret@h..i",
+        "redis://:s3cret@.h",
+        f"redis://:s3cret@{'h' * 64}.i",
+        "redis://:s3cret@h:0",
+        "redis://:s3cret@h/1?db=2",
+        "redis://:s3\udcffcret@h",
+        "unix://:s3cret@/run/%00",
+        "rediss://:s3cret@h?ssl_keyfile=/k",
+        "rediss://h?ssl_ca_certs=s3cret%00",
         "rediss://h?ssl_cert_reqs=s3cret",
         "rediss://h?ssl_check_hostname=s3cret",
         "redis+cluster://:s3cret@h/2",
@@ -104,6 +135,18 @@ def test_options_that_decalage_sets_itself_change_nothing(option: str) -> None:
         ("redis://h?retry=3", "got retry"),
         ("redis://h?connection_class=x", "got connection_class"),
         ("redis://h?db=x", "option db"),
+        ("redis://h?db=-1", "option db"),
+        ("redis://h?db=٣", "option db"),
+        ("redis://h?db=1_0", "option db"),
+        ("redis://h/12345678901", "number of a database"),
+        ("redis://h?db=1&db=1", "option db once"),
+        ("redis://h/1?db=1", "db once"),
+        ("redis://u:p@h?username=u&password=p", "username and password once"),
+        ("redis://h?client_name=a b", "without spaces"),
+        ("redis://h?client_name=%C3%A9", "ASCII"),
+        ("rediss://h?ssl_keyfile=/k", "ssl_certfile with ssl_keyfile"),
+        ("unix:///%00", "without %00"),
+        ("redis://h:0", "from 1 to 65535"),
         ("rediss://h?ssl_cert_reqs=maybe", "none, optional or required"),
         ("rediss://h?ssl_cert_reqs=none&ssl_check_hostname=yes", "ssl_check_hostname=false"),
     ],

@@ -65,6 +65,27 @@ def test_usage_errors_are_one_line_and_2(arguments: list[str], said: str, capsys
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["doctor", "redis://:s3cret@h/0"],
+        ["doctor", "--redi", "redis://:s3cret@h/0"],
+        ["doctor", "--redis", "redis://:a", "s3cret@h"],
+        ["doctor", "redis://:a s3cret b@h"],
+        ["redis://:s3cret@h"],
+        ["doctor", "--role=redis://:s3cret@h"],
+        ["serve", "--metrics-port", "redis://:s3cret@h"],
+        ["watch", "--redis=redis://:s3cret@h", "--timeout", "s3cret@h"],
+    ],
+)
+def test_a_usage_error_quotes_no_password(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Where a URL of Redis stands in the wrong place, or in pieces for want of quotes."""
+    assert cli.main(arguments) == 2
+    said = "".join(capsys.readouterr())
+    assert "s3cret" not in said
+    assert "error: " in said
+
+
 def test_a_usage_error_with_json_is_json_too(capsys: pytest.CaptureFixture[str]) -> None:
     """With --json, a program finds the error on stdout."""
     assert cli.main(["compare", "--json"]) == 2

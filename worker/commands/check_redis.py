@@ -11,40 +11,58 @@ from worker.io.broker import default_runtime_dir, read_record, wanted_kind
 from worker.io.servers import find_redis_servers
 
 _POLICY = "redis-cli CONFIG SET maxmemory-policy noeviction"
-_RULES = "ACL SETUSER {} ~decalage:* +@read +@write +@scripting +@connection +info +time"
+_RULES = "~decalage:* +@read +@write +@scripting +@connection +info +time"
+_RULES_OF = {
+    "worker": (
+        "~decalage:{*}:source ~decalage:{*}:target ~decalage:{*}:state ~decalage:{workers}:* +evalsha +exists +expire "
+        "+get +hdel +hget +hgetall +hmget +hset +info +pexpire +scan +script|load +set +time +ttl +xadd +xrange +xread "
+        "+xrevrange +zadd +zrange +zrem +zremrangebyscore"
+    ),
+    "producer": (
+        "~decalage:{*}:source %R~decalage:{*}:target ~decalage:{workers}:bell:* %R~decalage:{workers}:shards +exists "
+        "+expire +get +xadd +xread +xrevrange"
+    ),
+    "subscriber": "%R~decalage:{*}:target +xread +xrevrange",
+    "gateway": (
+        "~decalage:{*}:source %R~decalage:{*}:target ~decalage:{workers}:bell:* ~decalage:{workers}:configure "
+        "%R~decalage:{workers}:live %R~decalage:{workers}:shards %R~decalage:{workers}:stats "
+        "~decalage:{gateway}:wake:* +expire +get +hgetall +xadd +xrange +xread +xrevrange"
+    ),
+}
+"""The least rules of each role of `rehearsal.ROLES`, as deploy/README.md shows them."""
 _REMEDY = "pip install 'decalage[broker]', or name a running Redis with --redis"
 
 
-def redis(given: str | None) -> Finding:
-    """Check that Redis answers and lets Decalage do all that it does there; start no broker.
+def redis(given: str | None, role: str | None = None) -> Finding:
+    """Check that Redis answers and lets Decalage do all that it does there, in this role; start no broker.
 
     Raises BrokerError for an invalid variable.
     """
     if url := given or os.environ.get("DECALAGE_REDIS"):
         try:
-            return asyncio.run(_examined(url, ""))
+            return asyncio.run(_examined(url, "", role))
         except client.RedisUnreachable as error:
             return Finding("redis", "failed", str(error), facts={"url": client.shown(url)})
     record = read_record(default_runtime_dir())
     if record is not None:
         try:
-            return asyncio.run(_examined(record.url, "the embedded broker, "))
+            return asyncio.run(_examined(record.url, "the embedded broker, ", role))
         except client.RedisUnreachable:
             pass  # the broker has ended
     return _startable()
 
 
-async def _examined(url: str, what: str) -> Finding:
-    """Try all that workers, producers and listeners do. Raises RedisUnreachable."""
-    parsed = parse_redis_url(url)
+async def _examined(url: str, what: str, role: str | None) -> Finding:
+    """Try all that this role does, or all roles. Raises RedisUnreachable."""
     async with client.connect(url) as redis:
+        parsed = parse_redis_url(url)  # which `connect` could read
         version = await client.check(redis)
         facts: dict[str, Any] = {"url": parsed.address, "version": version, "embedded": bool(what)}
         text = f"{what}Redis {version} answers at {parsed.address}"
         if parsed.overridden:
             text += f"; {', '.join(parsed.overridden)} of the URL have no effect, Decalage sets them itself"
         try:
-            denied = await rehearsal.denials(redis)
+            denied = await rehearsal.denials(redis, role)
             risk = await client.eviction_risk(redis)
         except client.GONE as error:
             remedy = "let it accept writes: free memory or disk, or name the master"
@@ -52,9 +70,8 @@ async def _examined(url: str, what: str) -> Finding:
     if denied:
         user = parsed.username or "default"
         facts["denied"] = denied
-        return Finding(
-            "redis", "failed", f"{text}, but denies to the user {user}: {', '.join(denied)}", _RULES.format(user), facts
-        )
+        remedy = f"ACL SETUSER {user} {_RULES_OF[role] if role else _RULES}"
+        return Finding("redis", "failed", f"{text}, but denies to the user {user}: {', '.join(denied)}", remedy, facts)
     if risk:
         return Finding("redis", "warning", f"{text}; {risk}", _POLICY, facts)
     return Finding("redis", "ok", text, facts=facts)

@@ -13,7 +13,7 @@ from producers.publisher import Publisher
 from producers.subscriber import Subscriber
 from protocol import Error, Policy, Session, SessionPhase
 from worker.app.config import Settings
-from worker.app.engine_thread import Engine
+from worker.app.engine import Engine
 from worker.app.worker import Worker
 from worker.commands import demo_view
 from worker.commands.demo_report import Place

@@ -19,6 +19,11 @@ _SIGNS: Final = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `decalage doctor`."""
     arguments.add_redis(parser)
+    parser.add_argument(
+        "--role",
+        choices=("worker", "producer", "subscriber", "gateway"),
+        help="try only what this one does in Redis, for a login of its own (default: all of them)",
+    )
     arguments.add_model(parser)
     arguments.add_json(parser)
 
@@ -47,7 +52,7 @@ def _findings(args: argparse.Namespace) -> Iterator[Any]:
         ("packages", check_machine.packages),
         ("device", check_machine.device),
         ("blas", check_machine.blas),
-        ("redis", lambda: check_redis.redis(args.redis)),
+        ("redis", lambda: check_redis.redis(args.redis, args.role)),
         ("model", lambda: check_model.model(args.model)),
     )
     for name, check in checks:

@@ -20,8 +20,7 @@ HELP: Final = "score a model on a test set: quality, latency and speed under sev
 USAGE: Final = "--test FILE.tsv[.gz] | --values FILE.tsv --to LANG [--wait-k K ...] [--offline] [options]"
 EXAMPLES: Final = """\
 Each line of the test set is a source, a tab and its reference. Without a policy, offline and wait-k at k = 1 3 5 7
-are measured. --policy takes wait-K, wait-K~CATCHUP, adaptive-MIN-MAX-THRESHOLD, local-agreement-K-TOKENS and
-align-att-K-WORDS. --values reports the share of numbers, dates, addresses, names and codes that translations keep.
+are measured. --values reports the share of numbers, dates, addresses, names and codes that translations keep.
 
 Examples:
   decalage evaluate --test news.en-fr.tsv.gz --limit 300
@@ -33,6 +32,8 @@ Examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `decalage evaluate`."""
+    from protocol import POLICY_FORMS
+
     whole = arguments.whole
     arguments.add_model(parser)
     arguments.add_kv_bits(parser)
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--wait-k", type=arguments.wait_k, nargs="+", metavar="K", help="write k words behind")
     parser.add_argument(
-        "--policy", type=arguments.policy, nargs="+", default=[], metavar="P", help="other policies, by name"
+        "--policy", type=arguments.policy, nargs="+", default=[], metavar="P", help=f"other policies: {POLICY_FORMS}"
     )
     parser.add_argument("--offline", action="store_true", help="read the whole sentence first")
     parser.add_argument(
@@ -56,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=whole(1), metavar="N", help="only the first N lines")
     parser.add_argument("--seed", type=whole(0), metavar="S", help="with --limit: draw the N lines at random")
     arguments.add_json(parser)
+    _add_results(parser)
+    _add_pace(parser)
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
     files = parser.add_argument_group("results")
     files.add_argument("--output", type=Path, metavar="DIR", help="write POLICY.jsonl, scores.json and curve.png here")
     files.add_argument(
@@ -69,7 +75,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="draw the results of these earlier --output folders too",
     )
-    _add_pace(parser)
 
 
 def _add_pace(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ from tests.conftest import KeyLeakCheck, empty_server
 from tests.producers.gateway.browser import Browser, find_chromium, open_browser
 from tests.servers import ServerPool, real_names
 from tests.worker.app.conftest import Running, running
-from worker.app.engine_thread import Engine
+from worker.app.engine import Engine
 
 __all__ = ["Running", "running"]
 

@@ -11,7 +11,7 @@ import pytest
 import redis.asyncio
 
 from worker.app.config import Settings
-from worker.app.engine_thread import Engine
+from worker.app.engine import Engine
 from worker.app.worker import Worker
 from worker.io.metrics import Metrics
 

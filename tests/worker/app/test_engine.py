@@ -8,7 +8,7 @@ import pytest
 from tests.worker.app.conftest import DEADLINE_S, FINALIZE, Raw, Running, append, create, untimed
 from tests.worker.app.test_worker import TEXT, value
 from worker.app.config import Settings
-from worker.app.engine_thread import Engine, EngineDead
+from worker.app.engine import Engine, EngineDead
 from worker.app.worker import Worker
 from worker.engine.kv.pool import LENGTHS
 from worker.io.doorbell import Rung

@@ -2,7 +2,7 @@
 
 from tests.producers.proxy import Proxy
 from tests.worker.app.conftest import FINALIZE, Raw, Running, append, create, until
-from worker.app.engine_thread import Engine
+from worker.app.engine import Engine
 from worker.app.health import Health
 from worker.io.health import Condition
 

@@ -13,7 +13,7 @@ from prometheus_client import generate_latest
 from protocol import ClientEvent, ServerEvent, Session, SessionClose, SessionCreate, encode
 from protocol.events import InputTextAppend, InputTextFinalize
 from tests.worker.app.conftest import CLOSE, FINALIZE, Event, Raw, Running, append, create, until, untimed
-from worker.app.engine_thread import Engine
+from worker.app.engine import Engine
 from worker.app.worker import Worker
 from worker.core import scheduler
 from worker.core import session as machine

@@ -77,6 +77,14 @@ def test_a_password_is_never_shown() -> None:
     assert "s3cret" not in str(found.as_json())
 
 
+@pytest.mark.parametrize("url", ["redis://:s3cret", "redis://:s3cret@h?foo=1", "redis://:s3cret@h..i:1"])
+def test_a_url_that_cannot_be_read_is_a_failure_with_the_reason(url: str) -> None:
+    """It is no bug of the program, and its password is not told."""
+    found = check_redis.redis(url)
+    assert (found.status, found.text.startswith("expected ")) == ("failed", True)
+    assert "s3cret" not in str(found.as_json())
+
+
 def test_the_embedded_broker_that_runs_is_asked(redis_url: str, tmp_path: Path) -> None:
     """The record in the runtime directory leads to it; a stale record is passed over."""
     record = broker.BrokerRecord(url=redis_url, pid=1, kind="redis-server", version="8")

@@ -167,6 +167,16 @@ def test_a_model_without_a_tokenizer(tmp_path: Path) -> None:
         loading.load(path)
 
 
+@pytest.mark.parametrize("end", ["</s>", 2.5, True, [2, "x"], {"id": 2}])
+def test_an_end_token_that_is_no_number(tmp_path: Path, end: object) -> None:
+    """In the file that mlx-lm prefers."""
+    path = str(save("llama", tmp_path, vocab_size=258))
+    chat_tokenizer().save_pretrained(path)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": end}))
+    with pytest.raises(UnsupportedModel, match=r"expected the id of a token, or a list of ids, as eos_token_id"):
+        loading.load_vocabulary(path)
+
+
 def test_a_prompt_of_tokens_that_the_model_lacks(tmp_path: Path) -> None:
     """Special tokens behind the embedding are fine until the template needs one: they would read as anything."""
     save("llama", tmp_path, vocab_size=258)
