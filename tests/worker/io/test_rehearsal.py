@@ -105,7 +105,7 @@ async def test_a_server_that_cannot_write_is_not_called_fit(redis_url: str, redi
     await redis_client.replicaof("127.0.0.1", "1")
     try:
         async with connect(redis_url) as client:
-            with pytest.raises(Interrupted, match="EXPIRE on .*: READONLY"):
+            with pytest.raises(Interrupted, match=r"EXPIRE on .*: READONLY"):
                 await denials(client)
     finally:
         await redis_client.replicaof("NO", "ONE")
