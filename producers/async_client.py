@@ -12,6 +12,7 @@ import asyncio
 import json
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Self
 from urllib.parse import urlencode
 
@@ -23,18 +24,12 @@ from producers.cursor import Cursor
 from producers.errors import GatewayRefused, GatewayUnreachable
 from producers.outbox import Outbox
 from producers.session_methods import SessionMethods
-from protocol import (
-    ClientEvent,
-    ServerEvent,
-    Session,
-    SessionCreate,
-    SessionPhase,
-)
+from protocol import ClientEvent, ServerEvent, Session, SessionCreate, SessionPhase
 from protocol.keys import EVENT_FIELD
 from protocol.limits import MAX_TARGET_EVENT_BYTES
 
-KEPT_EVENTS: Final = 1_000
-"""Events sent again after a lost connection; the worker ignores those that it has."""
+ENDED: Final = 1000
+"""The gateway's close code where the session has ended."""
 
 GAP: Final = 4010
 """The gateway's close code where events have been trimmed."""
@@ -46,8 +41,10 @@ _AGAIN: Final = frozenset({429, 502, 503, 504})
 class AsyncClient(SessionMethods):
     """One session through a gateway. Iterate over it for the session's events, each once and in order.
 
-    When the connection is lost, it connects again, reads on behind the last event, and sends again what may not have
-    arrived; it gives up after `patience_s` and raises GatewayUnreachable.
+    When the connection is lost, it connects again, reads on behind the last event, and sends again what the gateway has
+    not accepted; the worker ignores what it has. Up to 1,000 events are kept for that. Behind them, a call waits until
+    the gateway has accepted some; what it hears meanwhile is kept for the iterator. After `patience_s` without a
+    connection, or with 1,000 events of which none is accepted, a call raises GatewayUnreachable.
     """
 
     def __init__(
@@ -67,9 +64,12 @@ class AsyncClient(SessionMethods):
         self._patience_s: Final = patience_s
         self._outbox = Outbox()
         self._cursor = Cursor("")
-        self._kept: Final[deque[bytes]] = deque(maxlen=KEPT_EVENTS)
+        self._sent_seq = 0  # the newest event that this connection has had
+        self._heard: Final[deque[ServerEvent]] = deque()
+        self._has_ended = False
         self._socket: ClientConnection | None = None
-        self._connecting: Final = asyncio.Lock()
+        self._writing: Final = asyncio.Lock()
+        self._reading: Final = asyncio.Lock()
 
     @classmethod
     def listen(
@@ -85,7 +85,7 @@ class AsyncClient(SessionMethods):
     @property
     def last_seq(self) -> int:
         """The number of the last event delivered."""
-        return self._cursor.last_seq
+        return self._cursor.last_seq - len(self._heard)
 
     async def create(self) -> None:
         """Open the session."""
@@ -97,18 +97,18 @@ class AsyncClient(SessionMethods):
             await self._send(event)
 
     async def _send(self, event: ClientEvent) -> None:
-        self._outbox.put(event)
-        data = self._outbox.unsent[-1]
-        self._outbox.sent(1)
-        self._kept.append(data)
-        before = self._socket
-        socket = await self._connection()
-        if socket is not before:  # a new connection has sent all that is kept
-            return
         try:
-            await socket.send(data.decode())
-        except ConnectionClosed:
-            await self._connection(lost=socket)
+            async with asyncio.timeout(self._patience_s):
+                await self._read_until(lambda: self._has_ended or not self._outbox.is_full)
+        except TimeoutError:
+            raise GatewayUnreachable(
+                f"expected the gateway at {self._url} to accept one of {len(self._outbox.unsent)} events within "
+                f"{self._patience_s:g} s, got no answer; nothing is lost: send this event again later"
+            ) from None
+        if self._has_ended and self._outbox.phase is SessionPhase.OPEN:
+            raise GatewayRefused("session_closed", "expected an open session, got one that has ended: open a new one")
+        self._outbox.put(event)
+        await self._connection()
 
     async def disconnect(self) -> None:
         """Close the connection; leave the session as it is."""
@@ -120,30 +120,60 @@ class AsyncClient(SessionMethods):
         return self
 
     async def __anext__(self) -> ServerEvent:
-        while not self._cursor.has_ended:
-            socket = await self._connection()
-            try:
-                message = json.loads(data := await socket.recv())
-            except ConnectionClosed as closed:
-                if closed.rcvd is not None and closed.rcvd.code == GAP:
-                    raise GatewayRefused("target_gap", closed.rcvd.reason) from None
-                if closed.rcvd is not None and closed.rcvd.code == 1000:
-                    break
-                await self._connection(lost=socket)
-                continue
-            if "seq" in message:
-                return self._cursor.accept("", {EVENT_FIELD: data})
-            if message["type"] == "error":
-                raise GatewayRefused(message["error"]["code"], message["error"]["message"])
+        await self._read_until(lambda: bool(self._heard) or self._has_ended)
+        if self._heard:
+            return self._heard.popleft()
         await self.disconnect()
         raise StopAsyncIteration
 
+    async def _read_until(self, is_enough: Callable[[], bool]) -> None:
+        # The iterator and a call that waits may both want to read: one of them does, and each looks what it brought.
+        while not is_enough():
+            async with self._reading:
+                if not is_enough():
+                    await self._read()
+
+    async def _read(self) -> None:
+        """Take one message. Raises GatewayRefused, GatewayUnreachable, TargetGap, ProtocolError."""
+        socket = self._socket or await self._connection()
+        try:
+            message = json.loads(data := await socket.recv())
+        except ConnectionClosed as closed:
+            code = _close_code(closed)
+            if code == GAP:
+                raise GatewayRefused("target_gap", str(closed)) from None
+            self._has_ended = code == ENDED
+            if not self._has_ended:
+                await self._connection(lost=socket)
+            return
+        if "seq" in message:
+            self._heard.append(self._cursor.accept("", {EVENT_FIELD: data}))
+            self._has_ended = self._cursor.has_ended
+        elif message["type"] == "gateway.accepted":
+            self._outbox.arrived(message["input_seq"])
+        elif message["type"] == "error":
+            raise GatewayRefused(message["error"]["code"], message["error"]["message"])
+
     async def _connection(self, *, lost: ClientConnection | None = None) -> ClientConnection:
-        """Return the connection; a new one if there is none, or if it is the one that is lost."""
-        async with self._connecting:
+        """Return a connection that has had all events; a new one if there is none, or if it is the one that is lost."""
+        async with self._writing:
             if self._socket is None or self._socket is lost:
                 self._socket = await self._connect_patiently()
+            try:
+                await self._send_waiting(self._socket)
+            except ConnectionClosed:
+                self._socket = await self._connect_patiently()
             return self._socket
+
+    async def _send_waiting(self, socket: ClientConnection) -> None:
+        # Raises ConnectionClosed, except for good: that is for the reader to tell.
+        try:
+            while (num_waiting := self._outbox.next_seq - 1 - self._sent_seq) > 0:
+                await socket.send(self._outbox.unsent[-num_waiting].decode())
+                self._sent_seq += 1
+        except ConnectionClosed as closed:
+            if _close_code(closed) not in (ENDED, GAP):
+                raise
 
     async def _connect_patiently(self) -> ClientConnection:
         end_s, num_failures = time.monotonic() + self._patience_s, 0
@@ -168,25 +198,33 @@ class AsyncClient(SessionMethods):
         try:
             return await self._attach(self.session_id)
         except InvalidStatus as refused:
-            if refused.response.status_code != 404 or self.last_seq or not self._kept:
+            is_unheard = not (self._cursor.last_seq or self._num_arrived) and self._outbox.unsent
+            if refused.response.status_code != 404 or not is_unheard:
                 raise
             return await self._attach("")
 
+    @property
+    def _num_arrived(self) -> int:
+        return self._outbox.next_seq - 1 - len(self._outbox.unsent)
+
     async def _attach(self, session_id: str) -> ClientConnection:
-        query = urlencode({"session": session_id, "after": self.last_seq}) if session_id else ""
+        query = urlencode({"session": session_id, "after": self._cursor.last_seq}) if session_id else ""
         socket = await connect(
             f"{self._url}?{query}", additional_headers=self._headers, max_size=MAX_TARGET_EVENT_BYTES, compression=None
         )
         try:
             self.session_id = str(json.loads(await socket.recv())["session"])
-            is_new = not session_id
-            for data in tuple(self._kept):
-                if is_new or b'"type":"session.create"' not in data[:30]:
-                    await socket.send(data.decode())
+            # The first event opens the session: one that is there has had it.
+            self._sent_seq = max(1, self._num_arrived) if session_id else 0
+            await self._send_waiting(socket)
         except BaseException:
             await socket.close()
             raise
         return socket
+
+
+def _close_code(closed: ConnectionClosed) -> int | None:
+    return None if closed.rcvd is None else closed.rcvd.code
 
 
 def _refusal(refused: InvalidStatus) -> GatewayRefused:

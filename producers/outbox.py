@@ -78,6 +78,11 @@ class Outbox:
         return self._last_seq + 1
 
     @property
+    def is_full(self) -> bool:
+        """Whether `put` raises OutboxFull."""
+        return len(self._unsent) >= MAX_UNSENT_EVENTS
+
+    @property
     def unsent(self) -> tuple[bytes, ...]:
         """The JSON of the events still to be sent, oldest first."""
         return tuple(self._unsent)
@@ -89,7 +94,7 @@ class Outbox:
         """
         phase = advance(self._phase, event)
         data = check(structs.replace(event, seq=self.next_seq, producer=self._producer))
-        if len(self._unsent) >= MAX_UNSENT_EVENTS:
+        if self.is_full:
             raise OutboxFull(
                 f"expected at most {MAX_UNSENT_EVENTS} events waiting for the broker, got one more: "
                 "bring the broker back and call flush(), or stop the source"
@@ -102,6 +107,10 @@ class Outbox:
         """Drop the oldest `num_events`, which have arrived."""
         for _ in range(num_events):
             self._unsent.popleft()
+
+    def arrived(self, seq: int) -> None:
+        """Drop the events up to this number, which have arrived; those dropped before do not matter."""
+        self.sent(max(0, len(self._unsent) - max(0, self._last_seq - seq)))
 
 
 def _base(data: Iterable[bytes]) -> int | None:

@@ -42,10 +42,21 @@ from protocol.grammar import CLIENT_ORDER, SERVER_ORDER, SessionPhase, advance, 
 from protocol.keys import bell_key, check_session_id, lease_key, session_of, shard_of, source_key, state_key, target_key
 from protocol.numbering import Numbering
 from protocol.options import Limits, Sampling, Session, SessionPatch, Speculation, apply_patch
-from protocol.policies import POLICY_FORMS, Adaptive, AlignAtt, LocalAgreement, Policy, WaitK, parse_policy, policy_name
+from protocol.policies import (
+    DEFAULT_POLICY,
+    POLICY_FORMS,
+    Adaptive,
+    AlignAtt,
+    LocalAgreement,
+    Policy,
+    WaitK,
+    parse_policy,
+    policy_name,
+)
 
 __all__ = [
     "CLIENT_ORDER",
+    "DEFAULT_POLICY",
     "POLICY_FORMS",
     "SERVER_ORDER",
     "WIRE_VERSION",

@@ -16,7 +16,7 @@ from protocol.limits import (
     MAX_PROMPT_CHARS,
     MAX_SEED,
 )
-from protocol.policies import Policy, WaitK
+from protocol.policies import Policy
 
 
 class Sampling(Struct, frozen=True, kw_only=True):
@@ -78,14 +78,17 @@ Metadata: TypeAlias = Annotated[
 
 
 class Session(Struct, frozen=True, kw_only=True):
-    """All options of a session; `session.created` and `session.updated` report them with every default filled in."""
+    """All options of a session; `session.created` and `session.updated` report them with every default filled in.
+
+    The default `policy` is the model's.
+    """
 
     source_language: Language = "en"
     target_language: Language | None = None
     prompt: Prompt | None = None
     mode: Mode = "streaming"
     segmentation: Segmentation = "manual"
-    policy: Policy = WaitK()
+    policy: Policy | None = None
     sampling: Sampling = Sampling()
     limits: Limits = Limits()
     speculation: Speculation = Speculation()
@@ -93,14 +96,16 @@ class Session(Struct, frozen=True, kw_only=True):
 
 
 class SessionPatch(Struct, frozen=True, kw_only=True):
-    """The options to change; an absent field stays as it is, `null` clears `prompt` or `target_language`."""
+    """The options to change; an absent field stays as it is, `null` clears `prompt` or `target_language`, and
+    asks for the model's default `policy`.
+    """
 
     source_language: Language | UnsetType = UNSET
     target_language: Language | UnsetType | None = UNSET
     prompt: Prompt | UnsetType | None = UNSET
     mode: Mode | UnsetType = UNSET
     segmentation: Segmentation | UnsetType = UNSET
-    policy: Policy | UnsetType = UNSET
+    policy: Policy | UnsetType | None = UNSET
     sampling: Sampling | UnsetType = UNSET
     limits: Limits | UnsetType = UNSET
     speculation: Speculation | UnsetType = UNSET

@@ -63,6 +63,9 @@ class AlignAtt(Struct, frozen=True, kw_only=True, tag_field="type", tag="align-a
 Policy: TypeAlias = WaitK | Adaptive | LocalAgreement | AlignAtt
 """All read/write policies, told apart by `type`."""
 
+DEFAULT_POLICY: Final = WaitK()
+"""The policy of sessions that ask for none, with a model whose card names none."""
+
 _NUMBER: Final = r"-?[0-9]+(?:\.[0-9]+)?"
 _FORMS: Final[tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Policy]], ...]] = (
     (

@@ -43,7 +43,9 @@ RINGS: Final = {
     "producers": _ring("protocol producers.async_client producers.client", "msgspec redis"),
     "producers.async_client": _ring("protocol producers", "websockets"),
     "producers.client": _ring("protocol producers producers.async_client"),
-    "producers.gateway": _ring("protocol producers", "h11 msgspec redis starlette uvicorn websockets"),
+    "producers.gateway": _ring(
+        "protocol producers", "h11 msgspec prometheus_client redis starlette uvicorn websockets"
+    ),
     # No clock, chance, log or waiting: the core's decisions depend on its arguments alone.
     "worker.core": _ring("protocol", "msgspec", "asyncio datetime logging random secrets threading time uuid"),
     "worker.engine": _ring("protocol worker.core", _MODEL_PACKAGES, "protocol.keys"),

@@ -53,7 +53,7 @@ def test_the_light_install_is_what_a_producer_imports() -> None:
     imported = {name for path in light for name in _imported(path)} - ours
     assert {_name(requirement) for requirement in PROJECT["project"]["dependencies"]} == imported
     assert _imported(client) - ours == _required("client")
-    of_gateway = {name for path in gateway.rglob("*.py") for name in _imported(path)} - ours - imported
+    of_gateway = {_name(name) for path in gateway.rglob("*.py") for name in _imported(path) - ours - imported}
     # uvicorn takes h11 and websockets by the protocols that the gateway chooses.
     assert of_gateway | {"h11", "websockets"} == _required("gateway")
 

@@ -1,4 +1,4 @@
-"""Where MLX ParaLLM has these names; `from worker import …` is the same."""
+"""Compatibility alias for `worker.library.continuous_batching`, at the place where MLX ParaLLM has these names."""
 
 from worker.library.continuous_batching import AsyncContinuousBatchingEngine, BatchConfig
 

@@ -3,13 +3,14 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from producers.gateway import generate, openai_realtime, openapi, operations, realtime, sessions, sse, stats
 from producers.gateway.endpoint import endpoint, http_exception
 from producers.gateway.gateway import Gateway
-from producers.gateway.sockets import socket_endpoint
+from producers.gateway.sockets import no_socket, socket_endpoint
 
 CONSOLE: Final = Path(__file__).with_name("console")
 """The console's files."""
@@ -44,6 +45,16 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+class ConsoleFiles(StaticFiles):
+    """The console's files; a browser asks whether each is still the same, as those of two versions do not fit."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """Return the answer with a file, or the one that it has not changed."""
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def create_app(gateway: Gateway) -> Starlette:
@@ -92,5 +103,6 @@ def _routes() -> list[BaseRoute]:
         Route(SECRETS_PATH, endpoint(openai_realtime.create_client_secret, "produce"), methods=["POST"]),
         WebSocketRoute("/v1/realtime/translations", socket_endpoint(openai_realtime.translations)),
         WebSocketRoute("/v1/realtime", socket_endpoint(realtime.realtime)),
-        Mount("/", StaticFiles(directory=CONSOLE, html=True, check_dir=False)),
+        WebSocketRoute("/{path:path}", socket_endpoint(no_socket)),
+        Mount("/", ConsoleFiles(directory=CONSOLE, html=True, check_dir=False)),
     ]

@@ -73,9 +73,16 @@ def check_origin(connection: HTTPConnection, gateway: Gateway) -> None:
         )
     origin = connection.headers.get("origin")
     is_safe = connection.scope["type"] == "http" and connection.scope["method"] in _SAFE_METHODS
-    if origin is None or is_safe or origin in gateway.settings.allowed_origins or urlsplit(origin).netloc == host:
+    if origin is None or is_safe or origin in gateway.settings.allowed_origins or _netloc(origin) == host:
         return
     raise ApiError(403, "origin_not_allowed", "expected a page of this gateway or of an allowed origin, got another's")
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _is_loopback(host: str) -> bool:
@@ -137,10 +144,15 @@ def http_exception(request: Request, failure: Exception) -> Response:
     """Answer what Starlette refuses: unknown paths, wrong methods."""
     status = failure.status_code if isinstance(failure, HTTPException) else 500
     headers = dict(failure.headers or {}) if isinstance(failure, HTTPException) else {}
-    code = HTTPStatus(status).phrase.lower().replace(" ", "_")
-    response = error_response(ApiError(status, code, f"{HTTPStatus(status).phrase}: see /docs for what is there"))
+    response = error_response(no_route(HTTPStatus(status)))
     response.headers.update(headers)
     return response
+
+
+def no_route(status: HTTPStatus = HTTPStatus.NOT_FOUND) -> ApiError:
+    """Return the error for a path or method that is not there."""
+    code = status.phrase.lower().replace(" ", "_")
+    return ApiError(status, code, f"{status.phrase}: see /docs for what is there")
 
 
 def _place(failure: BaseException) -> str:

@@ -1,10 +1,12 @@
 """The gateway's own figures, for `/metrics` and `/v1/stats`."""
 
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from msgspec import Struct
-
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 
 class Figures(Struct):
@@ -28,7 +30,7 @@ class Figures(Struct):
     """Listeners that were cut off because they took nothing."""
 
 
-_HELP: Final = {
+_COUNTERS: Final = {
     "requests": "HTTP requests answered.",
     "failures": "HTTP answers with a status of 500 or above.",
     "generations": "Prompts answered.",
@@ -38,20 +40,27 @@ _HELP: Final = {
     "output_events": "Events sent to listeners.",
     "slow_listeners": "Listeners cut off because they took nothing.",
 }
-_UNITS: Final = {"generation_s": "generation_seconds"}
+_NAMES: Final = {"generation_s": "generation_seconds"}
 
 
-def exposition(figures: Figures, *, num_connections: int, num_feeds: int) -> str:
-    """Return the figures in Prometheus's text format."""
-    lines = []
-    for name, text in _HELP.items():
-        metric = f"decalage_gateway_{_UNITS.get(name, name)}_total"
-        lines += [f"# HELP {metric} {text}", f"# TYPE {metric} counter", f"{metric} {getattr(figures, name)}"]
-    gauges = {
-        "connections": (num_connections, "Open WebSockets and event streams."),
-        "feeds": (num_feeds, "Sessions that somebody listens to."),
-    }
-    for name, (value, text) in gauges.items():
-        metric = f"decalage_gateway_{name}"
-        lines += [f"# HELP {metric} {text}", f"# TYPE {metric} gauge", f"{metric} {value}"]
-    return "\n".join(lines) + "\n"
+class _FiguresCollector(Collector):
+    """Reads the figures when Prometheus asks, so that counting itself costs an addition."""
+
+    def __init__(self, figures: Figures, gauges: Mapping[str, tuple[str, Callable[[], int]]]) -> None:
+        self._figures: Final = figures
+        self._gauges: Final = gauges
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all metrics with their values now."""
+        for name, text in _COUNTERS.items():
+            metric = f"decalage_gateway_{_NAMES.get(name, name)}"
+            yield CounterMetricFamily(metric, text, value=getattr(self._figures, name))
+        for name, (text, value) in self._gauges.items():
+            yield GaugeMetricFamily(f"decalage_gateway_{name}", text, value=value())
+
+
+def registry_of(figures: Figures, gauges: Mapping[str, tuple[str, Callable[[], int]]]) -> CollectorRegistry:
+    """Return a registry of the figures, and of gauges by name: the help text, and a call for the value now."""
+    registry = CollectorRegistry()
+    registry.register(_FiguresCollector(figures, gauges))
+    return registry

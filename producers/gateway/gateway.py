@@ -12,7 +12,7 @@ from producers.gateway.auth import Caller, Keys
 from producers.gateway.directory import Directory
 from producers.gateway.errors import RETRY_AFTER_S, ApiError, no_worker, session_not_found
 from producers.gateway.feeds import Feeds
-from producers.gateway.figures import Figures
+from producers.gateway.figures import Figures, registry_of
 from producers.gateway.limits import ConnectionLimit, RequestLimit
 from producers.gateway.readers import Readers
 from producers.gateway.settings import Settings
@@ -46,6 +46,11 @@ class Gateway:
         self.writer: Final = Writer(writes)
         self._readers: Final = Readers(reads, lookups)
         self.feeds: Final = Feeds(lookups, self._readers)
+        gauges = {
+            "connections": ("Open WebSockets and event streams.", lambda: self.connections.num_open),
+            "feeds": ("Sessions that somebody listens to.", lambda: len(self.feeds)),
+        }
+        self.registry: Final = registry_of(self.figures, gauges)
         self._open: Final[dict[str | None, dict[str, None]]] = {}
         self._forgotten_s: Final[dict[str | None, float]] = {}
 

@@ -133,7 +133,7 @@ def session_of(asked: _Options, prompt: str) -> tuple[Session, str]:
         target_language=asked.target_language,
         prompt=instruction,
         mode="completion" if policy is None else "streaming",
-        policy=policy or WaitK(),
+        policy=policy,
         sampling=Sampling(temperature=asked.temperature, top_p=asked.top_p),
         limits=Limits(max_new_words=asked.max_tokens),
         speculation=Speculation(enabled=asked.use_speculative),

@@ -13,6 +13,7 @@ from protocol import (
     Error,
     InvalidEvent,
     OutputTextDelta,
+    ProtocolError,
     SegmentDone,
     ServerEvent,
     Session,
@@ -102,16 +103,26 @@ def decode(text: str) -> ClientEvent:
     try:
         return _DECODER.decode(text)
     except msgspec.ValidationError as failure:
-        reason = str(failure)
+        raise _refusal(text, str(failure)) from None
     except (msgspec.DecodeError, ValueError, RecursionError):
-        raise ApiError(400, "malformed_event", "expected one JSON object in UTF-8, got something else") from None
+        raise _malformed() from None
+
+
+def _refusal(text: str, reason: str) -> ApiError | ProtocolError:
+    # msgspec stops at the first thing that is wrong: what follows it may be no JSON at all.
     try:
         kind = msgspec.json.decode(text, type=_Head).type
     except msgspec.ValidationError:
-        raise invalid_event(reason) from None
-    if kind not in _KNOWN:
-        raise UnknownEventType(f"expected one of {', '.join(_KNOWN)}, got {kind[:100]!r}", param="type")
-    raise invalid_event(reason)
+        return invalid_event(reason)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return _malformed()
+    if kind in _KNOWN:
+        return invalid_event(reason)
+    return UnknownEventType(f"expected one of {', '.join(_KNOWN)}, got {kind[:100]!r}", param="type")
+
+
+def _malformed() -> ApiError:
+    return ApiError(400, "malformed_event", "expected one JSON object in UTF-8, got something else")
 
 
 def event_id_of(text: str) -> str | None:

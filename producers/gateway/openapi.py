@@ -82,9 +82,7 @@ OPERATIONS: Final = (
         query=("use_speculative_decoding", "max_batch_size"), errors=_BODY_ERRORS,
     ),
     Operation(method="get", path="/v1/me", summary="What the caller's key allows"),
-    Operation(
-        method="get", path="/metrics", summary="Figures in Prometheus's format", content="text/plain; version=0.0.4"
-    ),
+    Operation(method="get", path="/metrics", summary="Figures in Prometheus's format", content="text/plain"),
     Operation(method="get", path="/livez", summary="Whether the gateway answers", is_open=True, errors=()),
     Operation(method="get", path="/readyz", summary="Whether a worker serves", is_open=True, errors=(503,)),
 )  # fmt: skip

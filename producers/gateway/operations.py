@@ -1,12 +1,12 @@
 """Routes for operators and for pages: liveness, readiness, metrics, who the caller is."""
 
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 
 from producers.errors import BrokerRefused, BrokerUnreachable
 from producers.gateway.auth import Caller
 from producers.gateway.endpoint import gateway_of, json_response
-from producers.gateway.figures import CONTENT_TYPE, exposition
 from producers.gateway.gateway import Gateway
 
 
@@ -28,8 +28,8 @@ async def readyz(request: Request) -> Response:
 
 async def metrics(request: Request, gateway: Gateway, caller: Caller) -> Response:
     """Return the gateway's figures for Prometheus."""
-    text = exposition(gateway.figures, num_connections=gateway.connections.num_open, num_feeds=len(gateway.feeds))
-    return Response(text, headers={"Cache-Control": "no-store", "Content-Type": CONTENT_TYPE})
+    headers = {"Cache-Control": "no-store", "Content-Type": CONTENT_TYPE_LATEST}
+    return Response(generate_latest(gateway.registry), headers=headers)
 
 
 async def me(request: Request, gateway: Gateway, caller: Caller) -> Response:

@@ -1,6 +1,7 @@
 """`WS /v1/realtime`: one session, the wire's own events in both directions."""
 
 import asyncio
+from typing import Final
 
 from producers.gateway.auth import Caller
 from producers.gateway.errors import ApiError, api_error
@@ -44,6 +45,10 @@ async def _send_events(socket: Socket, gateway: Gateway, feed: Feed, after: int)
             await socket.send_json({"type": "gateway.heartbeat", "last_seq": after})
 
 
+ACCEPTED_EVERY_EVENTS: Final = 64
+"""How often a client that numbers its events learns which of them Redis has, so that it need not keep them."""
+
+
 class Source:
     """The client's side of a session: its messages, checked and written to Redis as they are."""
 
@@ -85,6 +90,8 @@ class Source:
         else:
             await self._gateway.writer.send(self._session_id, [text.encode()])
             self._gateway.figures.input_events += 1
+            if event.seq and event.seq % ACCEPTED_EVERY_EVENTS == 0:
+                await self._socket.send_json({"type": "gateway.accepted", "input_seq": event.seq})
         return True
 
 

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from producers.errors import ProducerError
 from producers.gateway.app import create_app
+from producers.gateway.errors import ApiError
 from producers.gateway.gateway import Gateway
 from producers.gateway.settings import KEYS_VARIABLE, LOOPBACK_HOSTS, Settings
 
@@ -58,9 +60,25 @@ def http_protocol(head_timeout_s: float) -> type[H11Protocol]:
             super().data_received(data)
             self._watch()
 
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self._watch()  # the next head may have begun with the last bytes of this request
+
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop()
             super().connection_lost(exc)
+
+        def send_400_response(self, msg: str) -> None:
+            """Refuse what is no HTTP with the body of all errors; cut off whoever sends it into an answer."""
+            if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+                self.transport.abort()
+                return
+            error = ApiError(400, "malformed_request", "expected a request of HTTP/1.1, got something else")
+            headers = [("Content-Type", "application/json"), ("Connection", "close")]
+            answer = (h11.Response(status_code=400, headers=headers), h11.Data(data=error.body), h11.EndOfMessage())
+            for event in answer:
+                self.transport.write(self.conn.send(event) or b"")
+            self.transport.close()
 
         def _watch(self) -> None:
             if not self._awaits_head():

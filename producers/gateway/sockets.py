@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from producers.errors import BrokerRefused, BrokerUnreachable, TargetGap
 from producers.gateway.auth import Caller, chosen_subprotocol
-from producers.gateway.endpoint import admit, error_response, gateway_of
+from producers.gateway.endpoint import admit, error_response, gateway_of, no_route
 from producers.gateway.errors import ApiError
 from producers.gateway.gateway import Gateway
 from producers.gateway.limits import TokenBucket
@@ -117,6 +117,11 @@ def socket_endpoint(handler: SocketHandler) -> Callable[[WebSocket], Awaitable[N
             await socket.close(_closed(failure))
 
     return serve
+
+
+async def no_socket(socket: Socket, gateway: Gateway, caller: Caller) -> None:
+    """Refuse a path that takes no WebSocket. Raises ApiError."""
+    raise no_route()
 
 
 def _closed(failure: Exception) -> Closed:

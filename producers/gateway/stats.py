@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct, structs
@@ -17,20 +17,22 @@ from producers.gateway.figures import Figures
 from producers.gateway.gateway import Gateway
 from protocol import WorkerConfigure, WorkerStats, encode
 from protocol.codec import invalid_event
-from protocol.events import Positive
 from protocol.keys import ABANDONED_TTL_S, CONFIGURE_KEY, EVENT_FIELD
 
 MAX_CONFIGURE_ENTRIES: Final = 1_000
 _LOG: Final = logging.getLogger(__name__)
 
 
+Size: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000)]
+
+
 class ConfigureRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings of `POST /v1/configure`, from its query and its body; null leaves a setting as it is."""
 
     worker: str | None = None
-    max_batch_size: Positive | None = None
+    max_batch_size: Size | None = None
     batch_timeout_ms: Annotated[int, Meta(ge=0, le=10_000)] | None = None
-    max_sessions: Positive | None = None
+    max_sessions: Size | None = None
     use_speculative: bool | None = None
     use_speculative_decoding: bool | None = None
     """The documents' name of `use_speculative`."""

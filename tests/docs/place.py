@@ -20,7 +20,16 @@ from worker.io.broker import DIR_VARIABLE, KIND_VARIABLE, read_record
 
 LIMIT_S: Final = 120.0
 URL_IN_PAGES: Final = "redis://127.0.0.1:6379/0"
-GATEWAY_IN_PAGES: Final = "http://127.0.0.1:8080"
+GATEWAY_IN_PAGES: Final = "127.0.0.1:8080"
+
+NODE: Final = ("node", "--experimental-websocket", "--experimental-eventsource", "--input-type=module", "-e")
+"""Node with a browser's network APIs; from version 20.18 on."""
+
+STARTS: Final = {
+    "bash": ("bash", "-euo", "pipefail", "-c"),
+    "python": (sys.executable, "-W", "error", "-c"),
+    "javascript": NODE,
+}
 
 _SHIMS: Final = {
     # A serving worker gets its Ctrl-C as soon as it is ready.
@@ -70,7 +79,7 @@ if sys.argv[1] == "tee":
 
 
 class Place(NamedTuple):
-    """A folder for blocks to run in, its variables, and the URLs of the worker's Redis and of a gateway."""
+    """A folder for blocks to run in, its variables, the URL of the worker's Redis, and host and port of a gateway."""
 
     folder: Path
     variables: dict[str, str]
@@ -80,9 +89,8 @@ class Place(NamedTuple):
     def run(self, block: Block) -> str:
         """Return what the block prints; fail the test unless it ends with 0 in time."""
         program = block.text.replace(URL_IN_PAGES, self.url).replace(GATEWAY_IN_PAGES, self.gateway)
-        start = ["bash", "-euo", "pipefail"] if block.language == "bash" else [sys.executable, "-W", "error"]
         ran = subprocess.run(
-            [*start, "-c", program],
+            [*STARTS[block.language], program],
             cwd=self.folder,
             env=self.variables,
             stdin=subprocess.DEVNULL,
@@ -92,6 +100,14 @@ class Place(NamedTuple):
         )
         assert ran.returncode == 0, f"{program}\n{ran.stdout}\n{ran.stderr}"
         return ran.stdout
+
+
+def has_javascript() -> bool:
+    """Tell whether there is a Node that can run a page's JavaScript."""
+    try:
+        return subprocess.run([*NODE, "[EventSource, WebSocket]"], stderr=subprocess.DEVNULL).returncode == 0
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -117,12 +133,12 @@ def open_place(folder: Path) -> Iterator[Place]:
 
 @contextmanager
 def _gateway(url: str, folder: Path, variables: dict[str, str]) -> Iterator[str]:
-    """Run a gateway for the block; yield its URL, without the last slash."""
+    """Run a gateway for the block; yield its host and port."""
     command = [sys.executable, "-m", "worker", "gateway", "--port", "0", "--redis", url]
     with subprocess.Popen(command, cwd=folder, env=variables, stderr=subprocess.PIPE, text=True) as gateway:
         try:
             line = gateway.stderr.readline() if gateway.stderr else ""
-            yield line.split()[2].rstrip("/,")
+            yield line.split()[2].rstrip("/,").removeprefix("http://")
         finally:
             gateway.terminate()
             gateway.communicate(timeout=LIMIT_S)

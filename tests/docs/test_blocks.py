@@ -1,7 +1,8 @@
 """The code on the pages is true.
 
-A `bash` block runs in bash, a `python` block as a program, beside a worker that serves; a `text` block right behind
-either is what it prints. A `console` block would take hours: its commands are parsed by the program's own parser.
+A `bash` block runs in bash, a `python` block as a program, and a `javascript` block in Node where there is one, beside
+a worker that serves; a `text` block right behind either is what it prints. A `console` block would take hours: its
+commands are parsed by the program's own parser.
 """
 
 import json
@@ -14,9 +15,9 @@ import redis
 
 from protocol import keys
 from tests.docs.pages import PAGES, README, WIRE, Block, Page
-from tests.docs.place import LIMIT_S, Place, open_place
+from tests.docs.place import LIMIT_S, STARTS, Place, has_javascript, open_place
 
-RUNNING: Final = [(page, block) for page in PAGES for block in page.blocks if block.language in ("bash", "python")]
+RUNNING: Final = [(page, block) for page in PAGES for block in page.blocks if block.language in STARTS]
 BY_HAND: Final = next(block for block in WIRE.blocks if "redis-cli" in block.text)
 
 
@@ -50,14 +51,25 @@ def test_a_session_by_hand(place: Place) -> None:
 )
 def test_a_code_block_runs(place: Place, page: Page, block: Block) -> None:
     """It ends without an error, and prints what stands below it."""
+    if block.language == "javascript" and not has_javascript():
+        pytest.skip("needs Node, from version 20.18 on")
     printed = place.run(block)
     assert block.output is None or printed.rstrip() == block.output.rstrip()
+
+
+def test_the_gateways_commands_translate(place: Place) -> None:
+    """curl ends with 0 also where it is refused: so what it prints is looked at."""
+    [block] = [block for page, block in RUNNING if "curl -sSN" in block.text]
+    printed = place.run(block)
+    assert "Nous sommes à la maison." in printed
+    assert "Le train part à 8 heures." in printed
+    assert printed.rstrip().partition("event: end")[2]
 
 
 def test_every_block_has_a_language_that_is_looked_after() -> None:
     """Whatever can be run is run: no block hides behind another name, and `console` only tells what takes hours."""
     languages = {block.language for page in PAGES for block in page.blocks}
-    assert languages == {"bash", "python", "text", "mermaid", "console"}
+    assert languages == {*STARTS, "text", "mermaid", "console"}
     told = [block.text for page in PAGES for block in page.blocks if block.language == "console"]
     assert all("decalage train" in text for text in told)
 

@@ -14,7 +14,6 @@ from protocol import (
     Policy,
     ServerEvent,
     Session,
-    WaitK,
     diagram,
     keys,
     parse_policy,
@@ -62,7 +61,6 @@ def test_session_options() -> None:
     for name, value in msgspec.to_builtins(Session()).items():
         inner = {} if not isinstance(value, dict) else {f"{name}.{key}": part for key, part in value.items()}
         expected |= inner or {name: value}
-    assert expected.pop("policy.type") == msgspec.to_builtins(WaitK())["type"]
     assert {row[0]: json.loads(row[1]) for row in WIRE.table("option")} == expected
 
 

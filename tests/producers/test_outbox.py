@@ -51,6 +51,16 @@ def filled(body: list[ClientEvent]) -> Outbox:
     return outbox
 
 
+@given(BODIES, st.lists(st.integers(0, 20)))
+def test_what_has_arrived_is_dropped_once(body: list[ClientEvent], numbers: list[int]) -> None:
+    """In whatever order the numbers of arrived events are told, exactly the events behind the highest are kept."""
+    outbox = filled(body)
+    for seq in numbers:
+        outbox.arrived(seq)
+    kept = [decode_client(data).seq for data in outbox.unsent]
+    assert kept == list(range(max(numbers, default=0) + 1, len(body) + 2))
+
+
 @given(BODIES)
 def test_events_go_out_in_order_and_numbered_from_one(body: list[ClientEvent]) -> None:
     """What waits decodes to what was put, in order, with seq 1 to n."""

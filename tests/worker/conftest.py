@@ -14,6 +14,12 @@ def starter() -> StreamingModel:
 
 
 @pytest.fixture(scope="session")
+def small() -> StreamingModel:
+    """The smaller of the shipped models, with the same vocabulary: for laws that hold for any model."""
+    return load("starter-draft")[0]
+
+
+@pytest.fixture(scope="session")
 def starter_vocabulary() -> Vocabulary:
-    """The shipped model's words and tokens."""
+    """The words and tokens of both shipped models."""
     return load_vocabulary("starter")

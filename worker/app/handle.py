@@ -1,4 +1,4 @@
-"""One session that a worker holds: its place in the log, its checkpoint, and the events that wait to be published."""
+"""One session that a worker holds: its place in the log, its checkpoint, and the events to be published."""
 
 import time
 from collections.abc import Callable, Container, Sequence
@@ -15,12 +15,13 @@ from worker.core.scheduler import Budget
 from worker.core.session import Outcome
 from worker.core.sessions import Sessions
 from worker.core.state import State
+from worker.io.checkpoint import Checkpoint
 from worker.io.replies import Entry
-from worker.io.store import Checkpoint, Commit, Taken
+from worker.io.store import Commit, Taken
 
 
 class SessionHandle:
-    """One session. Its methods change its state; `commit` returns what is then to be published and saved."""
+    """One session. Its methods change its state; `commit` returns the events and the checkpoint that result."""
 
     def __init__(self, session_id: str, taken: Taken, sessions: Sessions, step: Step) -> None:
         self.session_id = session_id
@@ -61,28 +62,28 @@ class SessionHandle:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether its producer rings no bell, and may still have something to say."""
+        """Whether the session must be polled: its producer rings no bell or it is quarantined, and it is not closed."""
         return (not self.rings or self.record.is_quarantined) and self.state.phase is not SessionPhase.CLOSED
 
     @property
     def needs_replay(self) -> bool:
-        """Whether it was open under another worker, and has not been read again yet."""
+        """Whether the session was open under an earlier owner and its log has not been replayed yet."""
         return self._replayed is not None
 
     @property
     def next_cursor(self) -> str:
-        """The entry behind which its log is to be read next."""
+        """The entry after which the log is read next."""
         return self._replay_cursor if self.needs_replay else self.cursor
 
     @property
     def is_readable(self) -> bool:
-        """Whether it may be given more of its log: in quarantine, only once all that the last entry led to is saved."""
+        """Whether more of the log may be applied: in quarantine, only once all that the last entry led to is saved."""
         if not self.record.is_quarantined or self.needs_replay:
             return True
         return self.cursor == self.saved.cursor and not self.pending and self._is_idle()
 
     def recover(self, found: Outline, newest_id: str) -> None:
-        """Go on without the state, which Redis has lost: from the target stream, and the log up to that entry."""
+        """Continue a session whose state Redis lost, from its target stream and its log up to entry `newest_id`."""
         progress = Progress(
             seq=found.seq,
             segment_seq=found.segment_seq,
@@ -96,7 +97,7 @@ class SessionHandle:
         self._outline, self._replayed = found, self.state
 
     def replay(self, page: Sequence[Entry]) -> None:
-        """Step through a page of the log up to the checkpoint, aside: nothing is translated meanwhile."""
+        """Replay one page of the log, up to the checkpoint, on a separate state, without translating."""
         state, admit = self._replayed or self.state, entries.as_before(self.refused)
         for source_id, fields in page:
             if order(source_id) > order(self.saved.cursor):
@@ -109,7 +110,7 @@ class SessionHandle:
         self._replayed = state
 
     def resume(self, now_ms: int) -> None:
-        """End the replay: the session goes on behind its checkpoint."""
+        """End the replay, and continue the session after its checkpoint."""
         state, self._replayed = self._replayed or self.state, None
         if self._idle_cursor:
             state = _close_idle(state, now_ms)
@@ -131,7 +132,7 @@ class SessionHandle:
         return replay.resume(state, progress, self.published, now_ms), ()
 
     def renew(self, epoch: int) -> None:
-        """Go on under this epoch: Redis has lost the state, but this worker has it."""
+        """Continue under this epoch after Redis has lost the state, which this worker still has."""
         self.epoch = epoch
         self._sessions.changed.add(self.session_id)
 
@@ -141,7 +142,7 @@ class SessionHandle:
         self._apply(lambda state: self._step(state, self.cursor, fields, heard_ms=now_ms, admit=admit))
 
     def catch_up(self) -> None:
-        """Note that all that is in its log has been applied."""
+        """Note that the whole log has been applied."""
         if self.is_held and not self.is_caught_up:
             self.is_caught_up = True
             self._sessions.changed.add(self.session_id)
@@ -158,7 +159,7 @@ class SessionHandle:
         self._apply(expired)
 
     def end_as_poison(self, source_id: str, cause: str) -> None:
-        """End the session with an error, as it is saved, behind that entry: nothing of it is tried again."""
+        """End the session with an error at its saved state, and skip to after entry `source_id`."""
         self._replayed, self.cursor = None, source_id
         message = f"the event {source_id} of its source stream has failed {MAX_ATTEMPTS} workers ({cause})"
         self._end(self.state, f"{message}; the session ends", ErrorCode.POISON_EVENT)
@@ -190,7 +191,7 @@ class SessionHandle:
         return scheduler.wants(self.state, Budget()) is None
 
     def commit(self) -> Commit | None:
-        """Return what is to be published and saved; None where nothing has happened since."""
+        """Return the pending events and the new checkpoint; None if nothing changed since the last commit."""
         if self._unmade:
             self._compare()
         if self._unmade:
@@ -211,7 +212,7 @@ class SessionHandle:
         return Commit(self.session_id, self.epoch, tuple(self.pending), checkpoint, visible, advance)
 
     def _compare(self) -> None:
-        # Drop the events that are published already, and number the others behind those.
+        # Drop the events that are published already, and number the others after those.
         try:
             kept, self._unmade = recovery.compare(self.pending, self._unmade)
         except ValueError as error:
@@ -237,7 +238,7 @@ class SessionHandle:
         )
 
     def committed(self, commit: Commit) -> None:
-        """Note that this commit is in Redis."""
+        """Take note that this commit is in Redis: its events are no longer pending, its checkpoint is the saved one."""
         del self.pending[: len(commit.events)]
         self.saved = commit.checkpoint
         self.record = self.record.after(commit.advance)

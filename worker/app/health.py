@@ -6,16 +6,16 @@
 import asyncio
 import time
 
-from worker.app.engine_thread import Engine
+from worker.app.engine import Engine
 from worker.app.shards import Shards
 from worker.io.health import Condition
 
 _BEAT_S = 0.5
-_STILL_S = 30.0  # a loop that stands still for so long will not move again
+_STILL_S = 30.0  # a loop that has been blocked for this long is taken for dead
 
 
 class Health:
-    """`beat` runs on the event loop, and needs nobody else; `condition` may be asked from any thread."""
+    """The health of one worker. `beat` runs on the event loop; `condition` may be called from any thread."""
 
     def __init__(self, engine: Engine, shards: Shards) -> None:
         self.is_draining = False
@@ -24,13 +24,13 @@ class Health:
         self._beat_s = time.monotonic()
 
     async def beat(self) -> None:
-        """Show for ever that the event loop moves."""
+        """Record regularly that the event loop is alive; run until cancelled."""
         while True:
             self._beat_s = time.monotonic()
             await asyncio.sleep(_BEAT_S)
 
     def condition(self) -> Condition:
-        """Tell what is wrong now. Without Redis a worker is unready, not dead: it goes on when Redis is back."""
+        """Return what is wrong now. Without Redis a worker is unready, not dead: it continues once Redis is back."""
         still_s = time.monotonic() - self._beat_s
         dead = {
             f"the event loop has stood still for {still_s:.0f} s": still_s > _STILL_S,

@@ -1,6 +1,6 @@
-"""Brings what producers have written into the table: sessions taken, logs replayed, new entries applied.
+"""Read what producers have written: claim sessions, replay logs, apply new entries.
 
-Whatever is wrong with one session's keys stays with that session: it is set aside for a while, the others go on.
+An error in one session's keys affects only that session: it is set aside for a while, the others go on.
 """
 
 import asyncio
@@ -62,9 +62,9 @@ class Ingest:
         self._log = structlog.get_logger()
 
     async def read(self, names: Iterable[str]) -> bool:
-        """Read a page of these sessions, those of them that are ours. Return whether there was news, which is applied.
+        """Read and apply one page for each session this worker owns. Return whether anything was new.
 
-        What is left, or was interrupted, is read by `read_rest`.
+        `read_rest` reads what is left or was interrupted.
         """
         async with self._reading:
             batch = dict.fromkeys(names)
@@ -107,7 +107,7 @@ class Ingest:
 
     @contextlib.contextmanager
     def isolated(self, name: str) -> Iterator[None]:
-        """Take what goes wrong within the block for the fault of this one session, which is set aside."""
+        """Blame any exception in the block on this session and set the session aside; interruptions of Redis pass."""
         try:
             yield
         except INTERRUPTED:
@@ -116,7 +116,7 @@ class Ingest:
             self.lose(name, error)
 
     def lose(self, name: str, error: Exception) -> None:
-        """Forget the session; it is taken again after a while at the earliest."""
+        """Forget the session after an error; it is claimed again after `RETRY_MS` at the earliest."""
         cause = str(error) or type(error).__name__
         self._log.error("session_lost", session=name, error=type(error).__name__, reason=cause)
         self._table.forget(name)
@@ -155,7 +155,7 @@ class Ingest:
         return bool(poisoned)
 
     async def _recover(self, handles: list[SessionHandle]) -> None:
-        # Read what is there of sessions whose state Redis has lost.
+        # Read what is left of sessions whose state Redis has lost.
         for handle in handles:
             with self.isolated(handle.session_id):
                 events, newest_id = await self._store.remains(handle.session_id)
@@ -225,5 +225,5 @@ class Ingest:
 
 
 def now_ms() -> int:
-    """Tell the time by the wall's clock at the worker's start, and what has passed since: to set it ends no session."""
+    """Return the wall-clock time at start plus the monotonic time since: clock changes must not expire sessions."""
     return (_STARTED_NS + time.monotonic_ns()) // 1_000_000

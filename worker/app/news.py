@@ -11,11 +11,11 @@ from worker.io.client import GONE, Client
 from worker.io.doorbell import Doorbell, Sweep
 from worker.io.index import SessionIndex
 
-_SLOW_SWEEP = 20  # in so many sweeps, others are looked at too: a bell may be lost, a closed session written to
+_SLOW_SWEEP = 20  # sweeps in which all other sessions are looked at, too: bells get lost, closed sessions get input
 
 
 class News:
-    """Loops that have the news of sessions read; `on_news` is called where there was something to work on."""
+    """Loops that find sessions with new input and have it read; `on_news` is called when that made work for a pass."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class News:
         is_due: asyncio.Event,
         on_news: Callable[[], None],
     ) -> None:
-        """`is_due` is set where sessions may be there to take that nobody has looked for."""
+        """`is_due` is set when there may be unclaimed sessions."""
         self.doorbell = Doorbell(redis)
         self.is_due = is_due
         self._sweep = Sweep(redis)
@@ -39,7 +39,7 @@ class News:
         self._on_news = on_news
 
     async def hear_bell(self, configure: Callable[[bytes], None]) -> None:
-        """Wait for the next bells, and read their sessions; `configure` takes the changes of settings among them."""
+        """Wait for the next bells and read their sessions; changes of settings among them go to `configure`."""
         rung, kept = await self.doorbell.wait(), self._shards.kept
         for data in rung.settings:
             configure(data)
@@ -49,11 +49,11 @@ class News:
         for name in rung.sessions:
             if (handle := self._table.get(name)) is not None:
                 handle.rings = True
-        # What was lost meanwhile was perhaps not read.
+        # Sessions of shards that were lost meanwhile were perhaps not read.
         self.doorbell.acknowledge(rung, kept & self._shards.kept)
 
     async def sweep(self, round_: int) -> None:
-        """Look for sessions and entries of which no bell has told."""
+        """Find sessions and entries that no bell has announced, and read them."""
         part = round_ % _SLOW_SWEEP
         if self.is_due.is_set() or not part:
             await self._take_over()
@@ -73,7 +73,7 @@ class News:
         await self._index.renew(handle.session_id for handle in self._table if handle.is_open)
 
     async def wait(self, seconds: float) -> None:
-        """Wait until the next sweep is due: after that time, or as soon as there may be sessions to take."""
+        """Wait for the next sweep: that many seconds, or until there may be unclaimed sessions."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.is_due.wait(), seconds)
 
@@ -86,7 +86,7 @@ class News:
             raise
 
     async def read_rest(self) -> None:
-        """Read on in sessions that have more than a page, or that were interrupted."""
+        """Continue with sessions that have more than a page of input, or whose reading was interrupted."""
         if await self._ingest.read_rest():
             self._on_news()
 

@@ -12,7 +12,7 @@ from worker.io.store import Behind, Claim, Commit, Fenced, StateLost, Store, Tak
 
 
 class Committer:
-    """Publishes for the sessions of a table as long as their leases last."""
+    """Publishes the pending events and checkpoints of a table's sessions."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Committer:
         self._log = structlog.get_logger(worker=shards.worker)
 
     async def publish(self) -> None:
-        """Publish all that may be. A session that is another worker's is dropped, with its shard."""
+        """Publish everything whose lease is valid. If a session turns out fenced, drop all sessions of its shard."""
         commits = self._table.commits(self._shards.may_publish)
         if not commits:
             return
@@ -53,7 +53,8 @@ class Committer:
                 lost.append(handle)
             else:
                 self._drop(commit, answer)
-        # Another worker has one of its sessions: so it has, or had, the lease. What is still ours is taken again.
+        # Another worker has a session of the shard, so it has, or had, the lease. If the lease is still ours, all its
+        # sessions are taken again.
         for shard in doubtful:
             self._shards.doubt(shard)
         self._table.forget_shards(doubtful)
@@ -83,7 +84,7 @@ class Committer:
             self._ingest.lose(commit.session_id, failure)
 
     async def hand_over(self) -> None:
-        """Give back what is `leaving`; others go on at the place where this worker has published last."""
+        """Publish what is pending, then give the `leaving` shards to other workers."""
         if leaving := self._shards.leaving:
             await self.publish()
             self._table.forget_shards(leaving)

@@ -1,4 +1,4 @@
-"""Sessions that have failed their owners: claims and dead letters, as `worker.core.quarantine` decides."""
+"""Carry out `worker.core.quarantine`: claim sessions, run suspects alone, write dead letters."""
 
 import asyncio
 import platform
@@ -13,23 +13,25 @@ from protocol.keys import EVENT_FIELD
 from worker.app.handle import SessionHandle
 from worker.app.telemetry import Telemetry
 from worker.core import quarantine
-from worker.core.quarantine import Action, Committed, Event, Failed, Look, Opened, Ran, Released, Suspects
+from worker.core.quarantine import Action, Committed, Failed, Look, Observation, Opened, Ran, Released, Suspects
 from worker.io.replies import Denied, Entry
 from worker.io.store import Claim, Store, Suspect, Taken
 
 Answer: TypeAlias = Taken | Exception
-"""A session that was claimed, or why it was not taken."""
+"""The result of a claim: the session, or why it was not taken."""
 
 
 class Quarantine:
-    """The suspects of one worker."""
+    """Carries out the quarantine for one worker."""
 
     def __init__(
         self, store: Store, telemetry: Telemetry, *, about: Mapping[str, str], on_look: Callable[[], None]
     ) -> None:
-        """`about` stands in each dead letter; `on_look` is called when withheld sessions and entries may be due."""
-        self.between_passes = asyncio.Lock()
-        """Held by each pass: what holds it besides knows that nothing is in work."""
+        """`about` is copied into each dead letter. `on_look` is called when it is time to retry withheld sessions and
+        entries.
+        """
+        self.pass_lock = asyncio.Lock()
+        """Each pass holds this lock. Other code holds it to be sure that no pass is running."""
         self._store = store
         self._telemetry = telemetry
         self._about = {**about, "wire_version": WIRE_VERSION, "python": platform.python_version()}
@@ -38,20 +40,20 @@ class Quarantine:
 
     @property
     def exclusive(self) -> str:
-        """The session beside which nothing else may be worked on, or ''."""
+        """The session that must run alone, or ''."""
         return self._suspects.exclusive
 
     def can_take(self, name: str, now_ms: int) -> bool:
-        """Tell whether the last failure at the session, if there is one, is long enough ago."""
+        """Tell whether this worker's last failure at the session, if any, is long enough ago."""
         return self._suspects.can_take(name, now_ms)
 
     async def open(self, claims: Sequence[Claim]) -> list[Answer]:
-        """Claim the sessions, and one that is withheld once more where it may be taken alone."""
+        """Claim the sessions. If one must run alone and may now, claim it again between two passes."""
         claims = [replace(claim, failure=self._suspects.failure_number(claim.session_id)) for claim in claims]
         answers: list[Answer] = await self._store.open(claims)
         for name in self._opened(claims, answers):
             [i] = [i for i, claim in enumerate(claims) if claim.session_id == name]
-            async with self.between_passes:
+            async with self.pass_lock:
                 answers[i : i + 1] = await self._store.open([replace(claims[i], is_alone=True)])
                 self._opened(claims[i : i + 1], answers[i : i + 1])
         return answers
@@ -64,7 +66,9 @@ class Quarantine:
         return [action.name for action in self._step(Opened(taken, withheld)) if not isinstance(action, Look)]
 
     def failed(self, name: str, cause: str, now_ms: int, *, is_counted: bool = True) -> None:
-        """Note that this worker has failed at the session; `is_counted` False: for a reason that is not its own."""
+        """Note that this worker has failed at the session. `is_counted=False`: the session is not to blame (e.g. Redis
+        denied access).
+        """
         self._step(Failed(name, cause, now_ms, is_counted))
 
     def ran(self, name: str) -> None:
@@ -83,20 +87,20 @@ class Quarantine:
             self._step(Released((name,)))
 
     def forget(self, is_gone: Callable[[str], bool]) -> None:
-        """Forget what is known of sessions that are not this worker's to take any more."""
+        """Forget the failures at sessions that this worker may no longer take: those that satisfy `is_gone`."""
         if names := [name for name in self._suspects.failures if is_gone(name)]:
             self._step(Released(names, is_for_good=True))
 
-    def _step(self, event: Event) -> tuple[Action, ...]:
-        self._suspects, actions = quarantine.step(self._suspects, event)
+    def _step(self, observation: Observation) -> tuple[Action, ...]:
+        self._suspects, actions = quarantine.step(self._suspects, observation)
         if Look() in actions:
             self._on_look()
         return actions
 
     async def end_poison(self, handle: SessionHandle) -> bool:
-        """End the session and put the entry it ends at into the dead-letter stream, if it has failed too many.
+        """If the session has used up its attempts, end it and write its current entry to the dead-letter stream.
 
-        Returns whether that was so.
+        Return whether it was ended.
         """
         if not handle.record.is_poison:
             return False

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
-from protocol import WaitK
+from protocol import policy_name
 from worker.app.config import Settings
-from worker.app.engine_thread import Engine
+from worker.app.engine import Engine
 from worker.app.worker import Worker
+from worker.engine.adapters.compatibility import Compatibility
 from worker.engine.text.card import Card
 from worker.io import client
 from worker.io.broker import ensure_broker
@@ -43,7 +44,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[Worker, str], None] |
     log.info("loading", model=settings.model, draft_model=settings.draft_model or None)
     engine = await Engine.start(settings.model, settings.draft_model, settings.max_kv_bytes, kv_bits=settings.kv_bits)
     try:
-        log.info("model", **model_facts(engine.card))
+        log.info("model", **model_facts(engine.card, engine.compatibility))
         worker = Worker(settings, engine, metrics, url)
         probes.ask = worker.health.condition
         with _signals(worker.stop):
@@ -85,13 +86,18 @@ async def _await_redis(redis: client.Client, limit_s: float) -> str:
     return version
 
 
-def model_facts(card: Card) -> dict[str, str]:
-    """Return how sessions are translated unless they ask for another policy, and what was measured of it."""
-    return {
+def model_facts(card: Card, compatibility: Compatibility) -> dict[str, str]:
+    """Return how sessions are translated unless they ask for another policy, what was measured of it, and why sessions
+    cannot share a pass, if they cannot.
+    """
+    facts = {
         "layout": "contiguous" if card.is_contiguous else "group",
-        "policy": f"wait-{WaitK().k}",
+        "policy": policy_name(card.default_policy),
         "measured": card.measured or "nothing for this model; `decalage evaluate` measures it",
     }
+    if not compatibility.batches_rows:
+        facts["one_session_a_pass"] = compatibility.reason
+    return facts
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The sessions that a worker holds: their states are `worker.core.sessions`', what Redis knows of them is here."""
+"""Table of held sessions: what is known of each in Redis. Their states are in `worker.core.sessions`."""
 
 from collections.abc import Callable, Collection, Iterator
 
@@ -22,8 +22,8 @@ class SessionTable:
         on_forget: Callable[[str], None],
         on_gone: Callable[[Callable[[str], bool]], None],
     ) -> None:
-        """`on_forget` is told the id of a session that is not held any more; `on_gone`, which ids, held before or not,
-        are not this worker's to take any more.
+        """`on_forget(id)`: a held session was dropped. `on_gone(is_gone)`: a predicate for sessions that this worker
+        may no longer claim.
         """
         self.sessions = sessions
         self._step = step
@@ -43,13 +43,13 @@ class SessionTable:
         return self._handles.get(session_id)
 
     def add(self, session_id: str, taken: Taken) -> SessionHandle:
-        """Hold the session from now on, at the place where its checkpoint is."""
+        """Add the session, at the place of its checkpoint, instead of one with that id."""
         self.forget(session_id)
         handle = self._handles[session_id] = SessionHandle(session_id, taken, self.sessions, self._step)
         return handle
 
     def forget(self, session_id: str) -> None:
-        """Hold the session no more; its lane is freed with the next pass."""
+        """Remove the session, if it is held; the next pass frees its lane."""
         handle = self._handles.pop(session_id, None)
         if handle is not None:
             handle.is_held = False
@@ -76,16 +76,16 @@ class SessionTable:
         self._on_gone(lambda name: name not in self._handles and name not in present)
 
     def update(self, name: str, row: Row, output: Output, now_ms: int) -> Update | None:
-        """Take one output of a pass; None where the row's session or segment has gone since it was planned."""
+        """Take one output of a pass; return None if the row's session or segment has gone since it was planned."""
         update = self.sessions.update_one(name, row, output, now_ms=now_ms)
         if update is not None:
             self._handles[name].pending += update.events
         return update
 
     def commits(self, may_publish: Callable[[str], bool]) -> list[Commit]:
-        """Return what is to be published and saved of each session that may be; the others keep theirs.
+        """Return the commits of the sessions that `may_publish`; the others keep their changes.
 
-        A session that has nothing to say yet, and has its pass before it, is saved together with what that brings.
+        A session with no pending events but a pass due is saved after that pass.
         """
         changed = self.sessions.changed
         due = [n for n in changed if self._handles[n].pending or not self.sessions.may_want_pass(n)]
@@ -94,7 +94,7 @@ class SessionTable:
         return [commit for name, commit in commits.items() if commit is not None and may_publish(name)]
 
     def oldest_waiting_ms(self) -> int | None:
-        """Tell when the oldest source word arrived that has not been read, over all sessions whose turn it is."""
+        """Return when the oldest unread source word of all first segments arrived; None: there is none."""
         firsts = [first for handle in self if (first := handle.state.segments.first) is not None]
         unread = [first for first in firsts if first.decode.num_computed_source < len(first.source.tokens)]
         return min((first.waiting_ms for first in unread), default=None)

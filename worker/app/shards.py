@@ -1,6 +1,6 @@
-"""Which shards are this worker's: asks Redis, lets the core decide, remembers until when by the worker's own clock.
+"""Acquire, renew and give back this worker's shard leases, timed by its own monotonic clock.
 
-`Leasing` is the loop that keeps them, and tells the rest of the worker what has become of them.
+`worker.core.leases` decides; `Leasing` is the loop that renews them and passes changes on to the rest of the worker.
 """
 
 import asyncio
@@ -20,31 +20,31 @@ from worker.io.metrics import Metrics
 
 
 class Shards:
-    """The shards of one worker. What it holds ends by itself if `look` is not called in time."""
+    """The shards of one worker. Its leases expire unless `look` is called in time."""
 
     def __init__(self, leases: Leases, worker: str, num_shards: int, lease_ms: int) -> None:
         self.worker = worker
         self.num_shards = num_shards
         self.lease_ms = lease_ms
         self.woken = asyncio.Event()  # somebody has given shards back, or a lease is in doubt: look now
-        self.leaving: frozenset[int] = frozenset()  # to be given back after the tick
+        self.leaving: frozenset[int] = frozenset()  # given back after the tick
         self.wait_s = 0.0  # when `look` is due again
         self._leases = leases
         self._about: Peer | None = None
         self._tenures: dict[int, Tenure] = {}
-        self._dead: dict[int, str] = {}  # whom a shard was taken from, where that was not its will
+        self._dead: dict[int, str] = {}  # the worker that each shard was taken from, if it has died
         self._moved_ms = -lease_ms
         self._looked_ms = -lease_ms
 
     @property
     def held(self) -> frozenset[int]:
-        """The shards that nobody else can have now."""
+        """The shards whose lease has not run out by this worker's clock."""
         now_ms = _now_ms()
         return frozenset(shard for shard, tenure in self._tenures.items() if now_ms < tenure.until_ms)
 
     @property
     def kept(self) -> frozenset[int]:
-        """The shards that are held and not about to be given back."""
+        """The held shards that are not about to be given back."""
         return self.held - self.leaving
 
     @property
@@ -62,14 +62,11 @@ class Shards:
         return self._tenures[shard].epoch if shard not in self.leaving and self._is_held(shard) else None
 
     def dead_before(self, session_id: str) -> str:
-        """Return the worker that held the session's shard before, if it let its lease run out and then was gone.
-
-        Empty where it gave the shard back, or lives.
-        """
+        """Return the previous holder of the session's shard if it has died; '' if it lives or gave the shard back."""
         return self._dead.get(self.shard_of(session_id), "")
 
     def may_publish(self, session_id: str) -> bool:
-        """Tell whether the session's lease lasts, by this worker's clock."""
+        """Tell whether the lease of the session's shard has not run out, by this worker's clock."""
         return self._is_held(self.shard_of(session_id))
 
     def _is_held(self, shard: int) -> bool:
@@ -81,7 +78,10 @@ class Shards:
         await self._leases.agree()
 
     async def look(self, about: Peer) -> frozenset[int]:
-        """Prolong what is held, take what is due, set `leaving`. Return the shards whose sessions may be another's."""
+        """Renew the leases held, take free ones up to this worker's share, and add what is beyond it to `leaving`.
+
+        Return the shards that this worker has lost, whose sessions may belong to another one.
+        """
         before, self._about = self._tenures, about
         seen = await self._exchange(about, self._kept())
         is_settled = not self.leaving and _now_ms() - self._moved_ms >= self.lease_ms
@@ -106,25 +106,25 @@ class Shards:
         return seen
 
     def doubt(self, shard: int) -> None:
-        """Hold the shard no more, until Redis says that it still is this worker's."""
+        """Drop the lease until Redis confirms it."""
         self._tenures.pop(shard, None)
         self.woken.set()
 
     async def hand_over(self) -> None:
-        """Give back the shards that are `leaving`, and tell the others."""
+        """Give back the shards in `leaving`, and notify the other workers."""
         given = self.leaving
         await self._leases.exchange(self._about, give=given)
         self._tenures = {shard: tenure for shard, tenure in self._tenures.items() if shard not in given}
         self.leaving, self._moved_ms = self.leaving - given, _now_ms()
 
     async def leave(self) -> None:
-        """Give back everything; the others do not count with this worker any more."""
+        """Give back all shards and leave the list of living workers."""
         given, self._tenures = tuple(self._tenures), {}
         await self._leases.exchange(None, give=given)
 
 
 class Leasing:
-    """Whose shards are the worker's decides what it listens to, and which sessions stay in its table."""
+    """The lease loop: renews leases, and updates bells and session table when the set of shards changes."""
 
     def __init__(
         self,
@@ -136,8 +136,8 @@ class Leasing:
         on_look: Callable[[], None],
         on_gain: Callable[[], None],
     ) -> None:
-        """`on_look` is called whenever Redis has told how the leases stand, `on_gain` where shards have come."""
-        self.known = asyncio.Event()  # they have been asked for: it is known which bells to hear
+        """`on_look` is called after each exchange with Redis, `on_gain` when shards were gained."""
+        self.known = asyncio.Event()  # the first exchange is over: it is known which bells to hear
         self._shards = shards
         self._doorbell = doorbell
         self._table = table
@@ -147,7 +147,7 @@ class Leasing:
         self._log = structlog.get_logger(worker=shards.worker)
 
     async def keep(self, about: Callable[[], Peer], stopping: asyncio.Event) -> None:
-        """Prolong, take and give up leases until `stopping`; `about` is how the worker describes itself."""
+        """Renew, take and give up leases until `stopping`; `about` returns the worker's description of itself."""
         held = frozenset[int]()
         # Before the first look, so that what is freed after it is heard.
         await self._doorbell.listen(sorted(self._shards.held))

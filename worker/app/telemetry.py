@@ -1,4 +1,4 @@
-"""What a worker tells about itself: metrics, the stats stream, and one log line for each session that ends."""
+"""A worker's figures: metrics, the stats stream, and a log line for each session that ends."""
 
 import time
 from collections import Counter
@@ -8,7 +8,7 @@ import structlog
 
 from protocol import OutputTextDelta, ProtocolError, SessionClosed, WorkerConfigure, WorkerStats, decode_worker, encode
 from protocol.keys import EVENT_FIELD, STATS_KEY
-from worker.app.engine_thread import Report
+from worker.app.engine import Report
 from worker.app.handle import SessionHandle
 from worker.core.rows import Evicted, Failed, Output, Tokens
 from worker.core.segment import rebuilt_tokens
@@ -23,7 +23,7 @@ _STATS_ENTRIES = 1_000
 
 
 class Telemetry:
-    """Keeps the figures of one worker and hands them on."""
+    """Collects and publishes one worker's figures."""
 
     def __init__(self, worker: str, model: str, metrics: Metrics) -> None:
         self._worker = worker
@@ -35,10 +35,10 @@ class Telemetry:
         self._counters = Counters()
         self._ticks = self._rows = self._source_words = self._target_words = 0
         self.kv_bytes = 0
-        self.is_full = False  # sessions that speak have to wait for each other's room
+        self.is_full = False  # rows of the last pass were deferred for lack of room
 
     def decode_configure(self, data: bytes) -> WorkerConfigure | None:
-        """Return the change that an entry of the configure stream asks for; None, and a warning, where it is none."""
+        """Return the change that an entry of the configure stream asks for; None, and a warning, if it is none."""
         try:
             event = decode_worker(data)
         except ProtocolError as error:
@@ -46,8 +46,8 @@ class Telemetry:
             return None
         return event if isinstance(event, WorkerConfigure) else None
 
-    def engine(self, report: Report, num_rows: int) -> None:
-        """Count a pass."""
+    def record_pass(self, report: Report, num_rows: int) -> None:
+        """Add the engine's counters after a pass."""
         old, new = self._counters, report.counters
         metrics = self._metrics
         for counter, number in (
@@ -72,20 +72,20 @@ class Telemetry:
         self._rows += num_rows
 
     def evicted(self, outputs: Sequence[Output]) -> None:
-        """Tell once for each reason how many rows have to be fed again."""
+        """Log for each reason how many lanes were lost and must be fed again."""
         reasons = Counter(output.reason for output in outputs if isinstance(output, Evicted))
         for reason, num_lanes in reasons.items():
             self._log.warning("lanes_lost", lanes=num_lanes, reason=reason)
 
     def accepted(self, before: State, after: State) -> None:
-        """Count what a session has taken from its source."""
+        """Count the source words and duplicates that a session has taken from its source."""
         self._source_words += after.source_words - before.source_words
         self._metrics.source_words.inc(after.source_words - before.source_words)
         if after.duplicates > before.duplicates:
             self._metrics.duplicates.inc(after.duplicates - before.duplicates)
 
     def updated(self, update: Update, now_ms: int) -> None:
-        """Count what a row has fed again, and how long a segment's first word took."""
+        """Record the tokens that a row fed again, the delay of a segment's first word, and a failure."""
         if isinstance(update.output, Failed):
             self._log.error("engine_fault", session=update.name, fault=update.output.error)
         if not isinstance(update.output, Tokens):
@@ -99,7 +99,7 @@ class Telemetry:
                 self._metrics.first_word_delay.observe((now_ms - segment.source.arrivals_ms[0]) / 1000)
 
     def resumed(self, handle: SessionHandle) -> None:
-        """Count a session that was taken over: its log has been read again."""
+        """Count the replayed words of a session that was taken over, and log it."""
         num_words = len(handle.published)
         self._metrics.replayed_words.inc(num_words)
         self._log.info(
@@ -112,17 +112,17 @@ class Telemetry:
         )
 
     def fenced(self, session_id: str) -> None:
-        """Count what this worker was kept from doing to a session that is another's now."""
+        """Count and log that this worker was fenced: another one has claimed the session."""
         self._metrics.fenced.inc()
         self._log.warning("fenced", session=session_id)
 
     def dead_letter(self, session_id: str, cause: str) -> None:
-        """Count a dead letter."""
+        """Count and log a dead letter."""
         self._metrics.dead_letters.inc()
         self._log.error("poison_event", session=session_id, cause=cause)
 
     def published(self, handle: SessionHandle, commit: Commit, *, num_repeated: int) -> None:
-        """Count what has been published, `num_repeated` of it before; a closed session gets its log line."""
+        """Count the published events, `num_repeated` of them from an earlier try; log a session that was closed."""
         if num_repeated:
             self._metrics.suppressed.inc(num_repeated)
         for event in commit.events:
@@ -141,7 +141,7 @@ class Telemetry:
                 )
 
     async def stats(self, redis: Client, num_sessions: int, every_ms: int) -> None:
-        """Put a `worker.stats` event on the stats stream, at most one in `every_ms`."""
+        """Publish a `worker.stats` event on the stats stream, at most one in `every_ms`."""
         now = time.monotonic()
         if now - self._told < every_ms / 1000:
             return

@@ -1,8 +1,11 @@
-"""The worker service: concurrent loops around a table of sessions. Only the tick loop runs passes.
+"""The worker service: concurrent loops around a table of sessions. Only `_tick_for_ever` runs passes.
 
-leases   which shards are ours                    sweep   sessions whose producers do not ring
-bells    sessions with news -> their entries      clock   idle sessions, statistics
-ticks    plan -> engine thread -> update -> commit
+_hold_leases     Renew, take and give back leases of shards.
+_hear_bells      Wait for the bells of producers, and read the new entries of their sessions.
+_sweep_streams   Find sessions and entries that no bell has announced, and read them.
+_read_rest       Continue with sessions that have more than a page of input.
+_tick_for_ever   Plan a pass, run it on the engine's thread, meanwhile publish the results of the one before.
+_watch_clock     Close idle sessions, check the engine, publish figures.
 """
 
 import asyncio
@@ -20,7 +23,7 @@ import structlog
 from msgspec.structs import asdict, replace
 
 from worker.app.config import Settings
-from worker.app.engine_thread import Engine, Report
+from worker.app.engine import Engine, Report
 from worker.app.health import Health
 from worker.app.ingest import Ingest, now_ms
 from worker.app.news import News
@@ -89,16 +92,16 @@ class Worker:
         )
 
     def stop(self) -> None:
-        """Ask `run` to finish: no new words are taken, those in work are published, the shards given back."""
+        """Ask `run` to finish: stop reading input, publish words in progress, give back shards."""
         self._drain_end_s = time.monotonic() + self.settings.drain_ms / 1000
         self.health.is_draining = True
         self._stopping.set()
         self._work.set()
 
     async def run(self) -> None:
-        """Serve until `stop`. A lost connection is waited for; only a programming error or a dead engine ends it.
+        """Serve until `stop`. Survives lost connections to Redis; a programming error or a dead engine ends it.
 
-        Raises WrongShards, before anything is served; EngineDead, in a group.
+        Raises WrongShards before anything is served; EngineDead in an exception group.
         """
         beating = asyncio.create_task(self.health.beat())
         loops = (
@@ -113,7 +116,7 @@ class Worker:
                 tasks.pop()  # the tick ends by itself, once what it works on is published
                 for task in tasks:
                     task.cancel()
-            # Who ends by a failure gives nothing back: the next owners are to know that it has died.
+            # A worker that fails gives nothing back, so that the next owners see that it has died.
             with contextlib.suppress(*GONE):
                 await self.shards.leave()
         finally:
@@ -126,7 +129,7 @@ class Worker:
             beating.cancel()
 
     async def _for_ever(self, loop: Callable[[], Awaitable[None]]) -> None:
-        # Repeats a loop that Redis has interrupted; workers retry for ever.
+        # Repeat a loop that Redis has interrupted; workers retry for ever.
         failures = 0
         while not self._stopping.is_set():
             started = time.monotonic()
@@ -150,7 +153,7 @@ class Worker:
         await self._leasing.keep(self._about, self._stopping)
 
     def _about(self) -> Peer:
-        # The sign of life that the others share the work by.
+        # The description of this worker by which all workers compute their shares.
         limit, sessions = self.settings.max_kv_bytes, self.sessions.num_open
         weight = rules.weight(
             free_kv_bytes=limit - self.telemetry.kv_bytes,
@@ -211,7 +214,7 @@ class Worker:
                 return
 
     async def _gather(self) -> None:
-        # Where other sessions are open, waits a moment for their words too, if the operator would have it so.
+        # If other sessions are open, wait up to `batch_timeout_ms` for their words, too.
         if not self.settings.batch_timeout_ms:
             return
         end_s = asyncio.get_running_loop().time() + self.settings.batch_timeout_ms / 1000
@@ -225,8 +228,9 @@ class Worker:
             if self._stopping.is_set():
                 return
 
-    async def _tick(self) -> bool:  # whether there was a pass to run; then what the one before has made is published
-        async with self.quarantine.between_passes:
+    async def _tick(self) -> bool:
+        # Run a pass, if one is due, and publish the results of the one before meanwhile. Tell whether one was due.
+        async with self.quarantine.pass_lock:
             plan = self.sessions.plan(only=self.quarantine.exclusive or None)
             if not plan.rows and not plan.dropped:
                 return False
@@ -249,7 +253,7 @@ class Worker:
                     self.quarantine.ran(name)
                     self.telemetry.updated(update, updated_ms)
         self.telemetry.evicted(outputs)
-        self.telemetry.engine(report, len(plan.rows))
+        self.telemetry.record_pass(report, len(plan.rows))
 
     def _observe(self, plan: Plan, tick_s: float) -> None:
         if plan.rows:

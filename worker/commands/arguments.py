@@ -126,7 +126,7 @@ def add_wait_k(parser: argparse._ActionsContainer) -> None:
         dest="policy",
         type=wait_k_policy,
         metavar="K",
-        help="stay K words behind the speaker; the policy wait-K (default: 3)",
+        help="stay K words behind the speaker; the policy wait-K (default: the model's policy)",
     )
 
 

@@ -10,7 +10,6 @@ from typing import Final
 from worker.commands import arguments
 from worker.commands.faults import CommandError
 from worker.commands.output import busy, silence_libraries
-from worker.commands.session_options import policy_of
 from worker.commands.talk import TALK, Words, split_sentences
 
 HELP: Final = "watch a talk being translated while it is spoken; starts everything it needs"
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     plan = Plan(
         sentences=sentences,
         target_language=args.to,
-        policy=policy_of(args),
+        policy=args.policy,
         pace_words_per_s=args.pace,
         session_id=f"demo-{secrets.token_hex(2)}",
     )

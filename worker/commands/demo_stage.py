@@ -13,7 +13,7 @@ from producers.publisher import Publisher
 from producers.subscriber import Subscriber
 from protocol import Error, Policy, Session, SessionPhase
 from worker.app.config import Settings
-from worker.app.engine_thread import Engine
+from worker.app.engine import Engine
 from worker.app.worker import Worker
 from worker.commands import demo_view
 from worker.commands.demo_report import Place
@@ -40,7 +40,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     sentences: tuple[Words, ...]
     target_language: str
-    policy: Policy
+    policy: Policy | None  # None: the model's
     pace_words_per_s: float
     session_id: str
 
@@ -64,7 +64,8 @@ class Stage(msgspec.Struct, frozen=True):
 
     def place(self, plan: Plan, *, is_embedded: bool) -> Place:
         """Return the address and the options of this plan's session."""
-        return Place(client.shown(self.url), plan.session_id, plan.target_language, plan.policy, is_embedded)
+        policy = plan.policy or self.vocabulary.default_policy
+        return Place(client.shown(self.url), plan.session_id, plan.target_language, policy, is_embedded)
 
     @property
     def num_forwards(self) -> int | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from worker.commands import arguments, output
 from worker.commands.faults import CommandError
+from worker.commands.test_set import languages_of, progress_bar, session_into
 from worker.evaluation import defaults
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ HELP: Final = "score a model on a test set: quality, latency and speed under sev
 USAGE: Final = "--test FILE.tsv[.gz] | --values FILE.tsv --to LANG [--wait-k K ...] [--offline] [options]"
 EXAMPLES: Final = """\
 Each line of the test set is a source, a tab and its reference. Without a policy, offline and wait-k at k = 1 3 5 7
-are measured. --policy takes wait-K, wait-K~CATCHUP, adaptive-MIN-MAX-THRESHOLD, local-agreement-K-TOKENS and
-align-att-K-WORDS. --values reports the share of numbers, dates, addresses, names and codes that translations keep.
+are measured. --values reports the share of numbers, dates, addresses, names and codes that translations keep.
 
 Examples:
   decalage evaluate --test news.en-fr.tsv.gz --limit 300
@@ -32,6 +32,8 @@ Examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `decalage evaluate`."""
+    from protocol import POLICY_FORMS
+
     whole = arguments.whole
     arguments.add_model(parser)
     arguments.add_kv_bits(parser)
@@ -46,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--wait-k", type=arguments.wait_k, nargs="+", metavar="K", help="write k words behind")
     parser.add_argument(
-        "--policy", type=arguments.policy, nargs="+", default=[], metavar="P", help="other policies, by name"
+        "--policy", type=arguments.policy, nargs="+", default=[], metavar="P", help=f"other policies: {POLICY_FORMS}"
     )
     parser.add_argument("--offline", action="store_true", help="read the whole sentence first")
     parser.add_argument(
@@ -55,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=whole(1), metavar="N", help="only the first N lines")
     parser.add_argument("--seed", type=whole(0), metavar="S", help="with --limit: draw the N lines at random")
     arguments.add_json(parser)
+    _add_results(parser)
+    _add_pace(parser)
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
     files = parser.add_argument_group("results")
     files.add_argument("--output", type=Path, metavar="DIR", help="write POLICY.jsonl, scores.json and curve.png here")
     files.add_argument(
@@ -68,7 +75,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="draw the results of these earlier --output folders too",
     )
-    _add_pace(parser)
 
 
 def _add_pace(parser: argparse.ArgumentParser) -> None:
@@ -126,9 +132,10 @@ def _run_values(args: argparse.Namespace) -> int:
     from worker.evaluation.corpus import read_corpus
 
     corpus = read_corpus(args.values, limit=args.limit, seed=args.seed)
-    languages = _languages(args, args.values)
+    languages = languages_of(args.values, args.to)
     model = load_model(args.model)
-    report = described(args, languages[1], _runs(args, model, _session(args, model, languages), corpus))
+    session = session_into(model, languages, args.max_new_words)
+    report = described(args, languages[1], _runs(args, model, session, corpus))
     if not args.json:
         show(report)
         return 0
@@ -170,39 +177,15 @@ def _evaluate(args: argparse.Namespace) -> "Report":
         check_same_test(folder, other, args.test.name, num_sentences=len(corpus), seed=args.seed)
     if args.output is not None:
         args.output.mkdir(parents=True, exist_ok=True)
-    languages = _languages(args, args.test)
+    languages = languages_of(args.test, args.to)
     model = load_model(args.model)
-    runs = _runs(args, model, _session(args, model, languages), corpus)
+    runs = _runs(args, model, session_into(model, languages, args.max_new_words), corpus)
     report = described(args, languages, runs)
     if baseline is not None:
         report = compared(report, runs, baseline, args.compare)
     if args.output is not None:
         saved(args.output, report, runs, earlier)
     return report
-
-
-def _languages(args: argparse.Namespace, path: Path) -> tuple[str, str]:
-    from worker.evaluation.corpus import direction
-
-    named = direction(path)
-    target = args.to or (named and named[1])
-    if target is None:
-        raise CommandError(f"the name {path.name!r} does not tell the languages; --to fr gives the target's")
-    return (named[0] if named else "en"), target
-
-
-def _session(args: argparse.Namespace, model: "Model", languages: tuple[str, str]) -> "Session":
-    from protocol import Limits, Session
-    from worker.core.rows import Refused
-    from worker.library.vocabulary import unsupported
-
-    source, target = languages
-    session = Session(source_language=source, target_language=target, limits=Limits(max_new_words=args.max_new_words))
-    try:
-        model.vocabulary.prompt(session)
-    except Refused as refused:
-        raise unsupported(refused) from refused
-    return session
 
 
 def _runs(args: argparse.Namespace, model: "Model", session: "Session", corpus: "list[Sentence]") -> "dict[str, Run]":
@@ -215,7 +198,7 @@ def _runs(args: argparse.Namespace, model: "Model", session: "Session", corpus: 
 
     runner = Runner(model.engine, model.vocabulary, kv_bits=args.kv_bits or 0)
     found = {}
-    with _progress() as progress:
+    with progress_bar() as progress:
         for name, chosen in _policies(args, session).items():
             task = progress.add_task(name, total=len(corpus))
 
@@ -242,13 +225,3 @@ def _policies(args: argparse.Namespace, session: "Session") -> "dict[str, Sessio
     if args.offline or is_default:
         chosen[policy_name(offline(session))] = offline(session)
     return chosen
-
-
-def _progress() -> Any:
-    import sys
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description:>13}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())

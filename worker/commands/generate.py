@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from worker.commands import arguments, output
 from worker.commands.faults import CommandError
-from worker.commands.session_options import limits_of, policy_of, sampling_of
+from worker.commands.session_options import limits_of, sampling_of
 
 HELP: Final = "answer one prompt; with --streaming, write while still reading"
 USAGE: Final = "--prompt P [options]"
@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the text and its figures; return 0. Raises CommandError, also where the model writes nothing."""
-    from protocol import policy_name
     from worker.commands.translation import Translation, load_model, new_task, read_prompt, with_drafter
+    from worker.evaluation.policies import policy_name
 
     if args.policy and not args.streaming:
         raise CommandError("--wait-k and --policy say when to write while reading; give them together with --streaming")
@@ -44,11 +44,10 @@ def run(args: argparse.Namespace) -> int:
     translation = Translation(model, new_task(model, prompt, args.to, **_options(args)))
     if args.json:
         _check_words(translation.finish())
-        session = translation.task.session
         facts: dict[str, Any] = {
             "model": args.model,
-            "mode": session.mode,
-            "policy": policy_name(session.policy) if args.streaming else None,
+            "mode": translation.task.session.mode,
+            "policy": policy_name(translation.task.session) if args.streaming else None,
         }
         output.print_json_line({**facts, **translation.as_json()})
         return 0
@@ -71,7 +70,7 @@ def _check_words(translation: Any) -> None:
 def _options(args: argparse.Namespace) -> dict[str, object]:
     return {
         "mode": "streaming" if args.streaming else "completion",
-        "policy": policy_of(args),
+        "policy": args.policy,
         "sampling": sampling_of(args),
         "limits": limits_of(args),
     }

@@ -7,7 +7,6 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from worker.commands import arguments, output
-from worker.commands.session_options import policy_of
 
 if TYPE_CHECKING:
     from protocol import Policy
@@ -52,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     is_asking = not args.examples and not args.json
     if is_asking:
         print("Type a text such as 'Translate to French: Good morning'. An empty line ends.")
-    for request in _examples(args) if args.examples else _typed(args, is_asking):
+    default = args.policy or model.vocabulary.default_policy
+    for request in _examples(args, default) if args.examples else _typed(is_asking, default):
         if isinstance(request, str):
             _report("invalid_input", request, args)
         else:
@@ -62,20 +62,21 @@ def run(args: argparse.Namespace) -> int:
 
 def _translate(args: argparse.Namespace, model: Any, request: Request) -> None:
     # An error ends this prompt only.
-    from protocol import ProtocolError, policy_name
+    from protocol import ProtocolError
     from worker.commands.faults import CommandError, fault_of
     from worker.commands.translation import Translation, new_task
     from worker.engine.errors import EngineError
+    from worker.evaluation.policies import policy_name
 
     try:
         task = new_task(model, request.prompt, args.to, policy=request.policy)
         translation = Translation(model, task)
         if args.json:
             translation.finish()
-            facts = {"prompt": request.prompt, "policy": policy_name(request.policy)}
+            facts = {"prompt": request.prompt, "policy": policy_name(task.session)}
             output.print_json_line({**facts, **translation.as_json()})
         else:
-            print(f"\nStreaming output ({policy_name(request.policy)}):\n{_RULE}", flush=True)
+            print(f"\nStreaming output ({policy_name(task.session)}):\n{_RULE}", flush=True)
             _speak(translation, args.pace)
     except (CommandError, EngineError, ProtocolError) as error:
         fault = fault_of(error)
@@ -101,18 +102,17 @@ def _figures(translation: Any, elapsed_s: float) -> str:
     return f"{len(translation.words)} words in {elapsed_s:.1f} s{behind}\nComputing alone: {speed}"
 
 
-def _examples(args: argparse.Namespace) -> Iterator[Request]:
+def _examples(args: argparse.Namespace, policy: "Policy") -> Iterator[Request]:
     for prompt in _BUILT_IN:
         if not args.json:
             print(f"Prompt> {prompt}", flush=True)
-        yield Request(prompt, policy_of(args))
+        yield Request(prompt, policy)
 
 
-def _typed(args: argparse.Namespace, is_asking: bool) -> Iterator[Request | str]:
+def _typed(is_asking: bool, default: "Policy") -> Iterator[Request | str]:
     """Yield a request for each typed prompt, or the error of its policy."""
     from protocol import policy_name
 
-    default = policy_of(args)
     while True:
         prompt = _read("Prompt> " if is_asking else "")
         if not prompt:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 from worker.commands import arguments
 
 if TYPE_CHECKING:
-    from protocol import Limits, Policy, Sampling, Session
+    from protocol import Limits, Sampling, Session
 
 MAX_BACKLOG_WORDS: Final = 1_000_000
 """Enough for a whole book: unlike a live source, a file is sent all at once."""
@@ -53,14 +53,6 @@ def given_options(args: argparse.Namespace) -> list[str]:
     return [option for name, option in names.items() if getattr(args, name) is not None]
 
 
-def policy_of(args: argparse.Namespace) -> "Policy":
-    """Return the policy of `--wait-k` or `--policy`, wait-3 without either."""
-    from protocol import WaitK
-
-    chosen: Policy | None = args.policy
-    return chosen or WaitK()
-
-
 def sampling_of(args: argparse.Namespace) -> "Sampling":
     """Return the sampling that the options describe."""
     from protocol import Sampling
@@ -86,7 +78,7 @@ def session_of(args: argparse.Namespace) -> "Session":
         target_language=target,
         prompt=args.prompt,
         segmentation=args.segmentation or "sentence",
-        policy=policy_of(args),
+        policy=args.policy,
         sampling=sampling_of(args),
         limits=limits_of(args, max_backlog_words=MAX_BACKLOG_WORDS),
     )

@@ -207,10 +207,11 @@ def new_task(model: Model, prompt: str, to: str | None, **options: object) -> Ta
         raise UnsupportedPrompt(f"{error}{hint}") from error
     if not words.source_words(text):
         raise CommandError(f"the prompt {prompt.strip()!r} has no words to translate behind its instruction")
-    return Task(_segmented(model, replace(session, **options)), text, words.source_words(text))
+    return Task(_filled(model, replace(session, **options)), text, words.source_words(text))
 
 
-def _segmented(model: Model, session: Session) -> Session:
+def _filled(model: Model, session: Session) -> Session:
     # A model trained on sentences gets sentences; a chat model gets its whole prompt at once.
     is_sentences = model.vocabulary.prompt(session).max_segment_words is not None
-    return replace(session, segmentation="sentence" if is_sentences else "manual")
+    policy = session.policy or model.vocabulary.default_policy
+    return replace(session, policy=policy, segmentation="sentence" if is_sentences else "manual")

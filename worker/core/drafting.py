@@ -75,7 +75,9 @@ def _num_known(segment: Segment) -> int:
 
 
 def extended(row: Row, segment: Segment, most: int, *, has_drafter: bool) -> Row:
-    """Return the row with up to `most` drafts from the session's own text, or with leave for a drafter to add them."""
+    """Return the row with up to `most` drafts from the session's own text, or with `max_proposed` set, so that a
+    drafter may add them.
+    """
     speculation = segment.session.speculation
     room = segment.prompt.max_target_tokens - row.target_start - len(row.target) - 1
     num_tokens = min(most, speculation.max_draft_tokens, room)

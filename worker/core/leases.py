@@ -21,7 +21,7 @@ from math import floor
 import msgspec
 
 MIN_FREE = 16
-"""A full worker keeps a 16th of its empty weight, so that its sessions do not all move to the others at once."""
+"""Least weight of a full worker, as a fraction: a 16th of its empty weight, so that not all its sessions move."""
 
 
 class Lease(msgspec.Struct, frozen=True):

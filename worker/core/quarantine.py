@@ -1,12 +1,13 @@
-"""Rules for sessions whose owners keep failing: when to run one alone, when to clear it, when to end it. Pure.
+"""Rules for sessions that keep killing their workers: when to run one alone, when to clear it, when to end it.
 
 An owner fails at a session when it dies before the session advances; an owner that lives, or gives the session back,
-does not. Redis counts both figures of a `Record` with the session's state (`worker/io/lua/open.lua` and `commit.lua`).
-This module decides what they mean:
+does not. Redis counts both numbers of a `Record` with the session's state (`worker/io/lua/open.lua` and `commit.lua`).
+This module decides what they mean. It does no I/O.
 
-    QUARANTINE_OWNERS failed   only a worker that works on nothing else takes the session, and reads one entry at a time
-    MAX_ATTEMPTS failed so     the session ends with an error, and its current entry becomes a dead letter
-    the session advances       the record is cleared
+    QUARANTINE_OWNERS failed                only a worker that works on nothing else takes the session, and reads one
+                                            entry at a time
+    MAX_ATTEMPTS failed while it ran alone  the session ends with an error, and its current entry becomes a dead letter
+    the session advances                    the record is cleared
 
 When a worker dies, all its sessions lose their owner; only a session that ran alone is charged with an attempt. An
 exception is charged at once, because the worker knows which session raised it.
@@ -67,9 +68,9 @@ def advance(
 ) -> Advance:
     """Return what a commit clears of the record.
 
-    `has_output`: it publishes more than errors, which lead to no work. `has_read`: it moves the cursor. `is_idle`: the
-    session wants no pass. `is_caught_up`: its log has been read to the end. An entry is done once it leads to output or
-    to no work; a quarantined session is clear only once all entries are done.
+    `has_output`: the commit publishes more than errors, which lead to no work. `has_read`: the commit moves the cursor.
+    `is_idle`: the session wants no pass. `is_caught_up`: its log has been read to the end. An entry is done once it
+    leads to output or to no work; a quarantined session is clear only once all entries are done.
 
     >>> at_work = {"has_read": True, "is_idle": False, "is_caught_up": False, "is_closed": False}
     >>> [advance(Record(owners), has_output=True, **at_work) for owners in range(4)]
@@ -85,7 +86,7 @@ def advance(
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """This worker's own last failure at a session that has not advanced since."""
+    """The last time this worker failed on a session that has made no progress since."""
 
     cause: str
     retry_ms: int  # when the session may be taken again
@@ -93,10 +94,10 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Suspects(msgspec.Struct, frozen=True):
-    """The sessions of one worker at which it, or several owners before it, have failed."""
+    """The sessions of one worker on which it, or several owners before it, failed."""
 
-    quarantined: str = ""  # the one taken last, while it is held and has not advanced
-    num_passes: int = 0  # of that one
+    quarantined: str = ""  # the quarantined session taken last, while it is held and has not advanced
+    num_passes: int = 0  # of the quarantined session
     failures: Mapping[str, Failure] = {}
     num_failures: int = 0
 
@@ -156,7 +157,7 @@ class Released(msgspec.Struct, frozen=True):
     is_for_good: bool = False
 
 
-Event: TypeAlias = Opened | Failed | Ran | Committed | Released
+Observation: TypeAlias = Opened | Failed | Ran | Committed | Released
 
 
 class TakeAlone(msgspec.Struct, frozen=True):
@@ -166,22 +167,22 @@ class TakeAlone(msgspec.Struct, frozen=True):
 
 
 class Look(msgspec.Struct, frozen=True):
-    """Look for sessions that are not held, and for entries of the quarantined one: withheld work may be due."""
+    """Check again for sessions to take and for the quarantined session's next entry."""
 
 
 Action: TypeAlias = TakeAlone | Look
 Outcome: TypeAlias = tuple[Suspects, tuple[Action, ...]]
 
 
-def step(suspects: Suspects, event: Event) -> Outcome:
-    """Return the suspects after the event, and the worker's next actions."""
-    match event:
+def step(suspects: Suspects, observation: Observation) -> Outcome:
+    """Return the suspects after the observation, and the worker's next actions."""
+    match observation:
         case Opened():
-            return _opened(suspects, event)
+            return _opened(suspects, observation)
         case Failed(name=name):
-            num_failures = suspects.num_failures + event.is_counted
-            number = num_failures if event.is_counted else suspects.failure_number(name)
-            failure = Failure(event.cause, event.now_ms + RETRY_MS, number)
+            num_failures = suspects.num_failures + observation.is_counted
+            number = num_failures if observation.is_counted else suspects.failure_number(name)
+            failure = Failure(observation.cause, observation.now_ms + RETRY_MS, number)
             failed = replace(suspects, failures={**suspects.failures, name: failure}, num_failures=num_failures)
             return _released(failed, name)
         case Ran(name=name):
@@ -194,20 +195,20 @@ def step(suspects: Suspects, event: Event) -> Outcome:
                 return suspects, (Look(),)  # for its next entry
             return _released(_forgiven(suspects, {name}), name) if record.is_clear else (suspects, ())
         case Released(names=names):
-            kept = _forgiven(suspects, names) if event.is_for_good else suspects
+            kept = _forgiven(suspects, names) if observation.is_for_good else suspects
             return _released(kept, suspects.quarantined) if suspects.quarantined in names else (kept, ())
-    assert_never(event)
+    assert_never(observation)
 
 
-def _opened(suspects: Suspects, event: Opened) -> Outcome:
-    suspects = _forgiven(suspects, {name for name, record in event.taken.items() if record.is_clear})
-    for name, record in event.taken.items():
+def _opened(suspects: Suspects, observation: Opened) -> Outcome:
+    suspects = _forgiven(suspects, {name for name, record in observation.taken.items() if record.is_clear})
+    for name, record in observation.taken.items():
         if record.is_quarantined:
             return replace(suspects, quarantined=name, num_passes=0), ()
-    if not event.withheld or suspects.exclusive:
+    if not observation.withheld or suspects.exclusive:
         return suspects, ()
     # The sessions taken in the same claim run first.
-    return suspects, (Look(),) if event.taken else (TakeAlone(event.withheld[0]),)
+    return suspects, (Look(),) if observation.taken else (TakeAlone(observation.withheld[0]),)
 
 
 def _released(suspects: Suspects, name: str) -> Outcome:

@@ -12,13 +12,13 @@ import msgspec
 from msgspec.structs import replace
 
 from protocol import Numbering, OutputTextDelta, ServerEvent, Session, SessionPhase
-from worker.core.log import Log
+from worker.core.append_log import Log
 from worker.core.segment import Decode, WrittenWord
 from worker.core.state import Segments, State
 
 
 class Visible(msgspec.Struct, frozen=True, array_like=True):
-    """Fields of a `WrittenWord` that its published event lacks; stored beside it for a takeover."""
+    """What is stored beside a published word so that a takeover can rebuild it: the rest of its `WrittenWord`."""
 
     visible_source: tuple[int, ...]
     blank: tuple[int, ...] = ()
@@ -29,7 +29,7 @@ Published: TypeAlias = Sequence[tuple[OutputTextDelta, Visible]]
 
 
 class Base(msgspec.Struct, frozen=True, array_like=True):
-    """A session between two segments, from which a replay may begin instead of from the start of the log."""
+    """A snapshot taken when no segment is open; a replay starts here instead of at the start of the log."""
 
     cursor: str  # last source entry before it
     session: Session
@@ -54,7 +54,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 def progress(state: State) -> Progress:
-    """Return the session's progress for when all events that it has numbered are published."""
+    """Return the session's progress once all events that it has numbered are published."""
     first = state.segments.first
     return Progress(
         seq=state.seq,
@@ -85,16 +85,16 @@ def visible(state: State, events: Sequence[ServerEvent]) -> list[Visible | None]
 
 
 def restore(decode: Decode, num_prompt_tokens: int, published: Published) -> Log[WrittenWord]:
-    """Rebuild the words of a checkpoint's segment from the published ones, behind a prompt of `num_prompt_tokens`.
+    """Rebuild the words of a checkpoint's segment from the published ones, after a prompt of `num_prompt_tokens`.
 
-    Raises ValueError where a word is missing.
+    Raises ValueError if a word is missing.
     """
     words, begin = list[WrittenWord](), num_prompt_tokens
-    for delta, behind in published:
+    for delta, stored in published:
         if delta.index != len(words):
             raise ValueError(f"expected word {len(words)} of segment {delta.segment}, got word {delta.index}")
         word = WrittenWord(
-            begin, behind.blank, delta.tokens, behind.visible_source, delta.source_words_read, delta.text
+            begin, stored.blank, delta.tokens, stored.visible_source, delta.source_words_read, delta.text
         )
         words.append(word)
         begin = word.end
@@ -104,7 +104,7 @@ def restore(decode: Decode, num_prompt_tokens: int, published: Published) -> Log
 
 
 def base(state: State, cursor: str) -> Base | None:
-    """Return the base of a replay that begins behind `cursor`; None: the session is not between two segments."""
+    """Return the base of a replay that begins after `cursor`; None if a segment is open or the session is not."""
     if state.phase is not SessionPhase.OPEN or state.segments:
         return None
     numbers = state.numbering
@@ -116,7 +116,7 @@ def base(state: State, cursor: str) -> Base | None:
 
 
 def begin(state: State, base: Base | None) -> State:
-    """Return the fresh session as it was at its base, ready to step through the log behind it."""
+    """Return the fresh session as it was at its base, ready to step through the log after it."""
     if base is None:
         return state
     return replace(
@@ -142,10 +142,10 @@ def is_whole(state: State, published: Progress) -> bool:
 
 
 def resume(state: State, progress: Progress, published: Published, now_ms: int) -> State:
-    """Return the replayed session, ready to continue behind its published output.
+    """Return the replayed session, ready to continue after its published output.
 
-    Finished segments need no work; `published` are the words of the first unfinished one. Raises ValueError where one
-    is missing.
+    Finished segments need no work; `published` are the words of the first unfinished one. Raises ValueError if one is
+    missing.
     """
     segments = Segments.of(segment for segment in state.segments if segment.index >= progress.segment)
     if progress.decode is not None and segments.first is not None:

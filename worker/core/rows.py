@@ -6,7 +6,7 @@ from typing import Protocol, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from protocol import ProtocolError, Session
+from protocol import Policy, ProtocolError, Session
 
 Lane: TypeAlias = tuple[int, int]
 """(session number, segment index): the dual cache that a row belongs to."""
@@ -31,8 +31,8 @@ class Prompt(msgspec.Struct, frozen=True):
     max_segment_words: int | None = None  # longest source the model was trained for; None: not known
     is_translation: bool = False  # the target is about as long as the source; words that are no language are copied
     source_language: str | None = None  # the only one that the model reads; None: it may read any
-    # Positions run on from source to target, as in a stock model: whatever stands behind the source is fed again after
-    # every read. Otherwise, the model has group positions, and nothing is.
+    # Positions run on from source to target, as in a stock model: whatever follows the source is fed again after every
+    # read. Otherwise, the model has group positions, and nothing is fed again.
     is_contiguous: bool = False
 
     @property
@@ -41,16 +41,20 @@ class Prompt(msgspec.Struct, frozen=True):
         return self.is_contiguous and self.is_translation
 
     def in_layout(self) -> "Prompt":
-        """Return the frame of source and target as they are fed: in a contiguous layout, `end` begins the target."""
+        """Return the prompt as it is fed: in a contiguous layout, `end` begins the target."""
         return replace(self, end=(), target=self.end + self.target) if self.is_contiguous else self
 
 
 class Vocabulary(Protocol):
-    """A model's tokenizer, as far as the core needs it. Pure: same arguments, same result."""
+    """A model's tokenizer, as far as the core needs it. The same arguments always give the same result."""
 
     @property
     def eos_tokens(self) -> frozenset[int]:
         """Tokens that end a translation."""
+
+    @property
+    def default_policy(self) -> Policy:
+        """The policy of sessions that ask for none."""
 
     def prompt(self, session: Session) -> Prompt:
         """Return the prompt for a session's options. Raises Refused."""
@@ -83,7 +87,7 @@ class SampleSpec(msgspec.Struct, frozen=True):
     aligned_from: int | None = None  # which of the source tokens from this one on each of them attends to most
 
     def after(self, drafts: tuple[int, ...]) -> "SampleSpec":
-        """Return the spec of the token behind these drafts."""
+        """Return the spec of the token after these drafts."""
         return replace(
             self,
             position=self.position + len(drafts),
@@ -99,7 +103,7 @@ class Row(msgspec.Struct, frozen=True):
     Target slots from `target_start` on are dropped first, so that a token is fed again once more source is known.
     `visible_source` holds how many source tokens each of the first target tokens may see: those were fed before, to a
     lane that is lost. All other tokens see the whole source read so far. A drafter may add up to `max_proposed` drafts
-    of its own to a row that is sampled from.
+    to a row that is sampled from.
     """
 
     lane: Lane
@@ -116,8 +120,8 @@ class Row(msgspec.Struct, frozen=True):
 
     @property
     def num_samples(self) -> int:
-        """Tokens that the engine samples: one behind the last confirmed token and one behind each draft; none where the
-        row writes nothing new.
+        """Number of tokens that the engine samples: one after the last confirmed token and one after each draft; 0 if
+        the row writes nothing new.
         """
         return self.num_drafts + 1 if len(self.target) > len(self.visible_source) else 0
 
@@ -128,12 +132,12 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """The tokens sampled behind a row that was computed; none where it only reads."""
+    """The tokens sampled for a row that was computed; none if it only reads."""
 
     tokens: tuple[int, ...] = ()
-    probabilities: tuple[float, ...] = ()  # of each token, where the row asks for them
+    probabilities: tuple[float, ...] = ()  # of each token, if the row asks for them
     aligned: tuple[int, ...] = ()  # index of the source token that each attends to most, likewise
-    proposed: tuple[int, ...] = ()  # drafts that a drafter added behind the row's own
+    proposed: tuple[int, ...] = ()  # drafts that a drafter added after the row's own
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -164,7 +168,7 @@ class Engine(Protocol):
 
 
 def sampled_tokens(output: Output) -> tuple[int, ...]:
-    """Return the tokens sampled for a row; none where it was not computed."""
+    """Return the tokens sampled for a row; none if it was not computed."""
     return output.tokens if isinstance(output, Tokens) else ()
 
 

@@ -1,4 +1,4 @@
-"""One pass for all sessions: pack their rows within a budget. Pure; the engine runs the plan."""
+"""Plan the next pass: choose rows of waiting sessions within a budget."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class Budget(msgspec.Struct, frozen=True):
         512  # source tokens of one row: a long text is read in chunks, so that others get their turn
     )
     max_pass_tokens: int = 2048  # of all rows together, drafts not counted; a row that is longer goes alone
-    min_source_tokens: int = 64  # source that no target word waits for is read in chunks of at least so many tokens
+    min_source_tokens: int = 64  # least chunk of source that no target word waits for
     max_draft_tokens: int = 16  # drafts of one row beyond the token that ended its last word; 0: none
     # Of all rows together: the fuller a pass, the less it costs to do without drafts.
     max_tick_draft_tokens: int = 64
@@ -33,7 +33,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     rows: tuple[Row, ...] = ()
     sessions: tuple[str, ...] = ()
-    deferred: tuple[str, ...] = ()  # sessions that want a row, too, and have to wait for the next one
+    deferred: tuple[str, ...] = ()  # sessions that want a row, too, and have to wait for the next pass
     dropped: tuple[Lane, ...] = ()
 
 

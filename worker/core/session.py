@@ -22,6 +22,7 @@ from protocol import (
     ProtocolError,
     SegmentDone,
     ServerEvent,
+    Session,
     SessionClose,
     SessionClosed,
     SessionCreate,
@@ -162,12 +163,11 @@ def _apply(
 ) -> tuple[State, list[_Numbered]]:
     match event:
         case SessionCreate(session=session):
-            vocabulary.prompt(session)  # refuses what the model cannot do
+            session = _filled(session, vocabulary)
             created = SessionCreated(seq=1, version=WIRE_VERSION, session=session, model=model)
             return replace(state, session=session, created_ms=now_ms), [lambda seq: replace(created, seq=seq)]
         case SessionUpdate(session=patch):
-            session = apply_patch(state.session, patch)
-            vocabulary.prompt(session)
+            session = _filled(apply_patch(state.session, patch), vocabulary)
             return replace(state, session=session), [lambda seq: SessionUpdated(seq=seq, session=session)]
         case InputTextAppend(text=text):
             return intake.append(state, text, now_ms, vocabulary), []
@@ -175,6 +175,12 @@ def _apply(
             return intake.finalize(state, now_ms, vocabulary), []
         case SessionClose():
             return intake.end_last(state, now_ms), []
+
+
+def _filled(session: Session, vocabulary: Vocabulary) -> Session:
+    # Raises Refused for what the model cannot do.
+    vocabulary.prompt(session)
+    return replace(session, policy=session.policy or vocabulary.default_policy)
 
 
 def _advance(state: State, events: list[_Numbered], now_ms: int) -> Outcome:

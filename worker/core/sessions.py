@@ -1,4 +1,4 @@
-"""All sessions of one engine: which of them may want a pass, the changes of a pass, and the lanes to free.
+"""The states of one engine's sessions: plan a pass, apply its outputs, track the lanes to free.
 
     sessions = Sessions(vocabulary, model_name, Budget())
     sessions.add(name)
@@ -9,8 +9,8 @@
         publish(update.name, update.events)
     sessions.forget(name)
 
-This is the loop around every engine. `run_pass` and `run` drive it for the library, evaluation and benchmarks; the
-service (`worker.app.worker`) drives it around its engine's thread.
+`run_pass` and `run` are this loop for the library, evaluation and benchmarks. The service, which publishes while a pass
+runs on the engine's thread, has its own on the same `plan` and `update_one`: `worker.app.worker`.
 """
 
 import itertools
@@ -40,7 +40,7 @@ class Update(msgspec.Struct, frozen=True):
 
 
 class Sessions:
-    """Session states by name. `plan` looks only at sessions that have changed since they last wanted no pass."""
+    """Session states by name. `plan` looks only at sessions that have changed since they were last found idle."""
 
     def __init__(
         self, vocabulary: Vocabulary, model_name: str, budget: Budget, *, numbers: Iterator[int] | None = None
@@ -68,16 +68,16 @@ class Sessions:
 
     @property
     def num_open(self) -> int:
-        """Sessions that are open or closing."""
+        """Number of sessions that are open or closing."""
         return len(self._open)
 
     @property
     def num_unplanned(self) -> int:
-        """Sessions that may want a pass."""
+        """Number of sessions that may want a pass."""
         return len(self._unplanned)
 
     def may_want_pass(self, name: str) -> bool:
-        """Tell whether the session has changed since it last wanted no pass."""
+        """Tell whether the session has changed since it was last found idle."""
         return name in self._unplanned
 
     def get(self, name: str) -> State | None:
@@ -149,7 +149,7 @@ class Sessions:
         return [update for update in updates if update is not None]
 
     def update_one(self, name: str, row: Row, output: Output, *, now_ms: int) -> Update | None:
-        """Take one output. Return None where the row's segment has left since the pass was planned."""
+        """Take one output. Return None if the row's segment has ended since the pass was planned."""
         before = self._states.get(name)
         if before is None or lane_of(before) != row.lane:
             return None

@@ -64,7 +64,7 @@ def _confirm(
     # Every token counts as long as no source must be read before it.
     finished: list[Word] = []
     for i, token in enumerate(output.tokens):
-        read, is_end = segment.needed_segments(), token in vocabulary.eos_tokens
+        read, is_end = segment.needed_words(), token in vocabulary.eos_tokens
         if not is_end and not _may_write(segment, output, i, vocabulary):
             return _hold(confirm(segment, token)), finished
         if ends_too_early(segment, token, vocabulary):
@@ -78,7 +78,7 @@ def _confirm(
         is_next_word = segment.word_begin != begin
         is_judged = bool(output.probabilities) and not segment.is_read
         is_drawn_again = is_next_word and (is_judged or ends_in_space(segment, vocabulary))
-        if segment.needed_segments() != read or is_drawn_again:
+        if segment.needed_words() != read or is_drawn_again:
             return _feed_again(segment, is_guess=not is_end), finished
         if is_next_word and segment.word_tokens and not _is_ready(segment, output, i, begins_word=True):
             return _hold(segment), finished
@@ -97,7 +97,7 @@ def _may_write(segment: Segment, output: Tokens, i: int, vocabulary: Vocabulary)
 
 
 def _is_ready(segment: Segment, output: Tokens, i: int, *, begins_word: bool) -> bool:
-    read = segment.needed_segments()
+    read = segment.needed_words()
     if read is None or segment.is_read:
         return True
     drawn = Drawn(
@@ -112,7 +112,7 @@ def _is_ready(segment: Segment, output: Tokens, i: int, *, begins_word: bool) ->
 
 def _hold(segment: Segment) -> Segment:
     # Read more source before the word is drawn again: the model may become sure of it, or of another.
-    hold = (segment.needed_segments() or 0) + 1
+    hold = (segment.needed_words() or 0) + 1
     return _feed_again(replace(segment, decode=replace(segment.decode, hold=hold)), is_guess=True)
 
 
@@ -131,7 +131,7 @@ def _agree(
     segment: Segment, guess: tuple[int, ...], drafts: tuple[int, ...], tokens: tuple[int, ...], vocabulary: Vocabulary
 ) -> tuple[Segment, list[Word]]:
     # The draft is the translation of less source; only the part that the policy confirms counts.
-    read = segment.needed_segments()
+    read = segment.needed_words()
     finished: list[Word] = []
     num_confirmed = segment.policy.num_confirmed(guess, tokens)
     for i, token in enumerate(guess[:num_confirmed]):
@@ -140,13 +140,13 @@ def _agree(
             break
         segment, new_words = take(segment, token, vocabulary)
         finished += new_words
-        if segment.needed_segments() != read:  # a loop or a bound raised the need
+        if segment.needed_words() != read:  # a loop or a bound raised the need
             return _feed_again(segment, is_guess=False), finished
         if segment.is_full or not segment.word_tokens:  # the word was cut: the next token is drawn as a word's first
             return replace(segment, kv=replace(segment.kv, num_target=segment.num_target - 1)), finished
     for i, token in enumerate(tokens[num_confirmed:], num_confirmed):
         segment = _write_ahead(segment, token, is_end=token in vocabulary.eos_tokens)
-        if segment.needed_segments() != read or i >= len(drafts) or drafts[i] != token:
+        if segment.needed_words() != read or i >= len(drafts) or drafts[i] != token:
             break
     return segment, finished
 
@@ -158,7 +158,7 @@ def _write_ahead(segment: Segment, token: int, *, is_end: bool) -> Segment:
     length = num_target + len(tentative)
     is_enough = len(tentative) >= (segment.policy.max_ahead_tokens or 0) or length >= segment.prompt.max_target_tokens
     if is_end or is_enough:
-        hold = (segment.needed_segments() or 0) + 1
+        hold = (segment.needed_words() or 0) + 1
         decode, length = replace(decode, draft=tentative, tentative=(), hold=hold), num_target
     else:
         decode = replace(decode, tentative=tentative)

@@ -1,36 +1,36 @@
 """The source of a segment: the log of its words and their tokens.
 
-A segment's tokens are `[prompt, word 1 … word N, end]`. They are read in units called source segments: the prompt with
-word 1, then a word each, and the end marker as number N + 1.
+A segment's tokens are `[prompt, word 1 … word N, end]`. They are read word by word: the prompt together with word 1,
+and the end marker as if it were word N + 1.
 """
 
 import msgspec
 from msgspec.structs import replace
 
-from worker.core.log import Log
+from worker.core.append_log import Log
 from worker.core.rows import Prompt
 from worker.core.runaway import is_language
 
 
 class Source(msgspec.Struct, frozen=True):
-    """The log of one segment: n source segments are the tokens before `bounds[n]`."""
+    """The source words of one segment: the first n, the end counted as the last, are the tokens before `bounds[n]`."""
 
     prompt: Prompt
     words: Log[str]
     tokens: Log[int]
     bounds: Log[int]
-    arrivals_ms: Log[int]  # of each source segment
+    arrivals_ms: Log[int]  # of each word and of the end
     ended: bool = False
     is_copied: bool = False  # no word so far can be translated
 
     @property
     def num_words(self) -> int:
-        """Words that have arrived."""
+        """Number of words that have arrived."""
         return len(self.words)
 
     @property
-    def num_segments(self) -> int:
-        """Source segments that have arrived: the words, and the end."""
+    def num_readable_words(self) -> int:
+        """Number of words that can be read: those that have arrived, and one more for the end."""
         return len(self.bounds) - 1
 
     @property
@@ -38,13 +38,13 @@ class Source(msgspec.Struct, frozen=True):
         """The newest word; "" before the first one."""
         return self.words[-1] if self.words else ""
 
-    def segments_in(self, num_tokens: int) -> int:
-        """Return how many source segments lie wholly within the first `num_tokens` tokens."""
+    def num_words_in(self, num_tokens: int) -> int:
+        """Return how many words lie wholly within the first `num_tokens` tokens; the end counts as a word."""
         return max(0, self.bounds.bisect_right(num_tokens) - 1)
 
     def waiting_ms(self, num_tokens: int) -> int:
-        """Return the arrival time of the first source segment beyond `num_tokens`; if there is none, of the newest."""
-        return self.arrivals_ms[min(self.segments_in(num_tokens), self.num_segments - 1)]
+        """Return when the first word (or the end) beyond `num_tokens` arrived; if there is none, the newest."""
+        return self.arrivals_ms[min(self.num_words_in(num_tokens), self.num_readable_words - 1)]
 
 
 def begin(prompt: Prompt, *, is_copied: bool = False) -> Source:

@@ -6,8 +6,8 @@ import msgspec
 from msgspec.structs import replace
 
 from protocol import Numbering, Session, SessionPhase
+from worker.core.append_log import Log
 from worker.core.drafting import Drafting
-from worker.core.log import Log
 from worker.core.rows import Lane
 from worker.core.segment import Segment
 
@@ -64,7 +64,7 @@ class Segments(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """The state of a session: a pure function of its log, its model and its options, except for times and drafts."""
+    """The state of a session; apart from times and drafts it depends only on log, model and options."""
 
     number: int  # of this session within the worker; names its lanes
     phase: SessionPhase = SessionPhase.ABSENT

@@ -13,7 +13,7 @@ class Word(msgspec.Struct, frozen=True):
 
     index: int
     written: WrittenWord
-    needed_ms: int  # arrival of the newest source segment that it waited for
+    needed_ms: int  # arrival of the newest source word (or the end) that it waited for
 
 
 def take(segment: Segment, token: int, vocabulary: Vocabulary) -> tuple[Segment, list[Word]]:
@@ -22,7 +22,7 @@ def take(segment: Segment, token: int, vocabulary: Vocabulary) -> tuple[Segment,
     A word is finished by the token that begins the next one, by white space, by the end, or by its length. Where the
     model only goes on in a loop, or with nothing that becomes a word, its translation ends, or waits for more source.
     """
-    read = segment.needed_segments() or 0
+    read = segment.needed_words() or 0
     finished: list[Word] = []
     is_loop = _ends_in_loop(segment, token, read)
     has_ended = ends_word(segment, token, vocabulary) or (is_loop and bool(_text(segment, vocabulary).strip()))
@@ -94,7 +94,7 @@ def closes_too_early(segment: Segment, token: int, vocabulary: Vocabulary) -> bo
 
 
 def _can_end_early(segment: Segment) -> bool:
-    return segment.prompt.is_answer and not segment.is_read and segment.needed_segments() is not None
+    return segment.prompt.is_answer and not segment.is_read and segment.needed_words() is not None
 
 
 def _has_too_many_ends(segment: Segment, word: str) -> bool:
@@ -102,7 +102,7 @@ def _has_too_many_ends(segment: Segment, word: str) -> bool:
     if not sentences.ends_sentence(word.strip(), language=language):
         return False
     num_ended = sum(sentences.ends_sentence(written.text.strip(), language=language) for written in segment.words)
-    heard = segment.source.words[: segment.needed_segments()]
+    heard = segment.source.words[: segment.needed_words()]
     return num_ended >= sum(sentences.ends_sentence(word, language=source_language) for word in heard)
 
 
@@ -140,7 +140,7 @@ def _ends_in_loop(segment: Segment, token: int, read: int) -> bool:
     if not runaway.ends_in_loop((*_written(segment, runaway.MAX_LOOP_TOKENS), token), ()):
         return False
     source = segment.source
-    stop = source.bounds[min(read, source.num_segments)]
+    stop = source.bounds[min(read, source.num_readable_words)]
     read_tokens = source.tokens[max(source.bounds[0], stop - runaway.MAX_LOOP_TOKENS) : stop]
     return runaway.ends_in_loop((*_written(segment, runaway.MAX_TAIL_TOKENS), token), read_tokens)
 
@@ -151,11 +151,11 @@ def _written(segment: Segment, num_tokens: int) -> tuple[int, ...]:
 
 
 def _end_of_sequence(segment: Segment, read: int, reason: str) -> Segment:
-    # The model ended after `read` segments: accept that only if those are all. The word that it finished may have
+    # The model ended after `read` words: accept that only if those are all. The word that it finished may have
     # raised the need; the source still to be read may then bring more words.
-    if segment.source.ended and read == segment.source.num_segments:
+    if segment.source.ended and read == segment.source.num_readable_words:
         return replace(segment, finish_reason=reason)
-    if (segment.needed_segments() or 0) > read:
+    if (segment.needed_words() or 0) > read:
         return segment
     return replace(segment, decode=replace(segment.decode, hold=read + 1))
 
@@ -176,7 +176,7 @@ def _finish_word(segment: Segment, vocabulary: Vocabulary) -> tuple[Segment, lis
     )
     # Few tokenizers have tokens of several words: the first word has the token.
     others = [WrittenWord(first.end, (), (), (), first.source_words_read, f" {part}") for part in parts[1:]]
-    need = segment.needed_segments() or 1
+    need = segment.needed_words() or 1
     needed_ms = arrivals_ms[min(need, len(arrivals_ms)) - 1]
     behind = replace(
         decode,

@@ -78,7 +78,7 @@ class Runner:
         packing = quantization(kv_bits, head_sizes, model.name)
         self._kv_cache = KVCacheManager(model.num_layers, model.layout, packing)
         self._compiled = CompiledForward(model, packing)
-        self._suspects: set[Lane] = set()  # one of them caused a failed pass
+        self._rows_to_isolate: set[Lane] = set()  # one of them caused a failed pass
         self.compatibility = compatibility.probe(model)
         self.counters = Counters()
         self._check_passes()
@@ -95,7 +95,7 @@ class Runner:
             self._kv_cache.measure_slot()
         self.run((), dropped=[(number, 0) for number in range(self.num_lanes)])
         self.counters, self._kv_cache.num_evicted = Counters(), 0
-        self._suspects.clear()
+        self._rows_to_isolate.clear()
 
     @property
     def num_lanes(self) -> int:
@@ -118,9 +118,9 @@ class Runner:
         """
         for lane in dropped:
             self._kv_cache.free(lane)
-            self._suspects.discard(lane)
+            self._rows_to_isolate.discard(lane)
         results: dict[Lane, Output] = {}
-        for group in self._split(self._kv_cache.start_run(rows)):
+        for group in self._split(self._kv_cache.start_pass(rows)):
             allocated = [left for row in group if (left := self._allocate(row, results)) is not None]
             results |= self._run_guarded(allocated) if allocated else {}
             self._kv_cache.keep_prefixes(row for row in allocated if isinstance(results[row.lane], Tokens))
@@ -128,8 +128,8 @@ class Runner:
 
     def _split(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
         # Into those that share a pass.
-        alone = [[row] for row in rows if row.lane in self._suspects]
-        others = [row for row in rows if row.lane not in self._suspects]
+        alone = [[row] for row in rows if row.lane in self._rows_to_isolate]
+        others = [row for row in rows if row.lane not in self._rows_to_isolate]
         if self.compatibility.batches_rows:
             return [*alone, others] if others else [*alone]
         return [*alone, *([row] for row in others)]
@@ -147,7 +147,7 @@ class Runner:
                 return left
             results[row.lane] = Tokens() if left else Evicted("its keys and values were evicted")
         except NoRoom as error:
-            others = self._kv_cache.has_others_in_run(row.lane)
+            others = self._kv_cache.has_others_in_pass(row.lane)
             self.counters.deferred_rows += others
             results[row.lane] = Deferred() if others else self._fail(row, error)
         except Exception as error:  # the border of a row: any failure ends that row alone
@@ -168,8 +168,8 @@ class Runner:
             self._kv_cache.evict_pools(lanes)
             failed = _failed(error)
             results = {lane: failed if len(rows) == 1 else Evicted(failed.error) for lane in lanes}
-            self._suspects.update(lanes if len(rows) > 1 else ())
-        self._suspects.difference_update(lanes if len(rows) == 1 else ())
+            self._rows_to_isolate.update(lanes if len(rows) > 1 else ())
+        self._rows_to_isolate.difference_update(lanes if len(rows) == 1 else ())
         self.counters.lost_lanes = self._kv_cache.num_evicted
         self.counters.shared_tokens = self._kv_cache.num_shared_tokens
         return results

@@ -40,7 +40,7 @@ class GroupLayout(msgspec.Struct, frozen=True):
     position_offset: int = 0
 
     def target_position(self, num_source: int) -> int:
-        """Return φ."""
+        """Return φ, whatever has been read."""
         return self.position_offset
 
     def visible_source(self, num_target: int, num_source: int, recorded: Sequence[int]) -> list[int]:
@@ -69,7 +69,7 @@ class TokenMetadata(msgspec.Struct, frozen=True):
     visible_target: list[int]
 
     def mask(self) -> Bools:
-        """Return who sees whom among these tokens alone: (T, T) bool, true where a query sees a key."""
+        """Return the mask among these tokens alone: (T, T) bool, True where the query may see the key."""
         return attention_mask(self.ranks, self.visible_source, self.visible_target)
 
 
@@ -82,7 +82,7 @@ class CacheState(msgspec.Struct, frozen=True):
 
     @property
     def num_tokens(self) -> int:
-        """Source and target tokens."""
+        """Number of tokens fed."""
         return self.num_source + self.num_target
 
     def extend(
@@ -106,7 +106,7 @@ class CacheState(msgspec.Struct, frozen=True):
 
 
 def attention_mask(ranks: ArrayLike, visible_source: ArrayLike, visible_target: ArrayLike) -> Bools:
-    """Return who sees whom: (…, T, L) bool, true where a query sees a key.
+    """Return the mask: (…, T, L) bool, True where the query may see the key.
 
     `ranks` (…, L) int are those of the keys; `visible_source` and `visible_target` (…, T) int say how many tokens of
     either kind the queries see.
@@ -117,7 +117,7 @@ def attention_mask(ranks: ArrayLike, visible_source: ArrayLike, visible_target: 
 
 
 def streaming_mask(num_source: int, visible_source: Sequence[int]) -> mx.array:
-    """Return who sees whom when all source, then all target tokens are fed in one pass: (S + T, S + T) bool.
+    """Return the mask when all source, then all target tokens are fed in one pass: (S + T, S + T) bool.
 
     `visible_source[i]` is the number of source tokens that had been read when target token i was fed (its query
     predicts token i + 1). Gives the logits of streamed reads and writes, and lets gradients through.
@@ -135,7 +135,7 @@ def create_streaming_attention_mask(
     target_seg_len: Sequence[int],
     wait_tokens_list: Sequence[int],
 ) -> mx.array:
-    """Return the wait-k mask of the documents: (total_len, total_len) bool, true where a query sees a key.
+    """Return the wait-k mask: (total_len, total_len) bool, True where the query may see the key. Public API.
 
     `source_seg_len` and `target_seg_len` hold tokens per word; `wait_tokens_list[t]` is the number of source tokens
     that target word t may see. Source is causal, target sees that much source and the target up to itself; source

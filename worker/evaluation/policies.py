@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 import protocol
-from protocol import Policy, Session, WaitK, parse_policy
+from protocol import DEFAULT_POLICY, Policy, Session, WaitK, parse_policy
 
 OFFLINE = "offline"
 _ORACLE = "-oracle"
@@ -38,7 +38,7 @@ def policy_name(session: Session) -> str:
     >>> policy_name(offline(Session())), policy_name(Session())
     ('offline', 'wait-3')
     """
-    return OFFLINE if session.mode == "completion" else protocol.policy_name(session.policy)
+    return OFFLINE if session.mode == "completion" else protocol.policy_name(session.policy or DEFAULT_POLICY)
 
 
 def named(session: Session, name: str) -> Session:

@@ -1,7 +1,7 @@
 """The open sessions of each shard, so that a takeover need not scan all keys.
 
-A session is added before its state exists and removed once it is closed: so after a crash it stands here, or its
-producer's ring has not been acknowledged. Entries last a day and are renewed hourly.
+A session is added before its state exists and removed once it is closed: after a crash it is found here or by its
+unacknowledged bell. Entries last a day and are renewed hourly.
 """
 
 import time
@@ -26,7 +26,7 @@ class SessionIndex:
         self._renewed_s = time.monotonic()
 
     async def add(self, names: Iterable[str]) -> None:
-        """Enter the sessions, or renew their entries; drop entries of sessions that nobody has renewed for a day."""
+        """Add the sessions, or renew their entries; drop entries of sessions that nobody has renewed for a day."""
         now_s = int(time.time())
         commands: list[Command] = []
         for shard, members in self._by_shard(names):
@@ -44,17 +44,17 @@ class SessionIndex:
         await self._all([("ZREM", index_key(shard), *members) for shard, members in self._by_shard(names)])
 
     async def renew(self, names: Iterable[str]) -> None:
-        """Renew the entries, where the last renewal was an hour ago."""
+        """Renew the entries if the last renewal was an hour ago."""
         if time.monotonic() - self._renewed_s >= RENEWAL_S:
             await self.add(names)
             self._renewed_s = time.monotonic()
 
     async def sessions(self, shards: Collection[int], *, besides: Container[str] = ()) -> list[str]:
-        """The sessions of these shards `besides` known ones; entries of sessions whose keys are gone are dropped."""
+        """Return the sessions of these shards but those in `besides`; drop entries of sessions whose keys are gone."""
         found = await self._all([("ZRANGE", index_key(shard), 0, -1) for shard in sorted(shards)])
         names = [member.decode(errors="replace") for members in found for member in members]
         names = [name for name in names if name not in besides]
-        # Of one that Redis denies us, its taking will tell.
+        # Redis may deny this command for a session; its claim reports that.
         exist = await self._redis.call(
             [("EXISTS", state_key(name), source_key(name), target_key(name)) for name in names]
         )

@@ -1,4 +1,4 @@
-"""Leases and life signs in Redis: one script lists, prolongs, takes and gives back leases."""
+"""Leases and life signs in Redis: one script lists, renews, takes and gives back leases."""
 
 from collections.abc import Collection
 from typing import Any
@@ -57,7 +57,7 @@ class Leases:
             )
 
     async def exchange(self, about: Peer | None, *, hold: Collection[int] = (), give: Collection[int] = ()) -> Seen:
-        """Prolong or take the leases to `hold` if they are free, give back those to `give`, and return all of them.
+        """Renew or take the free ones of `hold`, give back `give`, and return all leases.
 
         `about` is this worker's life sign for the time of a lease; None removes it.
         """

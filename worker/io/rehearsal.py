@@ -1,7 +1,7 @@
-"""What each role asks of a Redis, tried on its own keys without a trace: which of it is denied?
+"""Try each command that a role uses (worker, producer, subscriber, gateway), to find which of them Redis denies.
 
-Where a key is shared by running workers, a command is given so that it changes nothing: `NOMKSTREAM 0-1`, `XX`, a
-member that is no worker and no session. The session whose keys are written is nobody else's.
+On keys that running workers share, a command is given so that it changes nothing: `NOMKSTREAM 0-1`, `XX`, a member that
+is no worker and no session. The session whose keys are written is nobody else's, and its keys are deleted.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ _LIFE_S = 2
 
 
 async def denials(redis: Client, role: str | None = None) -> list[str]:
-    """Return all that Redis denies to the user of this client in this role, or in any, as `COMMAND on KEY`.
+    """Return everything that Redis denies to the user of this client in this role, or in any, as `COMMAND on KEY`.
 
     Raises what `Client.call` raises, such as Interrupted for a server that cannot write now.
     """

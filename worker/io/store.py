@@ -1,4 +1,4 @@
-"""A session's keys in Redis: take it, read its source, publish to its target; and `Checkpoint`, the blob in its state.
+"""A session's keys in Redis: claim the session, read its source, publish to its target.
 
 Each change is one script on the session's keys; scripts of many sessions travel together.
 """
@@ -22,8 +22,10 @@ from protocol import (
 )
 from protocol.keys import ABANDONED_TTL_S, CLOSED_TTL_S, DEAD_KEY, EVENT_FIELD, VISIBLE_FIELD
 from worker.core.quarantine import QUARANTINE_OWNERS, Advance, Record
-from worker.core.replay import Base, Progress, Published, Visible
+from worker.core.replay import Progress, Published, Visible
 from worker.core.session import NO_ROOM
+from worker.io import checkpoint as checkpoints
+from worker.io.checkpoint import Checkpoint, UnreadableCheckpoint
 from worker.io.client import Call, Client
 from worker.io.index import SessionIndex
 from worker.io.replies import Command, Denied, Entry, entries, is_wrong_type
@@ -32,27 +34,10 @@ from worker.io.scripts import script
 MAX_TARGET_ENTRIES = 100_000
 PAGE_ENTRIES = 256
 MAX_DEAD_LETTERS = 1_000
-_LOST = "lost"
-
-
-class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
-    """How far a session has come: one blob in its state hash, but for what the scripts count."""
-
-    status: str = "absent"  # a SessionPhase, or "lost"
-    cursor: str = "0-0"  # last source entry whose events have been applied
-    source_seq: int | None = None  # the producer's last number
-    progress: Progress = Progress()
-    base: Base | None = None  # where a replay begins; None: at the log's beginning
-    idle_cursor: str = ""  # the last source entry before the session began to close for idleness, if it has
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether Redis has lost it, and with it all but the number of target events."""
-        return self.status == _LOST
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """What a worker takes a session with."""
+    """The arguments with which a worker claims a session."""
 
     session_id: str
     lease: int  # the epoch of its shard's lease
@@ -62,7 +47,7 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Taken(NamedTuple):
-    """A session that is this worker's from now on."""
+    """The result of a successful claim."""
 
     epoch: int
     saved: Checkpoint
@@ -76,7 +61,7 @@ class Commit(msgspec.Struct, frozen=True):
     epoch: int
     events: tuple[ServerEvent, ...]
     checkpoint: Checkpoint
-    visible: tuple[Visible | None, ...] = ()  # what goes with each of the events; (): nothing with any
+    visible: tuple[Visible | None, ...] = ()  # stored beside each of the events; (): nothing beside any
     advance: Advance = ""
 
 
@@ -89,10 +74,11 @@ class Store:
         self._index = index
 
     async def open(self, claims: Sequence[Claim]) -> list[Taken | Exception]:
-        """Take the sessions; in place of each that was not taken, what is wrong with its state.
+        """Claim the sessions; return for each a `Taken` or an exception.
 
-        Fenced where it has been taken under a later lease; Suspect where it may be taken only alone, and the claim
-        is another; Denied by Redis's access rules. It may be called again when the reply was lost.
+        Fenced: it was claimed under a later lease. Suspect: it must run alone, and the claim does not say so. Denied:
+        Redis's access rules forbid it. UnreadableCheckpoint: its checkpoint cannot be decoded. The call may be repeated
+        after a lost reply.
         """
         await self._index.add(claim.session_id for claim in claims)
         calls: list[Call] = [
@@ -115,8 +101,9 @@ class Store:
         return answers
 
     async def commit(self, commits: Sequence[Commit]) -> list[int | Exception]:
-        """Publish; for each session how many of its events were there already (a reply was lost), Fenced where
-        another worker has it, StateLost, Behind where Redis has lost some, or what Redis says is wrong.
+        """Publish the commits. Return for each how many events an earlier try had already published, or an exception.
+        Fenced: another worker has claimed the session. StateLost: Redis has lost its state. Behind: Redis has lost
+        earlier events. Any other exception is Redis's own answer.
         """
         answers = [_committed(answer) for answer in await self._redis.run(script("commit"), list(map(_call, commits)))]
         done = zip(commits, answers, strict=True)
@@ -129,9 +116,9 @@ class Store:
             await self._index.remove(closed)
 
     async def read(self, cursors: Mapping[str, str]) -> dict[str, list[Entry] | Denied]:
-        """Up to `PAGE_ENTRIES` source entries of each session behind its cursor, or that Redis denies them.
+        """Return up to `PAGE_ENTRIES` source entries of each session after its cursor, or Denied.
 
-        A session is left out where somebody keeps another type under its source's key.
+        A session whose source key holds another type than a stream is left out.
         """
         answers = await self._redis.call(
             [
@@ -151,9 +138,7 @@ class Store:
         return pages
 
     async def published(self, wanted: Mapping[str, Progress]) -> dict[str, Published | Denied]:
-        """The words of the first unfinished segment of each session, as its target stream tells them, or that Redis
-        denies them.
-        """
+        """Return the published words of each session's first unfinished segment, from its target stream, or Denied."""
         words: dict[str, list[tuple[OutputTextDelta, Visible]]] = {name: [] for name in wanted}
         denied: dict[str, Denied] = {}
         starts = {name: f"{progress.segment_seq + 1}-0" for name, progress in wanted.items()}
@@ -185,17 +170,17 @@ class Store:
         return events, newest[0][0] if newest else "0-0"
 
     async def entry(self, session_id: str, entry_id: str) -> list[Entry]:
-        """The source entry with this id; none if it is gone."""
+        """Return the source entry with this id in a list; an empty list if it is gone."""
         return entries(await self._redis.ask("XRANGE", source_key(session_id), entry_id, entry_id))
 
     async def dead_letter(self, letter: Mapping[str, str | bytes]) -> None:
-        """Put these fields into the dead-letter stream as its newest entry; it keeps about the last thousand."""
+        """Append these fields to the dead-letter stream, which keeps about `MAX_DEAD_LETTERS` entries."""
         fields = [part for field in letter.items() for part in field]
         await self._redis.ask("XADD", DEAD_KEY, "MAXLEN", "~", MAX_DEAD_LETTERS, "*", *fields)
 
     async def refused(self, session_id: str, number: int) -> frozenset[str]:
-        """Ids of the `number` source entries that the session's worker has turned away for lack of room; fewer where
-        the target stream does not go back so far.
+        """Return the ids of the `number` source entries that workers refused for lack of room; fewer if the target
+        stream no longer holds all of these errors.
         """
         found: set[str] = set()
         last = "-"
@@ -210,27 +195,21 @@ class Store:
 
 
 class Fenced(Exception):
-    """Another worker has taken the session; this one may not publish for it any more."""
+    """Another worker has claimed the session; this one may not publish for it any more."""
 
 
 class Suspect(Exception):
-    """Several owners in a row have failed at the session; it has not been taken."""
+    """Several owners in a row have failed at the session; it must run alone and was not claimed."""
 
 
 class Behind(Exception):
-    """Redis has lost events that were published (a restart from older data); the session is to be replayed."""
+    """Redis has lost published events (it restarted from older data); the session must be replayed."""
 
 
 class StateLost(Exception):
-    """Redis has lost the session's state (an eviction, or somebody's DEL); it is to be taken again."""
+    """Redis has lost the session's state (an eviction, or somebody's DEL); the session must be claimed again."""
 
 
-class UnreadableCheckpoint(Exception):
-    """What stands in the session's state hash is no checkpoint that this worker can read."""
-
-
-_ENCODER = msgspec.msgpack.Encoder()
-_CHECKPOINT = msgspec.msgpack.Decoder(Checkpoint)
 _VISIBLE = msgspec.json.Decoder(Visible)
 
 
@@ -256,17 +235,14 @@ def _opened(answer: Any) -> Taken | Exception:
         return Suspect("several workers in a row have failed at it")
     epoch, failed_owners, failed_attempts, blob, seq, is_lost = answer
     if blob is None and is_lost is not None:
-        saved = Checkpoint(status=_LOST, progress=Progress(seq=int(seq)))
+        saved = checkpoints.lost(int(seq))
     elif blob is None and seq is None:
         saved = Checkpoint()
     else:
         try:
-            saved = _CHECKPOINT.decode(blob or b"")
-        except msgspec.DecodeError as error:
-            return UnreadableCheckpoint(
-                f"expected a checkpoint of this version of Decalage in the session's state hash, got {error}: another "
-                "version, or another program, has written it; let the other version end the session, or delete the key"
-            )
+            saved = checkpoints.decode(blob or b"")
+        except UnreadableCheckpoint as error:
+            return error
     return Taken(int(epoch), saved, Record(int(failed_owners), int(failed_attempts)))
 
 
@@ -278,7 +254,7 @@ def _call(commit: Commit) -> Call:
     return (
         [state_key(session_id), target_key(session_id), source_key(session_id)],
         [
-            *(commit.epoch, ttl_s, MAX_TARGET_ENTRIES, point.status, _ENCODER.encode(point), commit.advance, first),
+            *(commit.epoch, ttl_s, MAX_TARGET_ENTRIES, point.status, checkpoints.encode(point), commit.advance, first),
             *(part for pair in zip(map(encode, commit.events), _visible(commit), strict=True) for part in pair),
         ],
     )

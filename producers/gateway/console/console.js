@@ -8,6 +8,7 @@ import { addSamples, bindDrop, bindKeys, bindTheme } from "./inputs.js";
 import { Lane } from "./lane.js";
 import { drawLegend } from "./legend.js";
 import { SAMPLES } from "./samples.js";
+import { keep, takeKept } from "./reload.js";
 import { LANGUAGES, recall, recallLanes, remember } from "./settings.js";
 import { canRecognise, listen } from "./speech.js";
 import { Stage } from "./stage.js";
@@ -45,7 +46,7 @@ class Console {
     });
     fillSelect(byId("source-language"), [...LANGUAGES], "en");
     this.#bind();
-    this.#open(SAMPLES[0].text);
+    this.#resume(takeKept());
     setInterval(() => this.#tick(), CHART_MS);
   }
 
@@ -63,21 +64,32 @@ class Console {
     }
   }
 
+  // Go on with the talks that a reload has interrupted.
+  #resume({ talks, current, announced }) {
+    talks.forEach((record) => this.#add(Talk.resume(this.#api, record)));
+    if (!talks.length) this.#open(SAMPLES[0].text);
+    else this.#show(this.#talks[current], announced);
+  }
+
   #open(text) {
-    const talk = new Talk({
+    const talk = this.#add(new Talk({
       text,
       sourceLanguage: recall("source", "en"),
       lanes: recallLanes(),
       wordsPerMinute: recall("pace", 150),
-    });
-    talk.onChange = () => this.#invalidate();
-    this.#talks.push(talk);
+    }));
     this.#show(talk);
   }
 
-  #show(talk) {
+  #add(talk) {
+    talk.onChange = () => this.#invalidate();
+    this.#talks.push(talk);
+    return talk;
+  }
+
+  #show(talk, announced = talk.lanes[0].segments.length) {
     this.#talk = talk;
-    this.#announced = talk.lanes[0].segments.length;
+    this.#announced = announced;
     this.#notify(talk.failure);
     this.#invalidate();
   }
@@ -120,7 +132,7 @@ class Console {
   #announce() {
     const [lane] = this.#talk.lanes;
     const fresh = lane.segments.slice(this.#announced);
-    this.#announced = lane.segments.length;
+    this.#announced += fresh.length;
     byId("announcer").lang = lane.options.language;
     if (fresh.length) setText(byId("announcer"), fresh.map(({ text }) => text).join(" "));
   }
@@ -257,7 +269,11 @@ class Console {
     });
     bindDrop((text) => (this.#talk.isRunning ? this.#open(text) : this.#edit(this.#talk, text)));
     window.addEventListener("resize", () => this.#invalidate());
-    window.addEventListener("pagehide", () => this.#talks.forEach((talk) => talk.close()));
+    window.addEventListener("pagehide", () => {
+      keep({ talks: this.#talks.map((talk) => talk.record), current: this.#talks.indexOf(this.#talk), announced: this.#announced });
+    });
+    // A page from the browser's memory has been resumed by another one meanwhile.
+    window.addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
   }
 }
 

@@ -39,7 +39,7 @@ export class Lane {
     if (event.type === "session.created") {
       this.phase = "open";
       this.model = event.model;
-      this.clockMs = nowMs;
+      this.clockMs = Math.min(this.clockMs, nowMs);
     } else if (event.type === "output_text.delta") this.#write(event);
     else if (event.type === "segment.done") this.#finish(event);
     else if (event.type === "session.closed") this.phase = event.reason === "error" ? "failed" : "closed";

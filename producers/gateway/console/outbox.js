@@ -20,6 +20,20 @@ export class Outbox {
     this.hasFailed = false;
   }
 
+  /** Go on where the outbox with this `record` stood. */
+  static resume(api, { id, events, nextSeq }, handlers) {
+    const outbox = new Outbox(api, id, handlers);
+    outbox.#events = events;
+    outbox.#nextSeq = nextSeq;
+    outbox.#flush();
+    return outbox;
+  }
+
+  /** What `resume` needs: the events that the gateway may not have, with their numbers. */
+  get record() {
+    return { id: this.id, events: this.#events, nextSeq: this.#nextSeq };
+  }
+
   /** Number of events that the gateway does not have yet. */
   get backlog() {
     return this.#events.length;

@@ -19,14 +19,16 @@ export class Pacer {
   #timer = null;
   #last = 0;
 
-  /** `onWord(index)` for each word in order; `onEnd()` once, when the last word has been spoken to its end. */
-  constructor(words, { wordsPerMinute, onWord, onEnd }) {
+  /** `onWord(index)` for each word in order, from `next` on; `onEnd()` once, when the last word has been spoken to its end. */
+  constructor(words, { wordsPerMinute, onWord, onEnd, next = 0 }) {
     let start = 0;
     for (const beat of beats(words)) {
       this.#starts.push(start);
       start += beat;
     }
     this.total = start;
+    this.#next = next;
+    this.#beat = this.#starts[next] ?? start;
     this.wordsPerMinute = wordsPerMinute;
     this.onWord = onWord;
     this.onEnd = onEnd;

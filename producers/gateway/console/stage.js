@@ -8,6 +8,8 @@ import { separator } from "./split.js";
 import { MAX_LANES } from "./talk.js";
 import { Ties } from "./ties.js";
 
+const FRESH_MS = 2_000;
+
 export class Stage {
   #talk = null;
   #views = [];
@@ -25,6 +27,7 @@ export class Stage {
     this.add.type = "button";
     this.add.onclick = handlers.onAdd;
     window.addEventListener("resize", () => this.ties.clear());
+    byId("stage").addEventListener("scroll", () => this.#hold(), true); // scrolling inside a lane does not bubble
   }
 
   /** Show this talk as it is now. */
@@ -39,6 +42,7 @@ export class Stage {
     this.#threads.splice(0).forEach((draw) => draw()); // when everything is in its place
     this.add.hidden = talk.isRunning || talk.lanes.length >= MAX_LANES;
     if (this.#selected && !this.#selected.view.lane.words[this.#selected.index]) this.select(null, -1);
+    this.#hold();
   }
 
   /** Show to what the word of a lane is tied; an index below 0 lets go. */
@@ -47,10 +51,16 @@ export class Stage {
     this.#selected = word ? { view, index } : null;
     this.source.highlight(word, view?.tone);
     this.#views.forEach((other) => other.mark((candidate) => candidate === word));
-    if (word) this.ties.hold(this.source.word(word.read - 1), view.word(index), view.tone);
-    else this.ties.release();
+    this.#hold();
     setText(byId("readout"), word ? this.#describe(view, word) : "");
     this.handlers.onSelect(word ?? null);
+  }
+
+  // The thread of the selected word, anew wherever its ends have moved to.
+  #hold() {
+    if (!this.#selected) return this.ties.release();
+    const { view, index } = this.#selected;
+    return this.ties.hold(this.source.word(view.lane.words[index].read - 1), view.word(index), view.tone);
   }
 
   /** The same by the lane's number. */
@@ -102,6 +112,7 @@ export class Stage {
 
   #flash(view, index) {
     const word = view.lane.words[index];
+    if (this.#talk.elapsedMs - this.#talk.writtenAtMs(view.lane, word) > FRESH_MS) return; // it has come late, with many
     this.#threads.push(() => this.ties.flash(this.source.word(word.read - 1), view.word(index), view.tone));
   }
 

@@ -7,7 +7,7 @@ import { Pacer } from "./pacer.js";
 import { POLICIES } from "./settings.js";
 import { splitWords } from "./split.js";
 
-const IDLE_TIMEOUT_MS = 1_800_000;
+const IDLE_TIMEOUT_MS = 600_000;
 export const MAX_WORDS = 20_000;
 export const MAX_LANES = 3;
 
@@ -28,6 +28,43 @@ export class Talk {
     this.originMs = null;
     this.failure = null;
     this.onChange = () => {};
+  }
+
+  /** What `resume` needs, as JSON; times count since the epoch, as another page has another origin of time. */
+  get record() {
+    const { text, sourceLanguage, wordsPerMinute, words, isSpeech, failure } = this;
+    const epoch = performance.timeOrigin;
+    return {
+      text, sourceLanguage, wordsPerMinute, words, isSpeech, failure,
+      phase: this.phase === "starting" ? "draft" : this.phase,
+      originMs: this.originMs === null ? null : this.originMs + epoch,
+      outbox: this.#outbox?.record ?? null,
+      lanes: this.lanes.map(({ options, sessionId, clockMs }) => ({ options, sessionId, clockMs: clockMs + epoch })),
+    };
+  }
+
+  /**
+   * Return the talk with this `record`: what has been written comes again from its sessions, and what is not yet
+   * spoken goes on. A recogniser does not outlive its page: the speech ends.
+   */
+  static resume(api, record) {
+    const talk = new Talk({ ...record, lanes: record.lanes.map(({ options }) => options) });
+    if (record.phase === "draft" || record.outbox === null) return talk;
+    const epoch = performance.timeOrigin;
+    Object.assign(talk, { words: record.words, isSpeech: record.isSpeech, failure: record.failure, phase: record.phase });
+    talk.originMs = record.originMs === null ? null : record.originMs - epoch;
+    talk.#outbox = Outbox.resume(api, record.outbox, { onFailure: (message) => talk.#fail(message) });
+    talk.lanes.forEach((lane, i) => {
+      const { sessionId, clockMs } = record.lanes[i];
+      if (sessionId === null) return;
+      lane.sessionId = sessionId;
+      lane.clockMs = clockMs === null ? Infinity : clockMs - epoch;
+      talk.#feeds.push(talk.#follow(api, lane));
+    });
+    if (talk.isSpeech) talk.stop();
+    else talk.#prepare();
+    if (talk.phase === "speaking") talk.#pacer.run();
+    return talk;
   }
 
   get isRunning() {
@@ -63,8 +100,11 @@ export class Talk {
       this.onChange(this);
       throw error;
     }
-    if (isSpeech) this.phase = "speaking";
-    else this.#speak();
+    this.phase = "speaking";
+    if (!isSpeech) {
+      this.#prepare();
+      this.#pacer.run();
+    }
     this.onChange(this);
   }
 
@@ -101,8 +141,7 @@ export class Talk {
     });
   }
 
-  #speak() {
-    this.phase = "speaking";
+  #prepare() {
     this.#pacer = new Pacer(this.words.map((word) => word.text), {
       wordsPerMinute: this.wordsPerMinute,
       onWord: (index) => {
@@ -110,8 +149,8 @@ export class Talk {
         this.onChange(this);
       },
       onEnd: () => this.stop(),
+      next: this.numSpoken,
     });
-    this.#pacer.run();
   }
 
   #say(word) {

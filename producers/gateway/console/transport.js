@@ -26,7 +26,7 @@ export function drawTransport(talk, { canListen }) {
   show(stop, ["speaking", "paused", "done"].includes(phase));
   show(byId("microphone"), canListen);
   byId("microphone").disabled = talk.isRunning;
-  byId("samples").classList.toggle("resting", talk.isRunning); // keeps its place, so that nothing moves
+  byId("console").classList.toggle("running", talk.isRunning);
   byId("source-language").value = talk.sourceLanguage;
   byId("source-language").disabled = talk.isRunning;
   byId("pace").value = talk.wordsPerMinute;

@@ -79,6 +79,16 @@ class Page:
         await self.call("Page.navigate", url=url)
         await self.wait_for(f"document.readyState === 'complete' && location.href.startsWith({json.dumps(url)})")
 
+    async def reload(self) -> None:
+        """Load the page again and wait until its scripts have run."""
+        await self.evaluate("window.isBefore = true")
+        await self.call("Page.reload")
+        async with asyncio.timeout(TIMEOUT_S):
+            while True:
+                with suppress(PageError):  # between two pages there is none to ask
+                    if await self.evaluate("!window.isBefore && document.readyState === 'complete'"):
+                        return
+
     async def click(self, selector: str) -> None:
         """Click in the middle of the first element that matches."""
         x, y = await self._middle(selector)
@@ -198,7 +208,7 @@ async def open_browser(program: str) -> AsyncIterator[Browser]:
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            async with connect(await _address(process), max_size=None) as connection:
+            async with connect(await _address(process), max_size=None, open_timeout=TIMEOUT_S) as connection:
                 browser = Browser(connection)
                 listening = asyncio.create_task(browser.listen())
                 yield browser

@@ -18,11 +18,20 @@ from producers.gateway.settings import Settings
 from tests.conftest import KeyLeakCheck, empty_server
 from tests.producers.gateway.browser import Browser, find_chromium, open_browser
 from tests.servers import ServerPool, real_names
-from tests.worker.app.conftest import Running, engine, running
+from tests.worker.app.conftest import Running, running
+from worker.app.engine_thread import Engine
 
-__all__ = ["Running", "engine", "running"]
+__all__ = ["Running", "running"]
 
 DEADLINE_S: Final = 30.0
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """The shipped model on its thread, loaded once: what its pages show is compared word by word."""
+    started = asyncio.run(Engine.start("starter"))
+    yield started
+    started.stop()
 
 
 class Served(Struct):

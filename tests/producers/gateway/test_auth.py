@@ -132,7 +132,7 @@ async def test_what_the_caller_may_do(serving: Serving) -> None:
     assert (mine["key"], mine["scopes"], mine["requires_key"]) == (None, sorted(SCOPES), False)
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://[::1"])
 async def test_pages_of_others_change_nothing(serving: Serving, origin: str) -> None:
     """A page of another origin that the browser has open cannot use the gateway, by HTTP or WebSocket."""
     async with serving() as served:

@@ -8,17 +8,23 @@ from typing import Any, Final
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from websockets.exceptions import InvalidStatus
 
+from producers.gateway.auth import Caller
 from producers.gateway.endpoint import decode_json
 from producers.gateway.errors import ApiError, api_error
+from producers.gateway.openapi import OPERATIONS
 from producers.gateway.sessions import CreateRequest, InputRequest, LinkRequest
-from tests.producers.gateway.conftest import DEADLINE_S, Served, Serving, ready
+from tests.producers.gateway.conftest import DEADLINE_S, Served, Serving, bearer, hashed, ready
 from tests.producers.gateway.streams import listened
 from tests.producers.gateway.test_auth import error_of
 from tests.producers.gateway.test_sessions import opened, said
 from tests.producers.proxy import Proxy
 
 WORD: Final = "<script>alert(1)</script>"
+WEBSOCKETS: Final = ("/v1/realtime", "/v1/realtime/translations?model=m")
+WITHOUT_REDIS: Final = ("/v1/me", "/metrics", "/v1/realtime/translations/client_secrets")
+"""Routes with an answer that Redis has no part in."""
 
 
 @pytest.mark.parametrize(
@@ -44,6 +50,20 @@ async def test_a_wrong_body_of_a_new_session(serving: Serving, body: bytes, outc
         answer = await served.http.post("/v1/sessions", content=body)
         assert error_of(answer) == outcome
         assert param is None or answer.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff\xfe", b'{"text": "\\ud800"}', b"[]", b'{"no_such": 1}', b"x" * 5_000]
+)
+async def test_a_wrong_body_on_every_route(serving: Serving, served: Served, body: bytes) -> None:
+    """No route takes what is no JSON object, has unknown fields or is too large."""
+    session_id = (await opened(served))["id"]
+    async with serving(max_body_bytes=4_000) as strict:
+        for operation in OPERATIONS:
+            if operation.body is not None and (body or operation.is_body_required):
+                path = operation.path.replace("{id}", session_id)
+                status, _ = error_of(await strict.http.request(operation.method, path, content=body))
+                assert status == (413 if len(body) > 4_000 else 400)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +158,48 @@ async def test_a_head_that_never_ends(serving: Serving) -> None:
             writer.close()
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\n\r\n",
+        b"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+async def test_what_is_no_http(serving: Serving, data: bytes) -> None:
+    """The answer has the body of every error, and the connection ends."""
+    async with serving() as served:
+        reader, writer = await _connected(served)
+        writer.write(data)
+        async with asyncio.timeout(DEADLINE_S):
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+    assert head.startswith(b"HTTP/1.1 400 ")
+    error = json.loads(body[body.index(b"{") : body.rindex(b"}") + 1])["error"]
+    assert (set(error), error["code"]) == ({"type", "code", "message", "param"}, "malformed_request")
+
+
+async def test_what_is_no_http_in_the_middle_of_an_answer(serving: Serving, served: Served) -> None:
+    """It ends the stream, and nobody else's."""
+    session_id = (await opened(served))["id"]
+    reader, writer = await _connected(served)
+    head = f"GET /v1/sessions/{session_id}/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    writer.write(head.encode())
+    async with asyncio.timeout(DEADLINE_S):
+        await reader.readuntil(b"session.created")
+        writer.write(b"zz\r\n")
+        await _rest(reader)
+    writer.close()
+    assert (await served.http.get("/livez")).status_code == 200
+
+
+async def _connected(served: Served) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, port = served.url.removeprefix("http://").strip("/").split(":")
+    return await asyncio.open_connection(host, int(port))
+
+
 async def _rest(reader: asyncio.StreamReader) -> bytes:
     try:
         return await reader.read()
@@ -145,21 +207,58 @@ async def _rest(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
+async def refused(served: Served, path: str, **options: Any) -> tuple[int, str, str | None]:
+    """Return status, code and `Retry-After` of the answer to a WebSocket's handshake."""
+    with pytest.raises(InvalidStatus) as refusal:
+        await served.websocket(path, **options).__aenter__()
+    answer = refusal.value.response
+    error = json.loads(answer.body or b"")["error"]
+    assert set(error) == {"type", "code", "message", "param"}
+    return answer.status_code, error["code"], answer.headers.get("retry-after")
+
+
+async def test_a_websocket_elsewhere(serving: Serving) -> None:
+    """Paths that take none say so, as for other requests."""
+    async with serving() as served:
+        for path in ("/", "/v1/sessions", "/v1/realtime/no", "/main.js"):
+            assert await refused(served, path) == (404, "not_found", None)
+
+
+async def test_every_route_needs_a_key_with_its_scope(serving: Serving) -> None:
+    """No key, an unknown one, one without scopes, an expired link: on all routes, before anything else."""
+    keys = hashed(bare=Caller("team-a", frozenset()))
+    cases = [
+        ({}, (401, "missing_key")),
+        (bearer("wrong"), (401, "invalid_key")),
+        (bearer(keys.link("sess_0", 1)), (401, "expired_link")),
+        (bearer("bare"), (403, "missing_scope")),
+    ]
+    async with serving(keys=keys) as served:
+        for headers, outcome in cases:
+            for operation in OPERATIONS:
+                if operation.is_open or (operation.path == "/v1/me" and outcome[0] == 403):
+                    continue
+                path = operation.path.replace("{id}", "sess_0")
+                answer = await served.http.request(operation.method, path, json=operation.example, headers=headers)
+                assert error_of(answer) == outcome, path
+            for path in (*WEBSOCKETS, "/v1/realtime?session=sess_0"):
+                assert await refused(served, path, additional_headers=headers) == (*outcome, None)
+
+
 async def test_redis_away(redis_url: str, serving: Serving) -> None:
     """503 with Retry-After, at once; when Redis is back, everything works again."""
     async with Proxy(redis_url) as proxy, serving(redis=proxy.url) as served:
         await proxy.down()
         async with asyncio.timeout(DEADLINE_S):
-            for method, path in (
-                ("POST", "/v1/sessions"),
-                ("GET", "/v1/sessions/sess_0"),
-                ("GET", "/v1/sessions/sess_0/events"),
-                ("POST", "/v1/sessions/sess_0/input"),
-                ("DELETE", "/v1/sessions/sess_0"),
-            ):
-                answer = await served.http.request(method, path, json={} if method == "POST" else None)
-                assert error_of(answer) == (503, "redis_unavailable")
+            for operation in OPERATIONS:
+                if operation.is_open or operation.path in WITHOUT_REDIS:
+                    continue
+                path = operation.path.replace("{id}", "sess_0")
+                answer = await served.http.request(operation.method, path, json=operation.example)
+                assert error_of(answer) == (503, "redis_unavailable"), path
                 assert answer.headers["retry-after"] == "1"
+            for path in (*WEBSOCKETS, "/v1/realtime?session=sess_0"):
+                assert await refused(served, path) == (503, "redis_unavailable", "1")
             health = await served.http.get("/readyz")
         assert (health.status_code, health.json()["reasons"]) == (503, ["Redis does not answer"])
         assert (await served.http.get("/livez")).status_code == 200
@@ -170,9 +269,14 @@ async def test_redis_away(redis_url: str, serving: Serving) -> None:
 async def test_all_workers_away(serving: Serving) -> None:
     """A session that nobody would serve is not opened."""
     async with serving() as served:
-        answer = await served.http.post("/v1/sessions", json={})
-        assert error_of(answer) == (503, "no_worker")
-        assert answer.headers["retry-after"] == "1"
+        for path in ("/v1/sessions", "/v1/generate", "/v1/generate_batch", "/v1/configure"):
+            [body] = [each.example for each in OPERATIONS if each.path == path]
+            for asked in (body, body | {"stream": True}) if path == "/v1/generate" else (body,):
+                answer = await served.http.post(path, json=asked)
+                assert error_of(answer) == (503, "no_worker")
+                assert answer.headers["retry-after"] == "1"
+        for path in WEBSOCKETS:
+            assert await refused(served, path) == (503, "no_worker", "1")
         assert (await served.http.get("/readyz")).json()["reasons"] == ["no worker serves"]
 
 

@@ -102,6 +102,16 @@ async def test_typed_words_are_translated_in_order_by_two_policies_side_by_side(
     assert page.problems == []
 
 
+THREAD_ENDS_AT_THE_WORD: Final = """
+(() => {
+  const [x, y] = document.querySelector('#ties .held').getAttribute('d').split(' ').slice(-2).map(Number);
+  const stage = document.querySelector('#stage').getBoundingClientRect();
+  const word = document.querySelector('.tied-word').getBoundingClientRect();
+  return Math.abs(stage.left + x - (word.left + word.right) / 2) < 2 && Math.abs(stage.top + y - word.top) < 2;
+})()
+"""
+
+
 async def test_arrow_keys_walk_through_the_words_and_lanes(browser: Browser, served: Served) -> None:
     """The tie follows the focus: to the next word, to the other lane, and is said in words."""
     page = await open_console(browser, served.url, num_lanes=2)
@@ -113,6 +123,10 @@ async def test_arrow_keys_walk_through_the_words_and_lanes(browser: Browser, ser
     assert "after “I do not know”: 3 words behind" in (await page.texts("#readout"))[0]
     await page.press("ArrowDown")
     assert await page.texts("#source-words .newest") == ["lives."]
+    assert await page.evaluate(THREAD_ENDS_AT_THE_WORD)
+    await page.evaluate("document.querySelector('.lanes').style.marginTop = '9rem'")
+    await page.evaluate("document.querySelector('#stage').dispatchEvent(new Event('scroll'))")
+    assert await page.evaluate(THREAD_ENDS_AT_THE_WORD)
     await page.press("Escape")
     assert await page.texts("#source-words .newest") == []
 
@@ -135,6 +149,57 @@ async def test_a_cut_network_is_shown_and_resumed_without_gap_or_duplicate(
         assert page.problems == []
 
 
+async def first_word_s(page: Page) -> float:
+    """Return what the first lane shows as the delay of its first word."""
+    [text] = await page.texts(".lane:nth-of-type(1) .first")
+    return float(text.removesuffix(" s"))
+
+
+async def test_a_reload_goes_on_without_gap_or_duplicate(browser: Browser, served: Served, redis_url: str) -> None:
+    """The page speaks the rest of its text into the same sessions, and shows all that they have written, in time."""
+    page = await open_console(browser, served.url, num_lanes=2)
+    await page.click("#speak")
+    await page.wait_for(count(".lane:nth-of-type(1) .target span", 1))
+    links = [await link_of(page, lane) for lane in (1, 2)]
+    before_s = await first_word_s(page)
+    await page.reload()
+    await page.wait_for(count(".lane:nth-of-type(1) .target span", 4))
+    await page.reload()
+    await page.wait_for(IS_DONE)
+    await page.reload()
+    await page.wait_for(count(".lane:nth-of-type(2) .target span", 4))
+    await page.wait_for(IS_DONE)
+    assert await page.texts("#source-words .said") == TEXT.split()
+    for lane, link in enumerate(links, 1):
+        words = await words_of(link, redis_url)
+        await page.wait_for(count(f".lane:nth-of-type({lane}) .target span", len(words)))
+        assert await page.texts(f".lane:nth-of-type({lane}) .target span") == words
+        assert (await link_of(page, lane)).partition("~")[0] == link.partition("~")[0]
+    assert await first_word_s(page) == pytest.approx(before_s, abs=0.5)
+    assert page.problems == []
+
+
+async def test_a_reload_keeps_what_is_paused_and_what_is_typed(browser: Browser, served: Served) -> None:
+    """A paused text is still paused, at the same word; a text that nobody has spoken yet is there to edit."""
+    page = await open_console(browser, served.url)
+    await page.click("#speak")
+    await page.wait_for(count("#source-words .said", 2))
+    await page.click("#speak")
+    await page.wait_for("document.querySelector('#speak').textContent.trim() === 'Resume'")
+    num_said = len(await page.texts("#source-words .said"))
+    await page.click("#new-talk")
+    await page.type("It is raining now.")
+    await page.reload()
+    await page.wait_for("document.querySelector('#text').value === 'It is raining now.'")
+    await page.click("#talks li:first-child .name")
+    await page.wait_for("document.querySelector('#speak').textContent.trim() === 'Resume'")
+    assert len(await page.texts("#source-words .said")) == num_said
+    await page.click("#speak")
+    await page.wait_for(IS_DONE)
+    assert await page.texts("#source-words .said") == TEXT.split()
+    assert page.problems == []
+
+
 async def test_a_listener_follows_by_link_across_a_cut_network(
     browser: Browser, served: Served, redis_url: str
 ) -> None:
@@ -148,7 +213,11 @@ async def test_a_listener_follows_by_link_across_a_cut_network(
         await listener.wait_for(count("#caption-lines span", 1))
         network.cut()
         await listener.wait_for("document.querySelector('#caption-status').dataset.state === 'ended'")
-        assert await listener.texts("#caption-lines span") == await words_of(link, redis_url)
+        words = await words_of(link, redis_url)
+        assert await listener.texts("#caption-lines span") == words
+        await listener.reload()
+        await listener.wait_for("document.querySelector('#caption-status').dataset.state === 'ended'")
+        assert await listener.texts("#caption-lines span") == words
         assert await listener.evaluate("document.querySelector('#console').hidden")
     assert [*page.problems, *listener.problems] == []
 
@@ -259,21 +328,37 @@ async def violations(page: Page, script: str) -> list[str]:
 @pytest.mark.skipif(not AXE.exists(), reason="needs axe-core: npm install --no-save axe-core")
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (375, False), (375, True)])
 async def test_axe_finds_no_violation(browser: Browser, served: Served, width: int, dark: bool) -> None:
-    """Neither before, nor while a word is tied, nor in the dialog, nor in the captions."""
+    """Neither before, nor while a word is tied, nor without a network, nor in menu, dialog and captions."""
     script = AXE.read_text(encoding="utf-8")
     page = await browser.new_page(width=width, dark=dark)
-    await page.open(served.url)
-    await page.wait_for(state("ready"))
-    assert await violations(page, script) == []
-    await page.click("#samples button")
-    await page.wait_for(count(".lane:nth-of-type(1) .target span", 4))
-    await page.click("#speak")
-    await page.hover(".lane:nth-of-type(1) .target span")
-    assert await violations(page, script) == []
+    async with proxied(served.url) as (network, url):
+        await page.open(url)
+        await page.wait_for(state("ready"))
+        await page.click(".add-lane")
+        assert await violations(page, script) == []
+        await page.click("#samples button")
+        await page.wait_for(count(".lane:nth-of-type(1) .target span", 4))
+        await page.click("#speak")
+        await page.hover(".lane:nth-of-type(1) .target span")
+        assert await violations(page, script) == []
+        await network.down()
+        await page.wait_for(state("lost"))
+        assert await violations(page, script) == []
+        await network.up()
+        await page.wait_for(state("resumed"))
+        await page.click(".menu summary")
+        assert await violations(page, script) == []
+        await page.press("Escape")
+        await check_dialog_and_captions(browser, page, served.url, script)
+
+
+async def check_dialog_and_captions(browser: Browser, page: Page, url: str, script: str) -> None:
+    """Look at the dialog with a lane's link, and at what the link shows, in a tab of the same size and colours."""
+    width, dark = await page.evaluate("[innerWidth, matchMedia('(prefers-color-scheme: dark)').matches]")
     await page.click(".share")
     link = str(await page.wait_for("document.querySelector('dialog[open] #share-url')?.value"))
     assert await violations(page, script) == []
     listener = await browser.new_page(width=width, dark=dark)
-    await listener.open(link)
+    await listener.open(url + "#" + link.partition("#")[2])
     await listener.wait_for(count("#caption-lines span", 1))
     assert await violations(listener, script) == []

@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from producers.gateway.app import CONSOLE
+from tests.producers.gateway.conftest import Serving
 
 SCRIPTS: Final = sorted(CONSOLE.glob("*.js"))
 MAX_MODULE_LINES: Final = 300
@@ -64,6 +65,15 @@ def test_ids_are_unique_and_those_of_the_scripts_exist() -> None:
     texts = [path.read_text(encoding="utf-8") for path in SCRIPTS]
     asked = {name for text in texts for name in re.findall(r'byId\("([^"]+)"\)', text)}
     assert asked <= set(PAGE.ids)
+
+
+async def test_files_of_two_versions_never_meet(serving: Serving) -> None:
+    """A browser asks each time, and gets a file again only if it has changed."""
+    async with serving() as served:
+        first = await served.http.get("/main.js")
+        again = await served.http.get("/main.js", headers={"If-None-Match": first.headers["etag"]})
+    assert [answer.status_code for answer in (first, again)] == [200, 304]
+    assert {answer.headers["cache-control"] for answer in (first, again)} == {"no-cache"}
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)

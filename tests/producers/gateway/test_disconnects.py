@@ -13,7 +13,7 @@ from tests.producers.gateway.conftest import DEADLINE_S, Served, Serving, ready
 from tests.producers.gateway.streams import frames
 from tests.producers.gateway.test_sessions import opened, said, text_of
 from tests.worker.app.conftest import new_worker, until
-from worker.app.engine_thread import Engine
+from worker.app.engine import Engine
 from worker.app.worker import Worker
 
 TEXT: Final = "My sister works in a hospital. The train leaves at eight. We are at home."

@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
 from producers.gateway import openapi
@@ -97,6 +98,22 @@ def test_statistics_of_two_workers() -> None:
     assert (figures["total_requests"], figures["average_latency"], figures["sessions"]) == (4, 0.5, 2)
     assert figures["batching_stats"] == {"total_batches": 20, "avg_batch_size": 4.0, "total_tokens": 12}
     assert figures["speculative_stats"] == {"acceptance_rate": 0.75, "draft_length": 2.0}
+
+
+async def test_metrics(serving: Serving) -> None:
+    """Prometheus reads every figure, under a name in base units, as it is now."""
+    async with serving() as served:
+        await served.http.get("/v1/sessions/none")
+        answer = await served.http.get("/metrics")
+    samples = {
+        (sample.name, family.type): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+    names = {field if field != "generation_s" else "generation_seconds" for field in Figures.__struct_fields__}
+    counters = {(f"decalage_gateway_{name}_total", "counter") for name in names}
+    assert set(samples) == counters | {("decalage_gateway_connections", "gauge"), ("decalage_gateway_feeds", "gauge")}
+    assert samples["decalage_gateway_requests_total", "counter"] == 1
 
 
 async def test_settings_reach_the_workers(served: Served, redis_client: Redis) -> None:

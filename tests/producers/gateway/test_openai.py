@@ -2,15 +2,19 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any, Final
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openai import AsyncOpenAI, OpenAI
 from websockets.exceptions import InvalidStatus
 
 from producers.gateway import openai_events
 from producers.gateway.auth import SCOPES, Caller
-from protocol import Error, Session, SessionCreated
+from producers.gateway.errors import ApiError
+from protocol import Error, ProtocolError, Session, SessionCreated
 from tests.producers.gateway.conftest import DEADLINE_S, Served, Serving, bearer, hashed, ready
 from tests.producers.gateway.test_auth import error_of
 from tests.producers.gateway.test_realtime import hear_close
@@ -175,6 +179,23 @@ async def test_a_model_is_named(served: Served) -> None:
     with pytest.raises(InvalidStatus) as refused:
         await served.websocket("/v1/realtime/translations").__aenter__()
     assert refused.value.response.status_code == 400
+
+
+_MESSAGES: Final = st.one_of(
+    st.text(),
+    st.builds(
+        '{{"type": "{}", "text": {}, "audio": {}'.format,
+        st.sampled_from(["session.update", "session.input_text.append", "session.close", "no.such"]),
+        *[st.sampled_from(['"a"}', '"\\\\ud800"}', "1}", "[", '"'])] * 2,
+    ),
+)
+
+
+@given(text=_MESSAGES)
+def test_any_message_is_an_event_or_an_error(text: str) -> None:
+    """None of them ends the connection as a bug of the gateway."""
+    with suppress(ApiError, ProtocolError):
+        openai_events.decode(text)
 
 
 def test_events_of_the_wire_as_openai_has_them() -> None:

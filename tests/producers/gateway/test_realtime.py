@@ -85,6 +85,17 @@ async def test_http_and_websocket_share_a_session(served: Served) -> None:
         assert text_of(await hear(socket)) == TRANSLATION
 
 
+async def test_a_client_that_numbers_learns_what_redis_has(served: Served) -> None:
+    """Every 64th number is told, so that nobody has to keep more than that for ever."""
+    words = [{"type": "input_text.append", "seq": seq, "text": " "} for seq in range(2, 130)]
+    async with served.websocket("/v1/realtime") as socket:
+        await attached(socket)
+        await send(socket, {**CREATE, "seq": 1}, *words, {"type": "session.close", "seq": 130})
+        heard = await hear(socket)
+    accepted = [each["input_seq"] for each in heard if each["type"] == "gateway.accepted"]
+    assert accepted == [64, 128]
+
+
 @pytest.mark.parametrize(
     ("message", "code"),
     [

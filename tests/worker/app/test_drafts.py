@@ -11,7 +11,7 @@ from tests.worker.app.conftest import CLOSE, DEADLINE_S, Raw, append, create, un
 from tests.worker.engine.conftest import chat_tokenizer
 from tests.worker.engine.tiny import save
 from worker.app.config import Settings
-from worker.app.engine_thread import Engine
+from worker.app.engine import Engine
 from worker.app.worker import Worker
 from worker.engine.errors import UnsupportedModel
 from worker.io.metrics import Metrics

@@ -8,7 +8,7 @@ import pytest
 from tests.worker.app.conftest import DEADLINE_S, FINALIZE, Raw, Running, append, create, untimed
 from tests.worker.app.test_worker import TEXT, value
 from worker.app.config import Settings
-from worker.app.engine_thread import Engine, EngineDead
+from worker.app.engine import Engine, EngineDead
 from worker.app.worker import Worker
 from worker.engine.kv.pool import LENGTHS
 from worker.io.doorbell import Rung
@@ -42,7 +42,7 @@ async def test_little_memory_changes_the_cost_only(raw: Raw, running: Running, e
     async with running() as worker:
         kept = await say_all(raw, "kept")
         assert value(worker, "decalage_lost_lanes_total") == 0
-    engine = await Engine.start("starter", max_kv_bytes=2 * one_lane(engine))
+    engine = await Engine.start("starter-draft", max_kv_bytes=2 * one_lane(engine))
     tight = Worker(Settings(sweep_ms=20), engine, Metrics(), redis_url)
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
         group.create_task(tight.run())
@@ -94,7 +94,7 @@ async def test_a_dead_thread_ends_the_worker(raw: Raw, redis_url: str, monkeypat
     """Its death is noticed and ends the worker with an error, so that a supervisor starts it again, even where the
     cancellation of a loop is lost, as redis-py loses some.
     """
-    engine = await Engine.start("starter")
+    engine = await Engine.start("starter-draft")
     worker = Worker(Settings(sweep_ms=20), engine, Metrics(), redis_url)
     hear = worker._news.doorbell.wait
 

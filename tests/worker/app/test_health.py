@@ -2,7 +2,7 @@
 
 from tests.producers.proxy import Proxy
 from tests.worker.app.conftest import FINALIZE, Raw, Running, append, create, until
-from worker.app.engine_thread import Engine
+from worker.app.engine import Engine
 from worker.app.health import Health
 from worker.io.health import Condition
 
@@ -42,7 +42,7 @@ async def test_a_worker_may_begin_before_its_redis(raw: Raw, redis_url: str, run
 
 async def test_an_engine_whose_thread_has_ended_is_dead(running: Running) -> None:
     """Only a restart will help."""
-    ended = await Engine.start("starter")
+    ended = await Engine.start("starter-draft")
     async with running() as worker:
         health = Health(ended, worker.shards)
         assert not health.condition().dead

@@ -23,9 +23,10 @@ from worker.core.quarantine import QUARANTINE_OWNERS, Record, Suspects
 from worker.core.replay import Progress, Published
 from worker.core.scheduler import Budget
 from worker.core.sessions import Sessions
+from worker.io.checkpoint import Checkpoint
 from worker.io.metrics import Metrics
 from worker.io.replies import Denied, Entry
-from worker.io.store import PAGE_ENTRIES, Checkpoint, Claim, Suspect, Taken
+from worker.io.store import PAGE_ENTRIES, Claim, Suspect, Taken
 
 NUM_SHARDS = 16
 CREATE = encode(SessionCreate(session=Session()))

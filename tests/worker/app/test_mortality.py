@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.worker.app.conftest import CLOSE, FINALIZE, Event, Raw, append, create, new_worker, until, untimed
-from worker.app.engine_thread import Engine
+from worker.app.engine import Engine
 from worker.app.handle import SessionHandle
 from worker.app.publish import Committer
 from worker.app.worker import Worker

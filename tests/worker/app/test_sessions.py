@@ -25,7 +25,8 @@ from worker.core.entries import as_before
 from worker.core.quarantine import Record
 from worker.core.scheduler import Budget
 from worker.core.sessions import Sessions
-from worker.io.store import Checkpoint, Commit, Taken
+from worker.io.checkpoint import Checkpoint
+from worker.io.store import Commit, Taken
 
 NAMES = ("a", "b", "c", "d")
 EVENTS = (InputTextAppend(text="one two"), InputTextAppend(text="three"), InputTextFinalize(), SessionClose())

@@ -19,7 +19,7 @@ from tests.worker.app.conftest import (
     until,
     untimed,
 )
-from worker.app.engine_thread import Engine
+from worker.app.engine import Engine
 from worker.app.shards import Shards
 from worker.app.worker import Worker
 from worker.core.leases import Peer

@@ -13,7 +13,7 @@ from prometheus_client import generate_latest
 from protocol import ClientEvent, ServerEvent, Session, SessionClose, SessionCreate, encode
 from protocol.events import InputTextAppend, InputTextFinalize
 from tests.worker.app.conftest import CLOSE, FINALIZE, Event, Raw, Running, append, create, until, untimed
-from worker.app.engine_thread import Engine
+from worker.app.engine import Engine
 from worker.app.worker import Worker
 from worker.core import scheduler
 from worker.core import session as machine
@@ -160,14 +160,14 @@ async def test_words_for_no_session_and_for_a_closed_one_are_refused(raw: Raw, r
 async def test_several_segments_and_an_update_in_between(raw: Raw, running: Running) -> None:
     """Utterances follow one another; a changed language counts from the next one on."""
     async with running():
-        await raw.say("talk", create(), append("Thank you."), FINALIZE)
+        await raw.say("talk", create(), append("Good morning."), FINALIZE)
         await raw.say("talk", {"type": "session.update", "session": {"target_language": "de"}})
-        await raw.say("talk", append("Thank you."), FINALIZE, FINALIZE, CLOSE)
+        await raw.say("talk", append("Good morning."), FINALIZE, FINALIZE, CLOSE)
         heard = await raw.hear("talk", "session.closed")
     done = [event for event in heard if event["type"] == "segment.done"]
     assert [(e["segment"], e["text"], e["finish_reason"]) for e in done] == [
-        (0, "Merci.", "stop"),
-        (1, "Danke.", "stop"),
+        (0, "Bonjour.", "stop"),
+        (1, "Guten Morgen.", "stop"),
         (2, "", "empty"),
     ]
 

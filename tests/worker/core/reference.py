@@ -9,7 +9,7 @@ hold, read one more, write the word anew. Local agreement translates whole prefi
 from dataclasses import dataclass, field
 from math import floor
 
-from protocol import Adaptive, AlignAtt, LocalAgreement, Session, WaitK
+from protocol import DEFAULT_POLICY, Adaptive, AlignAtt, LocalAgreement, Session, WaitK
 from tests.worker.fakes import EOS, FakeModel, FakeVocabulary
 from worker.core import sentences, words
 from worker.core.rows import Prompt, SampleSpec
@@ -71,7 +71,7 @@ class Reference:
 
     def _needed(self, total: int) -> int:
         words = len(self.out.words)
-        match self.session.policy:
+        match self.session.policy or DEFAULT_POLICY:
             case _ if self.session.mode == "completion":
                 return total
             case WaitK(k=k, catchup=catchup):

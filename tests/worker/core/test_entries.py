@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from protocol import ClientEvent, Error, SessionPhase
 from tests.worker.fakes import FakeVocabulary
 from worker.core import entries
+from worker.core.append_log import Log
 from worker.core.entries import Admission, WorkerFull, as_before, opens
-from worker.core.log import Log
 from worker.core.session import NO_ROOM, Outcome
 from worker.core.state import State
 

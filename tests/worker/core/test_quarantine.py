@@ -36,7 +36,7 @@ SHARED = Suspects("a", EXCLUSIVE_PASSES)
 
 
 @pytest.mark.parametrize(
-    ("before", "event", "after", "actions"),
+    ("before", "observation", "after", "actions"),
     [
         (Suspects(), Opened({"a": Record()}), Suspects(), ()),
         (Suspects(), Opened({"a": Record(1)}), Suspects(), ()),
@@ -71,10 +71,10 @@ SHARED = Suspects("a", EXCLUSIVE_PASSES)
     ],
 )
 def test_each_event_has_its_answer(
-    before: Suspects, event: quarantine.Event, after: Suspects, actions: tuple[quarantine.Action, ...]
+    before: Suspects, observation: quarantine.Observation, after: Suspects, actions: tuple[quarantine.Action, ...]
 ) -> None:
     """The table of events: what is remembered after each, and what is done."""
-    assert step(before, event) == (after, actions)
+    assert step(before, observation) == (after, actions)
 
 
 @given(
@@ -174,9 +174,9 @@ class Worker:
         self.suspects = Suspects()
         self.held: dict[str, Record] = {}
 
-    def tell(self, event: quarantine.Event) -> None:
+    def tell(self, observation: quarantine.Observation) -> None:
         """Steps, and does at once what is to be done."""
-        self.suspects, actions = step(self.suspects, event)
+        self.suspects, actions = step(self.suspects, observation)
         for action in actions:
             if isinstance(action, TakeAlone):
                 assert not self.suspects.exclusive

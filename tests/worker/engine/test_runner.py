@@ -40,8 +40,8 @@ WARM = replace(FRENCH, sampling=Sampling(temperature=0.8, top_p=0.9, repetition_
 
 
 @pytest.fixture
-def runner(starter: StreamingModel, starter_vocabulary: Vocabulary) -> Runner:
-    return Checked(starter, starter_vocabulary)
+def runner(small: StreamingModel, starter_vocabulary: Vocabulary) -> Runner:
+    return Checked(small, starter_vocabulary)
 
 
 class Checked(Runner):
@@ -85,19 +85,19 @@ def words_of(vocabulary: Vocabulary, text: str) -> list[tuple[int, ...]]:
     return [vocabulary.encode_word(word, split[i - 1] if i else "") for i, word in enumerate(split)]
 
 
-def test_one_mixed_pass_is_many(starter: StreamingModel, starter_vocabulary: Vocabulary) -> None:
+def test_one_mixed_pass_is_many(small: StreamingModel, starter_vocabulary: Vocabulary) -> None:
     """Read a word, feed the last token again and verify a draft: the same logits and slots in one pass as in three."""
     prompt = starter_vocabulary.prompt(FRENCH)
     read = [token for word in words_of(starter_vocabulary, TEXTS[1])[:4] for token in word]
     start = [*prompt.source, *read[:-1]], [*prompt.target, 700, 800]
-    together, apart = starter.make_cache(), starter.make_cache()
+    together, apart = small.make_cache(), small.make_cache()
     for cache in (together, apart):
-        starter.forward(*start, cache)
+        small.forward(*start, cache)
         for layer in cache:
             layer.trim_target(1)
-    once = starter.forward(read[-1:], [800, 900], together)[0, -2:]
-    starter(mx.array([read[-1:]]), cache=apart)
-    steps = [starter(mx.array([[token]]), cache=apart, is_reading=False)[0, -1] for token in (800, 900)]
+    once = small.forward(read[-1:], [800, 900], together)[0, -2:]
+    small(mx.array([read[-1:]]), cache=apart)
+    steps = [small(mx.array([[token]]), cache=apart, is_reading=False)[0, -1] for token in (800, 900)]
     assert float(mx.abs(once - mx.stack(steps)).max()) < 1e-3
     assert (together[0].source_offset, together[0].target_offset) == (apart[0].source_offset, apart[0].target_offset)
 
@@ -126,13 +126,13 @@ def test_a_row_samples_behind_every_draft(runner: Runner, starter_vocabulary: Vo
 
 @pytest.mark.parametrize("session", [FRENCH, WARM])
 def test_many_sessions_are_each_alone(
-    runner: Runner, starter: StreamingModel, starter_vocabulary: Vocabulary, session: Session
+    runner: Runner, small: StreamingModel, starter_vocabulary: Vocabulary, session: Session
 ) -> None:
     """Six sessions of unequal length and k, served in turns of four: each publishes what it publishes alone."""
     sessions = {f"s{i}": (replace(session, policy=WaitK(k=1 + i % 4)), text) for i, text in enumerate(TEXTS)}
     together = drive(runner, sessions, starter_vocabulary, max_rows=4)
     for name, one in sessions.items():
-        alone = drive(Runner(starter, starter_vocabulary), {name: one}, starter_vocabulary)
+        alone = drive(Runner(small, starter_vocabulary), {name: one}, starter_vocabulary)
         check_stream(together.events[name])
         assert deltas(together.events[name])
         assert timeless(together.events[name]) == timeless(alone.events[name])
@@ -141,14 +141,14 @@ def test_many_sessions_are_each_alone(
 
 
 def test_sessions_of_unlike_policies_are_each_alone(
-    runner: Runner, starter: StreamingModel, starter_vocabulary: Vocabulary
+    runner: Runner, small: StreamingModel, starter_vocabulary: Vocabulary
 ) -> None:
     """What a policy asks of the engine, a session beside it is not told of: words and passes are those it has alone."""
     policies: list[Policy] = [WaitK(k=2), Adaptive(threshold=0.6), AlignAtt(frame_words=1), LocalAgreement()]
     sessions = {f"s{i}": (replace(FRENCH, policy=policy), TEXTS[1]) for i, policy in enumerate(policies)}
     together = drive(runner, sessions, starter_vocabulary)
     for i, (name, one) in enumerate(sessions.items()):
-        alone = drive(Runner(starter, starter_vocabulary), {name: one}, starter_vocabulary)
+        alone = drive(Runner(small, starter_vocabulary), {name: one}, starter_vocabulary)
         assert timeless(together.events[name]) == timeless(alone.events[name])
         assert sum(row.lane[0] == i for row in together.rows) == len(alone.rows)
 
@@ -165,25 +165,25 @@ def test_sessions_of_unlike_policies_are_each_alone(
     ],
 )
 def test_evicted_and_rebuilt_is_kept(
-    runner: Runner, starter: StreamingModel, starter_vocabulary: Vocabulary, session: Session
+    runner: Runner, small: StreamingModel, starter_vocabulary: Vocabulary, session: Session
 ) -> None:
     """Six sessions whose lanes are lost three times publish, token for token, what they publish undisturbed."""
     sessions = {f"s{i}": (session, text) for i, text in enumerate(TEXTS)}
     kept = drive(runner, sessions, starter_vocabulary)
-    lost = drive(Checked(starter, starter_vocabulary), sessions, starter_vocabulary, evict=(3, 5, 8))
+    lost = drive(Checked(small, starter_vocabulary), sessions, starter_vocabulary, evict=(3, 5, 8))
     for name in sessions:
         assert timeless(lost.events[name]) == timeless(kept.events[name])
 
 
 @pytest.mark.parametrize("num_lanes", [1, 2, 4])
 def test_a_budget_of_bytes_changes_the_cost_only(
-    runner: Runner, starter: StreamingModel, starter_vocabulary: Vocabulary, num_lanes: int
+    runner: Runner, small: StreamingModel, starter_vocabulary: Vocabulary, num_lanes: int
 ) -> None:
     """Six sessions in room for one, two or four: they wait, lose their lanes, and publish the same."""
     sessions = {f"s{i}": (FRENCH, text) for i, text in enumerate(TEXTS)}
     kept = drive(runner, sessions, starter_vocabulary)
     runner.run([Row((9, 9), (1,), (), 0, 0, SampleSpec())])
-    tight = Checked(starter, starter_vocabulary, max_kv_bytes=num_lanes * runner.kv_bytes())
+    tight = Checked(small, starter_vocabulary, max_kv_bytes=num_lanes * runner.kv_bytes())
     found = drive(tight, sessions, starter_vocabulary)
     for name in sessions:
         assert timeless(found.events[name]) == timeless(kept.events[name])
@@ -194,10 +194,10 @@ def test_a_budget_of_bytes_changes_the_cost_only(
 
 @pytest.mark.parametrize("session", [FRENCH, WARM])
 def test_speculation_changes_the_cost_only(
-    runner: Runner, starter: StreamingModel, starter_vocabulary: Vocabulary, session: Session
+    runner: Runner, small: StreamingModel, starter_vocabulary: Vocabulary, session: Session
 ) -> None:
     """The same words with and without drafts; with them in fewer passes."""
-    slow = Runner(starter, starter_vocabulary)
+    slow = Runner(small, starter_vocabulary)
     without = replace(session, speculation=Speculation(enabled=False))
     fast_events = drive(runner, {"s": (session, TEXTS[3])}, starter_vocabulary).events["s"]
     slow_events = drive(slow, {"s": (without, TEXTS[3])}, starter_vocabulary).events["s"]

@@ -7,10 +7,11 @@ from protocol import OutputTextDelta, Session, source_key, state_key, target_key
 from protocol.keys import ABANDONED_TTL_S, CLOSED_TTL_S, NUM_SHARDS
 from worker.core.quarantine import QUARANTINE_OWNERS, Record
 from worker.core.replay import Base, Progress, Visible
+from worker.io.checkpoint import Checkpoint, UnreadableCheckpoint
 from worker.io.client import Client, connect
 from worker.io.index import SessionIndex
 from worker.io.replies import Denied, Interrupted
-from worker.io.store import Checkpoint, Claim, Commit, Store, Suspect, Taken, UnreadableCheckpoint
+from worker.io.store import Claim, Commit, Store, Suspect, Taken
 
 KEYS = (source_key("s"), target_key("s"), state_key("s"))
 

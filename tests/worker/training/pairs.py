@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 from hypothesis import strategies as st
 
-from protocol import Session
+from protocol import DEFAULT_POLICY, Session
 from worker.core.rows import Prompt
 from worker.engine.model import Model, ModelArgs
 from worker.training.pairs import Pair
@@ -65,6 +65,7 @@ class EvenStarts:
     """`core.rows.Vocabulary`: an even token begins a word, an odd one goes on with it."""
 
     eos_tokens = frozenset({EOS})
+    default_policy = DEFAULT_POLICY
 
     def prompt(self, session: Session) -> Prompt:
         """Two source tokens, an end, and one target token."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from protocol import InputTextAppend, InputTextFinalize, Session, SessionClose, policy_name
+from protocol import InputTextAppend, InputTextFinalize, Session, SessionClose
 from worker.commands import output
 from worker.commands.bench.audience import Audience
 from worker.commands.bench.machine import machine_facts
@@ -19,6 +19,7 @@ from worker.commands.faults import CommandError
 from worker.commands.talk import Words
 from worker.core.scheduler import Budget
 from worker.core.sessions import Sessions
+from worker.evaluation.policies import policy_name
 
 _MOST = 4096  # speakers; the search ends there
 
@@ -81,7 +82,7 @@ def measure(scenario: Scenario, numbers: Sequence[int] | None) -> Mixed:
     wait_ms = workload.batch_timeout_ms
     return Mixed(
         model=scenario.harness.subject,
-        policy=policy_name(scenario.session.policy),
+        policy=policy_name(scenario.session),
         workload=workload,
         machine=machine,
         together=_serving(scenario, budget, numbers),

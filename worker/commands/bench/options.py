@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from worker.commands import arguments
-from worker.commands.session_options import policy_of
 
 if TYPE_CHECKING:
     from protocol import Session
@@ -43,9 +42,9 @@ def read_text(args: argparse.Namespace) -> "tuple[Words, ...]":
 
 def session(args: argparse.Namespace) -> "Session":
     """Return a session with these options."""
-    from protocol import Session
+    from protocol import DEFAULT_POLICY, Session
 
-    return Session(target_language=args.to, policy=policy_of(args))
+    return Session(target_language=args.to, policy=args.policy or DEFAULT_POLICY)
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:

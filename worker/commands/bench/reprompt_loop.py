@@ -10,7 +10,7 @@ import mlx.core as mx
 import msgspec
 from mlx_lm.models.cache import make_prompt_cache
 
-from protocol import InputTextAppend, Session, WaitK, policy_name
+from protocol import InputTextAppend, Session, WaitK
 from worker.commands.bench.forced import Forced
 from worker.commands.bench.machine import machine_facts
 from worker.commands.bench.models import Harness, Subject
@@ -25,6 +25,7 @@ from worker.core.scheduler import Budget
 from worker.core.sessions import Sessions
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
+from worker.evaluation.policies import policy_name
 
 _CHUNK_TOKENS = Budget().max_source_tokens
 _PREFILL_TOKENS = 2048  # the chunk of mlx-lm's own generation
@@ -69,7 +70,7 @@ def measure(harness: Harness, session: Session, sentences: Sequence[Words], work
     text = tuple(islice(cycle(chain.from_iterable(sentences)), max(workload.source_words) + workload.words))
     talk = _Talk(harness, session, text, recorded)
     points = [_point(talk, number, workload.words) for number in tracked(sorted(set(workload.source_words)), "lengths")]
-    return Reprompting(harness.subject, policy_name(session.policy), workload, limit, machine, tuple(points))
+    return Reprompting(harness.subject, policy_name(session), workload, limit, machine, tuple(points))
 
 
 class _Rehearsed:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from protocol import Session, Speculation, policy_name
+from protocol import Session, Speculation
 from worker.commands.bench import stages
 from worker.commands.bench.machine import machine_facts
 from worker.commands.bench.models import Harness, Subject, spent
@@ -16,6 +16,7 @@ from worker.commands.bench.page import Page, Plot, Sheet
 from worker.commands.bench.progress import tracked
 from worker.commands.bench.stages import Stopwatch
 from worker.evaluation.corpus import Sentence
+from worker.evaluation.policies import policy_name
 from worker.evaluation.run import Run, translate
 
 _ROUNDS = 3
@@ -53,7 +54,7 @@ def measure(harness: Harness, session: Session, sentences: Sequence[str], number
         point = _point(harness, session, sentences, number)
         base = points[0] if points else point
         points.append(replace(point, speedup=round(point.words_per_s / base.words_per_s, 2)))
-    return Streaming(harness.subject, policy_name(session.policy), machine, tuple(points))
+    return Streaming(harness.subject, policy_name(session), machine, tuple(points))
 
 
 def _point(harness: Harness, session: Session, sentences: Sequence[str], number: int) -> Point:

@@ -12,9 +12,10 @@ from protocol.keys import EVENT_FIELD, NUM_SHARDS
 from worker.commands.bench.transport_load import connected
 from worker.core.replay import Progress, Visible
 from worker.core.segment import Decode
+from worker.io.checkpoint import Checkpoint
 from worker.io.client import connect
 from worker.io.index import SessionIndex
-from worker.io.store import Checkpoint, Claim, Commit, Store
+from worker.io.store import Claim, Commit, Store
 
 _PER_TURN: Final = 20  # ticks of ours, then as many of the baseline, and so on, so that noise affects both
 

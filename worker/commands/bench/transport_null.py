@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from protocol import Limits, Session, WaitK
-from worker.app.engine_thread import Engine
+from protocol import DEFAULT_POLICY, Limits, Session, WaitK
+from worker.app.engine import Engine
 from worker.core.rows import Lane, Output, Prompt, Row, Tokens
+from worker.engine.adapters.compatibility import Compatibility
 from worker.engine.runner import Counters
 from worker.engine.text.card import Card
 from worker.engine.thread import EngineThread
@@ -18,13 +19,15 @@ SESSION: Final = Session(policy=WaitK(k=1), limits=Limits(max_tokens_per_word=1)
 
 def null_engine() -> Engine:
     """Return an engine on a thread of its own, like a model's. Its source words are numbers, each one token."""
-    return Engine(EngineThread(), _Echo(), _Numbers(), "null engine", Card())
+    able = Compatibility(batches_rows=True, shows_attention=False)
+    return Engine(EngineThread(), _Echo(), _Numbers(), description="null engine", card=Card(), compatibility=able)
 
 
 class _Numbers:
     """A vocabulary of numbers from 4 on; a word's token is its number."""
 
     eos_tokens = frozenset({_EOS})
+    default_policy = DEFAULT_POLICY
 
     def prompt(self, session: Session) -> Prompt:
         return Prompt(

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from protocol import InputTextAppend, InputTextFinalize, Session, policy_name
+from protocol import InputTextAppend, InputTextFinalize, Session
 from worker.commands.bench.machine import machine_facts
 from worker.commands.bench.memory import Memory, memory_of, memory_sheet
 from worker.commands.bench.models import Harness, Subject
@@ -15,6 +15,7 @@ from worker.commands.bench.progress import tracked
 from worker.commands.bench.sessions import close, create, hear, write
 from worker.commands.talk import Words
 from worker.core.sessions import Sessions
+from worker.evaluation.policies import policy_name
 
 _PARTS = 10  # of all turns; the first and the last part are compared
 
@@ -78,7 +79,7 @@ def measure(harness: Harness, session: Session, sentences: Sequence[Words], work
     close(sessions, harness.engine)
     return Turns(
         model=harness.subject,
-        policy=policy_name(session.policy),
+        policy=policy_name(session),
         workload=workload,
         machine=machine,
         spans=(_span(f"first {window}", turns[:window]), last, newest, _span("all", turns)),

@@ -25,17 +25,18 @@ _OFFLINE: Final = Offline()
 
 
 def policy_of(session: Session) -> Policy:
-    """Return the policy that a session's options ask for.
+    """Return the policy that a session's options ask for; without one, the default of models that name none.
 
     Raises ValueError for options that are not in the registry, which no event on the wire has.
     """
     if session.mode == "completion":
         return _OFFLINE
-    kind = type(session.policy)
+    options = session.policy or wire.DEFAULT_POLICY
+    kind = type(options)
     if kind not in REGISTRY:
         known = ", ".join(sorted(known.__name__ for known in REGISTRY))
         raise ValueError(f"expected a policy of {known}, got {kind.__name__}; add it to worker.core.policies.REGISTRY")
-    return _make(REGISTRY[kind], session.policy)
+    return _make(REGISTRY[kind], options)
 
 
 @lru_cache(maxsize=256)  # equal options share a policy, so that equal sessions are equal

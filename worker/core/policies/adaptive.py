@@ -1,4 +1,4 @@
-"""Adaptive: between two wait-k policies, by the model's confidence (Zheng et al. 2020)."""
+"""The adaptive policy: between two wait-k policies, by the model's confidence (Zheng et al. 2020)."""
 
 from protocol import policies as wire
 from worker.core.policies.policy import Drawn, Policy
@@ -14,15 +14,16 @@ class Adaptive(Policy):
     def __init__(self, options: wire.Adaptive) -> None:
         self._options = options
 
-    def num_required_segments(self, source: Source, num_words: int) -> int:
-        """Return the need of wait-`min_k`."""
+    def num_required_words(self, source: Source, num_words: int) -> int:
+        """Return how many words wait-`min_k` would read."""
         return wait_k_needed(self._options.min_k, num_words)
 
     def may_write(self, drawn: Drawn) -> bool:
         """Tell whether the model is sure enough of the token.
 
-        The threshold falls linearly with the lag, to 0 at `max_k` (section 4 there). A token behind a word's first one,
-        such as a comma, depends on the text behind the word: it is judged like the next word, one lag less.
+        The threshold falls linearly with the lag, to 0 at `max_k` (section 4 of Zheng et al. 2020). A token after a
+        word's first one, such as a comma, depends on the text after the word: it is judged like the next word, one lag
+        less.
         """
         options, lag = self._options, drawn.num_read - drawn.num_words
         if drawn.probability is None or lag >= options.max_k:

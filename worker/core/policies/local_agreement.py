@@ -1,4 +1,4 @@
-"""Local agreement: write the part that two translations in a row share (Liu et al. 2020)."""
+"""The local agreement policy: write the part that two translations in a row share (Liu et al. 2020)."""
 
 from protocol import policies as wire
 from worker.core.policies.policy import Policy
@@ -13,10 +13,10 @@ class LocalAgreement(Policy):
         self._k = options.k
         self.max_ahead_tokens = options.max_ahead_tokens
 
-    def num_required_segments(self, source: Source, num_words: int) -> int:
-        """Return k: beyond k, one more segment is read for every translation."""
+    def num_required_words(self, source: Source, num_words: int) -> int:
+        """Return k: beyond k, one more word is read for every translation."""
         return self._k
 
     def num_confirmed(self, draft: tuple[int, ...], tokens: tuple[int, ...]) -> int:
-        """Return the length of the common beginning of both translations."""
+        """Return how many tokens both translations have in common at their start."""
         return num_true(draft, tokens)

@@ -1,4 +1,4 @@
-"""Wait-k: k words behind the speaker, word by word (Ma et al. 2019)."""
+"""The wait-k policy: read k source words, then one more for each target word written (Ma et al. 2019)."""
 
 from collections.abc import Sequence
 from math import floor
@@ -9,9 +9,9 @@ from worker.core.source import Source
 
 
 def wait_k_needed(wait_k: int, target_word_index: int, catchup: float = 0.0) -> int:
-    """Return the number of source segments to read before a target word, counted from 0, in an endless source.
+    """Return how many source words wait-k reads before a target word, counted from 0, whether or not so many come.
 
-    With `catchup` c, the target has 1 + c words for each source word (section 3.2 there).
+    With `catchup` c, the target has 1 + c words for each source word (section 3.2 of Ma et al. 2019).
 
     >>> [wait_k_needed(3, t) for t in range(3)]
     [3, 4, 5]
@@ -22,9 +22,10 @@ def wait_k_needed(wait_k: int, target_word_index: int, catchup: float = 0.0) -> 
 
 
 def calculate_wait_words(source_seg_len: Sequence[int], target_word_idx: int, wait_k: int) -> int:
-    """Return the source segments to read before target word `target_word_idx`: `min(k + t, len(source_seg_len) - 1)`.
+    """Return how many source words to read before target word `target_word_idx`: `min(k + t, len(source_seg_len) - 1)`.
 
-    `source_seg_len` holds the number of tokens of the prompt, of each word and of the end.
+    This is the library's form; the service uses `wait_k_needed`. `source_seg_len` holds the number of tokens of the
+    prompt, of each word and of the end, which counts as a word.
     Raises ValueError for k < 1, t < 0 or no segments.
 
     >>> calculate_wait_words([9, 1, 2, 1, 1], target_word_idx=0, wait_k=2)
@@ -42,11 +43,11 @@ def calculate_wait_words(source_seg_len: Sequence[int], target_word_idx: int, wa
 
 
 class WaitK(Policy):
-    """Read k words first, then one for every written word."""
+    """Read k words first, then one more for each word written, minus what `catchup` saves."""
 
     def __init__(self, options: wire.WaitK) -> None:
         self._k, self._catchup = options.k, options.catchup
 
-    def num_required_segments(self, source: Source, num_words: int) -> int:
-        """Return k more than the written words, less the words caught up."""
+    def num_required_words(self, source: Source, num_words: int) -> int:
+        """Return k plus the number of words written, minus what `catchup` saves."""
         return wait_k_needed(self._k, num_words, self._catchup)

@@ -1,7 +1,7 @@
-"""Checks, on a few tokens, that a model can be driven.
+"""Check that Decalage can run this model, and whether its sessions can share passes.
 
-`check_surface`, at load, raises UnsupportedModel where the model ignores its cache's positions or mask, or cannot run a
-row of a pass. `probe`, when a runner is made, finds out whether rows can share a pass and attention can be captured.
+`check_surface`, at load, raises UnsupportedModel with the reason. `probe`, when a runner is made, finds out whether
+rows can share a pass and attention can be captured; if not, `Compatibility.reason` says why.
 The checks for rotary positions and plain caches are in `worker.engine.model`.
 """
 
@@ -53,11 +53,10 @@ def probe(model: StreamingModel) -> Compatibility:
 
 
 def check_surface(model: StreamingModel) -> float:
-    """Compute the same in four ways; return the largest difference in the logits, relative to their spread.
+    """Compare the logits of a plain cache with those of dual caches, mixed passes and a batched row.
 
-    A plain cache over source and target; a dual cache with φ = len(source), read and written apart; mixed passes; and a
-    row of a pass, as sessions have it.
-    Raises UnsupportedModel where they differ: the model does not take its positions or its mask from the cache.
+    Return the largest difference, relative to the logits' spread. The dual cache has φ = len(source). Raises
+    UnsupportedModel if they differ: the model does not take its positions or its mask from the cache.
     """
     try:
         plain_logits = _plain_logits(model, _SOURCE, _TARGET)

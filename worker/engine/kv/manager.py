@@ -1,5 +1,6 @@
 """Allocate and evict lanes within a budget of bytes, and share prefixes among them.
 
+A lane holds the keys and values of one segment of a session, in one row of a pool.
 The least recently used lane is evicted first, never one of the running pass. An evicted lane is not lost: the core
 feeds its tokens again.
 """
@@ -26,7 +27,7 @@ class NoRoom(Exception):
 class KVCacheManager:
     """The keys and values of all lanes, in pools by their length.
 
-    `max_bytes` bounds them, as packed; None: no bound.
+    `max_bytes`: upper limit in bytes after quantisation; None: unlimited.
     """
 
     def __init__(self, num_layers: int, layout: Layout, quantization: KVQuantization) -> None:
@@ -39,7 +40,7 @@ class KVCacheManager:
         self._quantization = quantization
         self._pools: dict[int, Pool] = {}
         self._allocations: dict[CacheKey, Allocation] = {}
-        self._run = 0
+        self._pass_number = 0
 
     def __len__(self) -> int:
         return len(self._allocations)
@@ -63,20 +64,20 @@ class KVCacheManager:
 
     # Allocation
 
-    def start_run(self, rows: Iterable[Row]) -> list[Row]:
-        """Begin a run; return its rows in the order of allocation: lanes that are being built first, so that none is
-        evicted before it has been of use.
+    def start_pass(self, rows: Iterable[Row]) -> list[Row]:
+        """Start a pass; return its rows, those whose lane has not been sampled from first, so that new lanes are not
+        evicted unused.
         """
-        self._run += 1
+        self._pass_number += 1
         return sorted(
             rows, key=lambda row: row.lane not in self._allocations or self._allocations[row.lane].has_sampled
         )
 
     def allocate(self, row: Row) -> Row | None:
-        """Make room for the row in its lane, rolled back to where the row starts, and keep the lane until the next run.
+        """Make room for the row in its lane, rolled back to the row's start, and keep the lane until the next pass.
 
-        Return the part of the row still to feed; None: the lane that the row continues is gone. Raises NoRoom where the
-        lanes of this run leave none, ValueError where the row does not fit its lane.
+        Return the part of the row still to feed; None: the lane that the row continues is gone. Raises NoRoom if the
+        lanes of this pass leave none, ValueError if the row does not fit its lane.
         """
         allocation, num_tokens = self._allocations.get(row.lane), len(row.source) + len(row.target)
         if allocation is None:
@@ -85,7 +86,7 @@ class KVCacheManager:
             allocation = self._allocate(row.lane, self._layout_of(row), _pool_length(num_tokens))
             row = self._copy_shared_prefix(row, allocation)
             num_tokens = len(row.source) + len(row.target)
-        allocation.last_run = self._run
+        allocation.last_pass = self._pass_number
         if row.target:
             allocation.slots.trim_target(row.target_start)
         length = _pool_length(allocation.slots.num_used + num_tokens)
@@ -110,9 +111,9 @@ class KVCacheManager:
         self.get_pool(allocation.slots.length).clear(allocation)
         self.free(lane)
 
-    def has_others_in_run(self, lane: Lane) -> bool:
-        """Tell whether the run has allocated for any other lane."""
-        return any(other.last_run == self._run and other.key != lane for other in self._allocations.values())
+    def has_others_in_pass(self, lane: Lane) -> bool:
+        """Tell whether the pass has allocated for any other lane."""
+        return any(other.last_pass == self._pass_number and other.key != lane for other in self._allocations.values())
 
     def _layout_of(self, row: Row) -> Layout:
         return ContiguousLayout() if row.is_contiguous else self._layout
@@ -135,14 +136,14 @@ class KVCacheManager:
             if not (pool := self.get_pool(length)).has_free_row and not self._num_affordable_rows(length, 1):
                 continue
             copied = self._allocate(prefix, self._layout_of(row), length)
-            copied.last_run, copied.has_sampled = self._run - 1, True  # it may still be evicted in this run
+            copied.last_pass, copied.has_sampled = self._pass_number - 1, True  # it may still be evicted in this pass
             self._copy_source(self._allocations[row.lane], copied, num_tokens)
             mx.eval(pool.arrays)
             self._drop_oldest_prefixes()
 
     def _drop_oldest_prefixes(self) -> None:
         prefixes = [allocation for allocation in self._allocations.values() if isinstance(allocation.key, Prefix)]
-        for oldest in sorted(prefixes, key=lambda allocation: allocation.last_run)[:-_MAX_PREFIXES]:
+        for oldest in sorted(prefixes, key=lambda allocation: allocation.last_pass)[:-_MAX_PREFIXES]:
             self.free(oldest.key)
 
     def _copy_shared_prefix(self, row: Row, allocation: Allocation) -> Row:
@@ -151,7 +152,7 @@ class KVCacheManager:
         shared, num_tokens = self._allocations.get(prefix), len(prefix.tokens)
         if shared is None:
             return row
-        shared.last_run = self._run
+        shared.last_pass = self._pass_number
         self._copy_source(shared, allocation, num_tokens)
         self.num_shared_tokens += num_tokens
         return replace(row, source=row.source[num_tokens:], source_start=num_tokens, prefix=0)
@@ -165,7 +166,7 @@ class KVCacheManager:
     # Eviction
 
     def evict_pools(self, lanes: Iterable[Lane]) -> None:
-        """Evict all lanes of the pools of these lanes: the contents of their arrays are unknown."""
+        """Evict all lanes of the pools that hold these lanes, e.g. after a failed pass left their arrays undefined."""
         for length in {self._allocations[lane].slots.length for lane in lanes}:
             for allocation in self._pools.pop(length).allocations:
                 del self._allocations[allocation.key]
@@ -173,7 +174,7 @@ class KVCacheManager:
         mx.clear_cache()
 
     def _ensure_free_row(self, length: int) -> None:
-        # If necessary, evict lanes for which this run has not allocated.
+        # If necessary, evict lanes for which this pass has not allocated.
         pool = self.get_pool(length)
         idle = self._idle_allocations()
         while not pool.has_free_row:
@@ -189,8 +190,8 @@ class KVCacheManager:
 
     def _idle_allocations(self) -> Iterator[Allocation]:
         # The least recently used first; lazily, as often none is needed.
-        idle = (allocation for allocation in self._allocations.values() if allocation.last_run < self._run)
-        yield from sorted(idle, key=lambda allocation: allocation.last_run)
+        idle = (allocation for allocation in self._allocations.values() if allocation.last_pass < self._pass_number)
+        yield from sorted(idle, key=lambda allocation: allocation.last_pass)
 
     def _num_affordable_rows(self, length: int, num_rows: int) -> int:
         # How many of these rows the budget has room for.
@@ -208,7 +209,7 @@ class KVCacheManager:
         )
 
     def check_invariants(self) -> None:
-        """Raise AssertionError where a lane has no row or two, slots do not add up, or the budget is passed."""
+        """Raise AssertionError unless each lane has exactly one row, slots add up, and `max_bytes` is kept."""
         for pool in self._pools.values():
             pool.check_invariants()
         pooled = [allocation.key for pool in self._pools.values() for allocation in pool.allocations]

@@ -37,7 +37,7 @@ class Allocation(msgspec.Struct):
     key: CacheKey
     slots: Slots
     pool_row: int
-    last_run: int = 0  # the last one in which it took part
+    last_pass: int = 0  # the last one in which it took part
     has_sampled: bool = False  # it has been of use since it was built
 
 
@@ -68,7 +68,7 @@ class Pool:
 
     @property
     def num_rows(self) -> int:
-        """Rows, free ones included."""
+        """Number of rows, used and free."""
         return len(self._allocations) + len(self._free_rows)
 
     @property
@@ -88,7 +88,7 @@ class Pool:
         self._map(lambda array: mx.concatenate([array, mx.zeros((num_rows, *array.shape[1:]), array.dtype)]))
 
     def allocate(self, key: CacheKey, slots: Slots) -> Allocation:
-        """Take the first free row, of which there must be one."""
+        """Take the first free row; one must exist."""
         allocation = Allocation(key, slots, heapq.heappop(self._free_rows))
         self._allocations[allocation.pool_row] = allocation
         return allocation
@@ -130,7 +130,7 @@ class Pool:
         """Move an allocation of another pool, with its contents, into a free row of this one; return the new one."""
         allocation.slots.grow(self.length)
         moved = self.allocate(allocation.key, allocation.slots)
-        moved.last_run, moved.has_sampled = allocation.last_run, allocation.has_sampled
+        moved.last_pass, moved.has_sampled = allocation.last_pass, allocation.has_sampled
         self.copy_from(other, allocation.pool_row, moved.pool_row, num_slots=allocation.slots.top)
         other.free(allocation)
         return moved

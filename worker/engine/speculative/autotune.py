@@ -1,4 +1,6 @@
-"""Deciding where drafts pay: compare passes with and without drafts by their recent tokens a second.
+"""Decide whether drafts pay, for one batch size, by the recent tokens a second of passes with and without drafts.
+
+`speculative/runner.py` keeps a record per power of two.
 
 The cost of a draft depends on the machine, on both models and on the rows that share a pass, so it is measured. The
 slower kind of pass is tried again now and then, after pauses that double while it stays slower. A trial ends once the
@@ -40,7 +42,7 @@ class DraftAutotune(msgspec.Struct, frozen=True):
     """The measurements of passes with a similar number of rows."""
 
     pays: bool = False
-    is_trial: bool = False  # of the other way
+    is_trial: bool = False  # the current passes test the opposite of `pays`
     passes_left: int = _FIRST_PASSES
     pause: int = _SHORTEST_PAUSE  # the next one
     is_known: bool = False  # a trial has ended
@@ -54,14 +56,14 @@ class DraftAutotune(msgspec.Struct, frozen=True):
 
 
 def initial(num_rows: int) -> DraftAutotune:
-    """Return the start without measurements: assume that drafts pay for a single row, whose passes have time for them,
-    and for no more; both are tested soon.
+    """Return the initial tuning: assume that drafts pay for a single row, whose passes have time for them, and for no
+    more; both are tested soon.
     """
     return DraftAutotune(pays=True, passes_left=_FIRST_PASSES_DRAFTED) if num_rows == 1 else DraftAutotune()
 
 
 def from_neighbour(other: DraftAutotune, *, is_larger: bool) -> DraftAutotune:
-    """Return the start with measurements of another number of rows.
+    """Return the initial tuning, guessed from a neighbouring batch size.
 
     Drafts that pay for more rows pay for fewer, and drafts that do not pay for fewer rows do not pay for more: both are
     tested later. If they do not pay for more rows, or no trial has ended yet, they may pay and are tried soon: not at

@@ -50,9 +50,7 @@ class PassRunner(Protocol):
 
 
 class SpeculativeRunner:
-    """A runner that adds a drafter's proposals to its rows, where they are worth their time by `clock_s`; without a
-    clock, always.
-    """
+    """A runner that adds drafts to the rows when they pay, timed with `clock_s`; without a clock, always."""
 
     def __init__(
         self, runner: PassRunner, drafter: Drafter, *, clock_s: Callable[[], float] | None = perf_counter

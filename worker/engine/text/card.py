@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from protocol import DEFAULT_POLICY, Policy
 from worker.engine.errors import UnsupportedModel
 from worker.engine.files import check_directory
 from worker.engine.gguf.architectures import read_gguf_config
@@ -38,6 +39,7 @@ class Card(msgspec.Struct, frozen=True):
     max_segment_words: int | None = None  # longest source it was trained on, or in a stock model's case, takes at once
     straight_quotes: bool = False  # trained on straight apostrophes only
     wait_k: tuple[int, ...] = ()  # values it was trained for
+    policy: Policy | None = None  # of sessions that ask for none
     measured: str = ""  # its quality and lag, with the policy and the test set, for people
 
     @property
@@ -46,6 +48,11 @@ class Card(msgspec.Struct, frozen=True):
         if self.layout is None:
             return not self.trained and self.prompt is None
         return self.layout == "contiguous"
+
+    @property
+    def default_policy(self) -> Policy:
+        """The policy of sessions that ask for none."""
+        return self.policy or DEFAULT_POLICY
 
 
 def card_file(path: Path) -> Path:

@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 from tokenizers import Tokenizer
 
-from protocol import Session
+from protocol import Policy, Session
 from worker.core import words
 from worker.core.rows import Prompt
 from worker.engine.errors import UnsupportedModel
@@ -48,6 +48,11 @@ class Vocabulary:
         known = getattr(self.tokenizer, "eos_token_ids", None)  # a set in mlx-lm's wrapper, one id in a bare tokenizer
         all_known = {*known} if isinstance(known, Iterable) else {known}
         return frozenset(int(token) for token in all_known | {self.tokenizer.eos_token_id} if token is not None)
+
+    @property
+    def default_policy(self) -> Policy:
+        """The policy of sessions that ask for none."""
+        return self.card.default_policy
 
     def prompt(self, session: Session) -> Prompt:
         """Return the prompt for a session's options. Raises core.rows.Refused for those that the model cannot serve."""

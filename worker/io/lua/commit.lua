@@ -1,4 +1,4 @@
--- Publishes target events and saves the checkpoint, unless another worker has taken the session since (a higher epoch).
+-- Publish target events and save the checkpoint, unless another worker has claimed the session (another epoch than ARGV's).
 -- The lease is not looked at here: a worker whose lease has run out stops by its own clock (worker/app/shards.py).
 -- One script, because an event without its checkpoint would be published twice after a takeover.
 -- KEYS: the state hash, the target stream, the source stream
@@ -7,9 +7,9 @@
 --       max_target  entries that the target stream keeps, about
 --       status      of the session
 --       checkpoint  all that the next owner needs, as bytes
---       advance     'further' than the last owner the session has got, or in quarantine an 'event', else ''
+--       advance     which failure counters to reset: 'further': all; 'event': the attempts at one entry; '': none
 --       first       seq of the first event
---       …           event, visible, event, visible, …: the events, each with what the next owner needs of it, or ''
+--       …           event, visible, event, visible, …: the events, each with its `Visible` blob, or ''
 -- Entry ids are <seq>-0: an event whose seq is there already is a repetition (a reply was lost), and a success.
 -- Retention: all three keys live on for the TTL, or up to a tenth less: it is renewed only once that has gone. The source
 -- is never trimmed while the session is open, nor by anybody else behind the base, from where a replay reads it.

@@ -1,11 +1,11 @@
--- A worker's heartbeat: it says that it lives, prolongs, takes and gives back leases, and learns how all of them stand.
+-- Heartbeat of a worker: renew, take and give back leases, and return all of them with the living workers.
 -- One script, because a lease must be looked at and taken at one moment of one clock, and because who sees the leases must
 -- see the workers of the same moment.
 -- KEYS: the living workers (hash), the stream of freed shards, then the leases (hashes) of the shards 0, 1, …
 -- ARGV: worker
 --       about   how it describes itself, '' when it has left
 --       term    of leases and life sign, in ms
---       verbs   a letter a shard: 'h' hold (prolong, or take if free), 'g' give back, '-' only look
+--       verbs   a letter a shard: 'h' hold (renew, or take if free), 'g' give back, '-' only look
 -- A lease is {owner, epoch, until, term}, the time being Redis's; it stays when it has run out, as its epoch must never fall.
 -- The epoch of a new owner is above the last one and, should Redis have forgotten that, above all of earlier milliseconds.
 -- Whoever gives a lease back, or leaves, rings for the others.

@@ -1,10 +1,10 @@
--- A worker takes a session: the epoch is raised, so that an earlier owner can publish no more, and the checkpoint comes back.
+-- Claim a session: raise its epoch, which fences earlier owners, and return its checkpoint.
 -- One script, because between reading a checkpoint and raising the epoch the earlier owner could still commit.
 -- KEYS: the state hash, the target stream
 -- ARGV: ttl_s       of the state hash
 --       lease       the epoch of the lease under which the session is taken
 --       worker      that takes it
---       max_failed  so many owners in a row may fail before it is taken only alone
+--       max_failed  number of owners in a row that may fail before the session must run alone
 --       may_alone   '1' if it may be taken alone
 --       failure     names the caller's own failure at this session since it took it last, '' for none; each counts once
 --       dead        the worker that held the shard before and has died, or ''

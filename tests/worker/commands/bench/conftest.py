@@ -3,8 +3,16 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from worker.commands import translation
 from worker.commands.bench import models
+
+
+@pytest.fixture(scope="session")
+def model() -> translation.Model:
+    """The smaller of the shipped models in the place of the default one: what is tested here is the benchmarks."""
+    return replace(translation.load_model("starter-draft"), name="starter")
 
 
 @pytest.fixture

@@ -46,9 +46,9 @@ def test_a_shape_keeps_the_drafts_that_come_true(decalage: Decalage, text: str, 
 
 def test_a_draft_model_of_its_own(decalage: Decalage, text: str) -> None:
     """The model itself is one that is always right."""
-    ran = decalage(*OPTIONS, "--draft-model", "starter", "--file", text)
+    ran = decalage(*OPTIONS, "--draft-model", "starter-draft", "--file", text)
     assert "100%" in ran.out
-    assert "Drafts by starter, up to 5 at a time." in ran.out
+    assert "Drafts by starter-draft, up to 5 at a time." in ran.out
     assert "What bounds ours" in ran.out
 
 
@@ -85,14 +85,14 @@ def test_drafts_everywhere(decalage: Decalage, text: str, monkeypatch: pytest.Mo
 
 def test_one_kind_of_drafts(decalage: Decalage) -> None:
     """A draft model has its own acceptance."""
-    ran = decalage(*OPTIONS, "--draft-model", "starter", "--acceptance", "0.5", "--json")
+    ran = decalage(*OPTIONS, "--draft-model", "starter-draft", "--acceptance", "0.5", "--json")
     assert (ran.status, ran.json["error"]["code"]) == (1, "invalid_input")
 
 
 def test_the_names_of_the_document_take_the_same_passes(
     decalage: Decalage,
     text: str,
-    starter: StreamingModel,
+    small: StreamingModel,
     starter_vocabulary: Vocabulary,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -100,19 +100,23 @@ def test_the_names_of_the_document_take_the_same_passes(
     `generate` and `generate_batch` do, pass for pass. Here drafts are made at all times: else, the clock would tell.
     """
     monkeypatch.setattr("worker.engine.speculative.autotune.DraftAutotune.drafts", True)
-    methods = decalage(*OPTIONS, "--draft-model", "starter", "--everywhere", "--file", text, "--json").json["methods"]
+    methods = decalage(*OPTIONS, "--draft-model", "starter-draft", "--everywhere", "--file", text, "--json").json[
+        "methods"
+    ]
     lines = Path(text).read_text().splitlines()
     prompts = [f"Translate to French: {line}" for line in lines] * 2
     counted = []
     for is_drafted in (False, True):
-        asked = SpeculativeConfig(draft_model_path="starter", use_speculative=is_drafted)
+        asked = SpeculativeConfig(
+            target_model_path="starter-draft", draft_model_path="starter-draft", use_speculative=is_drafted
+        )
         single = SpeculativeDecodingEngine(asked)
         for prompt in prompts:
             single.generate(prompt)
         counted.append(single.stats()["batching_stats"])
-    for drafter in (None, DraftModel.load("starter", starter_vocabulary)):
+    for drafter in (None, DraftModel.load("starter-draft", starter_vocabulary)):
         config = BatchConfig(max_batch_size=2, timeout_ms=0, max_draft_tokens=5 * (drafter is not None))
-        many = AsyncContinuousBatchingEngine(starter, starter_vocabulary.tokenizer, config, drafter=drafter)
+        many = AsyncContinuousBatchingEngine(small, starter_vocabulary.tokenizer, config, drafter=drafter)
         asyncio.run(many.generate_batch(prompts))
         counted.append(many.stats()["batching_stats"])
     for method, stats in zip(methods, counted, strict=True):

@@ -19,8 +19,8 @@ FRAME = Prompt(source=(1,), end=(2,), target=(3,), max_source_tokens=99, max_tar
 
 def test_a_completion_waits_for_the_end() -> None:
     """Whatever policy it names: what it needs is not known before its segment has ended."""
-    assert policy_of(Session(mode="completion", policy=WaitK(k=1))).num_required_segments(begin(FRAME), 0) is None
-    assert policy_of(Session(policy=WaitK(k=4))).num_required_segments(begin(FRAME), 2) == 6
+    assert policy_of(Session(mode="completion", policy=WaitK(k=1))).num_required_words(begin(FRAME), 0) is None
+    assert policy_of(Session(policy=WaitK(k=4))).num_required_words(begin(FRAME), 2) == 6
 
 
 class WaitForPunctuationOptions(msgspec.Struct, frozen=True, tag_field="type", tag="wait-for-punctuation"):
@@ -35,7 +35,7 @@ class WaitForPunctuation(Policy):
     def __init__(self, options: WaitForPunctuationOptions) -> None:
         self._marks = tuple(options.marks)
 
-    def num_required_segments(self, source: Source, num_words: int) -> int | None:
+    def num_required_words(self, source: Source, num_words: int) -> int | None:
         """Return the number of the first word with a mark that is not before target word `num_words`."""
         ends = (i for i, word in enumerate(source.words, 1) if i > num_words and word.endswith(self._marks))
         return next(ends, None)
@@ -95,4 +95,4 @@ def test_a_source_keeps_its_words() -> None:
     assert source.words == ("the", "cat.")
     logs = [tuple(log) for log in (source.tokens, source.bounds, source.arrivals_ms)]
     assert logs == [(1, 5, 6, 7), (1, 3, 4), (10, 20)]
-    assert [source.segments_in(n) for n in range(5)] == [0, 0, 0, 1, 2]
+    assert [source.num_words_in(n) for n in range(5)] == [0, 0, 0, 1, 2]

@@ -85,13 +85,13 @@ def test_rebuilt_is_kept(model: StreamingModel, bits: int, chunk: int) -> None:
 
 @pytest.mark.parametrize("bits", KV_BITS)
 def test_sessions_publish_the_same_however_they_are_served(
-    starter: StreamingModel, starter_vocabulary: Vocabulary, bits: int
+    small: StreamingModel, starter_vocabulary: Vocabulary, bits: int
 ) -> None:
     """Together, alone, with lanes that are lost, and in room for two of six: word for word the same."""
     sessions = {f"s{i}": (FRENCH, text) for i, text in enumerate(TEXTS)}
 
     def runner(max_kv_bytes: int | None = None) -> Runner:
-        return Checked(starter, starter_vocabulary, max_kv_bytes, kv_bits=bits)
+        return Checked(small, starter_vocabulary, max_kv_bytes, kv_bits=bits)
 
     probe = runner()
     probe.run([LANE])
@@ -106,16 +106,16 @@ def test_sessions_publish_the_same_however_they_are_served(
 
 @pytest.mark.parametrize(("bits", "head_bytes"), [(0, 256), (8, 64 + 8), (4, 32 + 8)])
 def test_a_budget_of_bytes_holds_several_times_the_sessions(
-    starter: StreamingModel, starter_vocabulary: Vocabulary, bits: int, head_bytes: int
+    small: StreamingModel, starter_vocabulary: Vocabulary, bits: int, head_bytes: int
 ) -> None:
     """64 numbers of a head take 256 bytes in fp32; in fewer bits, a scale and a bias come on top."""
     budget, number = 2**24, 0
-    runner = Runner(starter, starter_vocabulary, budget, kv_bits=bits)
+    runner = Runner(small, starter_vocabulary, budget, kv_bits=bits)
     while not runner.counters.lost_lanes:
         assert isinstance(runner.run([replace(LANE, lane=(number, 0))])[0], Tokens)
         runner.check_invariants()
         number += 1
-    args = starter.args
+    args = small.args
     lane_bytes = LENGTHS[0] * args.num_hidden_layers * 2 * args.num_key_value_heads * head_bytes
     assert number - 1 == budget // lane_bytes
 

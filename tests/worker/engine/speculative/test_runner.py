@@ -119,13 +119,13 @@ def french(*options: tuple[Policy, Sampling]) -> list[Session]:
     rate=st.sampled_from([0.0, 0.5, 0.8, 1.0]),
 )
 def test_any_drafts_give_the_same_tokens(
-    starter: StreamingModel,
+    small: StreamingModel,
     starter_vocabulary: Vocabulary,
     options: list[tuple[Policy, Sampling]],
     rate: float,
 ) -> None:
     """Law: each policy, greedy and sampled, in any company, with drafts that come true always, never, or at times."""
-    asked, runner = french(*options), runner_of(starter, starter_vocabulary)
+    asked, runner = french(*options), runner_of(small, starter_vocabulary)
     plain = Talk(runner, starter_vocabulary, asked).run()
     assert Talk(SpeculativeRunner(runner, Knowing(plain, rate), clock_s=None), starter_vocabulary, asked).run() == plain
     assert runner.num_lanes == 0
@@ -133,12 +133,12 @@ def test_any_drafts_give_the_same_tokens(
 
 @pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
 def test_what_passes_are_said_to_write_is_what_is_written(
-    starter: StreamingModel, starter_vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch, rate: float
+    small: StreamingModel, starter_vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch, rate: float
 ) -> None:
     """Law: tokens that are taken back when more has been read count for nothing, however many drafts there are. So the
     two ways to run passes are compared by what is left of them: all words, and an end for each session.
     """
-    asked, runner = french(*((policy, Sampling()) for policy in POLICIES)), runner_of(starter, starter_vocabulary)
+    asked, runner = french(*((policy, Sampling()) for policy in POLICIES)), runner_of(small, starter_vocabulary)
     plain = Talk(runner, starter_vocabulary, asked).run()
     said = []
 
@@ -297,13 +297,13 @@ def test_passes_that_mostly_read_tell_nothing(row: Row, num_learned: int, monkey
 
 
 def test_a_draft_model_keeps_up_while_it_is_not_asked(
-    starter: StreamingModel, starter_vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+    small: StreamingModel, starter_vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With drafts in every other pass, a model that drafts for itself is right all the same."""
     monkeypatch.setattr(
         "worker.engine.speculative.autotune.learn", lambda known, *_: replace(known, pays=not known.pays)
     )
-    engine = speculative(starter, starter_vocabulary, starter, perf_counter)
+    engine = speculative(small, starter_vocabulary, small, perf_counter)
     before = replace(engine.counters)
     Talk(engine, starter_vocabulary, french(*((WaitK(k=50), sampling) for sampling in SAMPLINGS))).run()
     proposed = engine.counters.proposed_drafts - before.proposed_drafts
@@ -326,10 +326,10 @@ class Costly(Knowing):
 
 
 def test_drafts_that_cost_more_than_they_save_are_left_out(
-    starter: StreamingModel, starter_vocabulary: Vocabulary
+    small: StreamingModel, starter_vocabulary: Vocabulary
 ) -> None:
     """Though all of them come true: but for a trial now and then, the passes are those without. Tokens never change."""
-    asked, runner = french((WaitK(k=50), Sampling())), runner_of(starter, starter_vocabulary)
+    asked, runner = french((WaitK(k=50), Sampling())), runner_of(small, starter_vocabulary)
     plain = Talk(runner, starter_vocabulary, asked)
     written = plain.run()
     drafter = Costly(written, 1.0)
@@ -351,37 +351,35 @@ def speculative(
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: str(type(policy).__name__))
 def test_a_draft_model_gives_the_same_tokens(
-    starter: StreamingModel, starter_vocabulary: Vocabulary, policy: Policy
+    small: StreamingModel, starter_vocabulary: Vocabulary, policy: Policy
 ) -> None:
     """In fewer passes, where the draft model thinks as the model does; its lanes go with those of the model."""
     asked = french(*((policy, sampling) for sampling in SAMPLINGS))
-    plain = Talk(runner_of(starter, starter_vocabulary), starter_vocabulary, asked)
-    engine = speculative(starter, starter_vocabulary, starter)
+    plain = Talk(runner_of(small, starter_vocabulary), starter_vocabulary, asked)
+    engine = speculative(small, starter_vocabulary, small)
     fast = Talk(engine, starter_vocabulary, asked)
     assert fast.run() == plain.run()
     assert len(fast.rows) < len(plain.rows)
     assert engine.drafter.kv_bytes() == 0
 
 
-def test_a_draft_model_follows_what_was_confirmed(starter: StreamingModel, starter_vocabulary: Vocabulary) -> None:
+def test_a_draft_model_follows_what_was_confirmed(small: StreamingModel, starter_vocabulary: Vocabulary) -> None:
     """A model that drafts for itself draws the same noise and is always right: nothing it is fed is out of date."""
-    engine = speculative(starter, starter_vocabulary, starter)
+    engine = speculative(small, starter_vocabulary, small)
     before = replace(engine.counters)
     Talk(engine, starter_vocabulary, french(*((WaitK(k=50), sampling) for sampling in SAMPLINGS))).run()
     proposed = engine.counters.proposed_drafts - before.proposed_drafts
     assert proposed == engine.counters.accepted_drafts - before.accepted_drafts > 15
 
 
-def test_a_draft_model_follows_lanes_that_are_built_anew(
-    starter: StreamingModel, starter_vocabulary: Vocabulary
-) -> None:
+def test_a_draft_model_follows_lanes_that_are_built_anew(small: StreamingModel, starter_vocabulary: Vocabulary) -> None:
     """With room for two of four lanes: rows are put off, asked for again, and lose nothing; drafts still come true."""
     asked = french(*((WaitK(k=50), sampling) for sampling in (*SAMPLINGS, *SAMPLINGS)))
-    plain = Talk(runner_of(starter, starter_vocabulary), starter_vocabulary, asked).run()
-    probe = Runner(starter, starter_vocabulary)
+    plain = Talk(runner_of(small, starter_vocabulary), starter_vocabulary, asked).run()
+    probe = Runner(small, starter_vocabulary)
     probe.run([Row((0, 0), (1,), (), 0, 0, SampleSpec())])
-    tight = Runner(starter, starter_vocabulary, max_kv_bytes=2 * probe.kv_bytes())
-    drafter = DraftModel(Runner(starter, starter_vocabulary), starter_vocabulary.eos_tokens)
+    tight = Runner(small, starter_vocabulary, max_kv_bytes=2 * probe.kv_bytes())
+    drafter = DraftModel(Runner(small, starter_vocabulary), starter_vocabulary.eos_tokens)
     engine = SpeculativeRunner(tight, drafter, clock_s=None)
     assert Talk(engine, starter_vocabulary, asked).run() == plain
     assert tight.counters.lost_lanes + tight.counters.deferred_rows > 0
@@ -389,13 +387,13 @@ def test_a_draft_model_follows_lanes_that_are_built_anew(
 
 
 def test_a_draft_model_that_fails_leaves_the_session_without_drafts(
-    starter: StreamingModel, starter_vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+    small: StreamingModel, starter_vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its fault is not the session's: the words come out all the same, and it is not asked again."""
     asked = french((WaitK(k=50), Sampling()))
-    plain = Talk(runner_of(starter, starter_vocabulary), starter_vocabulary, asked).run()
-    draft = StreamingModel(starter.inner, position_offset=starter.position_offset)
-    engine = speculative(starter, starter_vocabulary, draft)
+    plain = Talk(runner_of(small, starter_vocabulary), starter_vocabulary, asked).run()
+    draft = StreamingModel(small.inner, position_offset=small.position_offset)
+    engine = speculative(small, starter_vocabulary, draft)
     calls = []
 
     def fail(*_: object) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from worker.core.log import Log
+from worker.core.append_log import Log
 
 ITEMS = st.lists(st.integers(0, 3), max_size=4)
 

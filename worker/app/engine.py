@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from worker.core.rows import Lane, Output, Row, Vocabulary
+from worker.engine.adapters.compatibility import Compatibility
 from worker.engine.loading import load, load_vocabulary
 from worker.engine.runner import Counters, Runner
 from worker.engine.speculative.draft_model import DraftModel
@@ -15,11 +16,11 @@ from worker.engine.thread import EngineThread
 
 
 class EngineDead(Exception):
-    """The engine's thread has died: nothing that was asked of it will come back."""
+    """The engine's thread has died; calls in progress will not return."""
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What the engine has done and holds, after a pass."""
+    """The engine's counters and KV bytes after a pass."""
 
     counters: Counters
     kv_bytes: int
@@ -29,7 +30,14 @@ class Engine:
     """A model on its thread. `vocabulary` may be used from any thread: it needs no mlx."""
 
     def __init__(
-        self, thread: EngineThread, runner: PassRunner, vocabulary: Vocabulary, description: str, card: Card
+        self,
+        thread: EngineThread,
+        runner: PassRunner,
+        vocabulary: Vocabulary,
+        *,
+        description: str,
+        card: Card,
+        compatibility: Compatibility,
     ) -> None:
         self._thread = thread
         self._runner = runner
@@ -37,6 +45,7 @@ class Engine:
         self.vocabulary = vocabulary
         self.description = description
         self.card = card
+        self.compatibility = compatibility
 
     @property
     def is_alive(self) -> bool:
@@ -47,7 +56,7 @@ class Engine:
     async def start(
         cls, model: str, draft_model: str = "", max_kv_bytes: int | None = None, *, kv_bits: int = 0
     ) -> "Engine":
-        """Load the models; keep keys and values of `model` in `kv_bits`, within `max_kv_bytes`.
+        """Load the models; keep the keys and values of `model` in `kv_bits`, within `max_kv_bytes`.
 
         Raises what `load` raises, UnsupportedModel for a draft model with another tokenizer.
         """
@@ -66,10 +75,17 @@ class Engine:
         vocabulary = load_vocabulary(name, tokenizer)
         runner = Runner(model, vocabulary, max_kv_bytes, kv_bits=kv_bits)
         drafted = SpeculativeRunner(runner, DraftModel.load(draft_model, vocabulary)) if draft_model else None
-        return cls(thread, drafted or runner, vocabulary, repr(model), vocabulary.card)
+        return cls(
+            thread,
+            drafted or runner,
+            vocabulary,
+            description=repr(model),
+            card=vocabulary.card,
+            compatibility=runner.compatibility,
+        )
 
     def check(self) -> None:
-        """Raise EngineDead where the thread has died."""
+        """Raise EngineDead if the thread has died."""
         if not self.is_alive:
             raise EngineDead("the engine's thread has died; another worker goes on with the sessions: start one")
 
