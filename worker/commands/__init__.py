@@ -18,7 +18,7 @@ GROUPS: Final = (
     Group("Start here", ("demo", "up", "doctor")),
     Group("Run the service", ("serve", "gateway", "drain", "send", "watch")),
     Group("Translate in this process, without Redis", ("generate", "compare", "live")),
-    Group("Train and measure a model", ("train", "evaluate", "tune", "bench")),
+    Group("Train and measure a model", ("train", "evaluate", "tune", "calibrate", "bench")),
     Group("Describe the wire protocol", ("schema",)),
 )
 """All commands, in the order of the help."""

@@ -26,6 +26,7 @@ _CODES: Final = {
     "worker.engine.errors.UnsupportedModel": "unsupported_model",
     "worker.engine.errors.UnsupportedPrompt": "unsupported_prompt",
     "worker.engine.errors.EngineError": "engine_error",
+    "worker.evaluation.errors.EvaluationError": "invalid_input",
     "worker.training.errors.DataError": "invalid_data",
     "worker.training.errors.CheckpointError": "no_checkpoint",
     "worker.training.errors.LossError": "loss_not_finite",

@@ -82,6 +82,7 @@ class SampleSpec(msgspec.Struct, frozen=True):
     word_start: bool = False
     one_line: bool = False  # no line breaks: in its answers, a chat model writes notes and other versions behind them
     opening: bool = False  # the first sampled token opens such an answer: with a letter or a digit, not with a quote
+    no_introduction: bool = False  # such an answer says nothing about itself, see `worker.core.introductions`
     # For policies that ask for them:
     with_probabilities: bool = False  # of the sampled tokens
     aligned_from: int | None = None  # which of the source tokens from this one on each of them attends to most

@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from protocol import Session
-from worker.core import runaway, words
+from worker.core import introductions, runaway, words
 from worker.core import source as sources
 from worker.core.append_log import Log
 from worker.core.policies import Policy, policy_of
@@ -278,7 +278,7 @@ def _sampling(segment: Segment) -> SampleSpec:
     sampling, policy, num_prompt = segment.session.sampling, segment.policy, len(segment.prompt.target)
     position = segment.num_target + len(segment.decode.tentative)
     context = sampling.repetition_context_size if sampling.repetition_penalty is not None else 0
-    is_start, is_answer = segment.word_begin == position, segment.prompt.is_answer
+    is_start, is_answer, source = segment.word_begin == position, segment.prompt.is_answer, segment.source.words
     return SampleSpec(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
@@ -289,7 +289,9 @@ def _sampling(segment: Segment) -> SampleSpec:
         context_tokens=context,
         word_start=is_start and bool(segment.words) and not words.is_spaceless(segment.words[-1].text[-1]),
         one_line=is_answer,
-        opening=is_answer and is_start and not segment.words and segment.source.words[0][0].isalnum(),
+        opening=is_answer and is_start and not segment.words and source[0][0].isalnum(),
+        no_introduction=is_answer
+        and not introductions.may_introduce(segment.session.target_language, source[: segment.needed_words()]),
         with_probabilities=policy.with_probabilities,
         aligned_from=segment.source.bounds[0] if policy.with_alignment and not segment.is_read else None,
     )

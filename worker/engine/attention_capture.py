@@ -1,8 +1,11 @@
 """The source token that each drawn token attends to most, for policies that ask (AlignAtt, Papi et al. 2023, sec. 3).
 
-The weights are those of the query that the token was drawn from, averaged over all heads and layers.
+The weights are those of the query that the token was drawn from, averaged over the model's alignment heads: those that
+`decalage calibrate` found to align target and source, else all heads of all layers.
 """
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,17 +15,21 @@ import numpy as np
 from worker.core.rows import Lane
 from worker.engine.adapters import kernels
 from worker.engine.batch import BatchAttention, BatchRow, SingleGroup
+from worker.engine.model import Head
 from worker.engine.visibility import FREE
 
 
 class AttentionCapture:
     """Alignment of the drawn tokens of a batch, for those rows that ask; make it before the pass, read it afterwards.
 
-    Evaluate `arrays` before `aligned_sources`.
+    `heads`: the heads to average over; none: all. Evaluate `arrays` before `aligned_sources`.
     """
 
-    def __init__(self, attention: BatchAttention) -> None:
-        self._groups = [_GroupCapture(group) for group in attention.groups if any(map(_is_asked, group.rows))]
+    def __init__(self, attention: BatchAttention, heads: Sequence[Head] = ()) -> None:
+        by_layer: defaultdict[int, list[int]] = defaultdict(list)
+        for layer, head in heads:
+            by_layer[layer].append(head)
+        self._groups = [_GroupCapture(group, by_layer) for group in attention.groups if any(map(_is_asked, group.rows))]
 
     @cached_property
     def arrays(self) -> list[mx.array]:
@@ -41,10 +48,12 @@ class AttentionCapture:
 
 
 class _GroupCapture:
-    # The queries (A, T) that tokens are drawn from, of each asking row the last T, and their weights.
+    # The queries (A, T) that tokens are drawn from, of each asking row the last T, and their weights. `heads` are those
+    # of each layer that count; empty: all do.
 
-    def __init__(self, group: SingleGroup) -> None:
+    def __init__(self, group: SingleGroup, heads: Mapping[int, list[int]]) -> None:
         group.observer = self
+        self._heads = heads
         asking_rows = [i for i, row in enumerate(group.rows) if _is_asked(row)]
         self.rows = [group.rows[i] for i in asking_rows]
         self._pool = group.pool
@@ -56,14 +65,19 @@ class _GroupCapture:
         self._tokens = mx.array(np.concatenate(places).astype(np.int32))
         visible = [group.visible_to(i, mx.array(column)) for i, column in zip(asking_rows, columns, strict=True)]
         self._mask = mx.stack(visible)[:, None]  # (A, 1, T, L)
-        self._weights = mx.array(0.0)  # (A, T, L): averaged over the heads, summed over the layers
+        self._weights = mx.array(0.0)  # (A, T, L): summed over heads and layers
 
     def add_layer(self, layer: int, queries: mx.array, scale: float) -> None:
         """Add the weights of a layer, by the batch's queries (1, H, N, D)."""
+        if self._heads and layer not in self._heads:
+            return
         drawn = mx.take(queries[0], self._tokens, axis=1)
         lines = drawn.reshape(drawn.shape[0], *self._shape, drawn.shape[-1]).transpose(1, 0, 2, 3)
         keys, _ = self._pool.fetch(layer, self._pool_rows, self._mask.shape[-1])
-        self._weights = self._weights + kernels.weights(lines, keys, mask=self._mask, scale=scale)
+        if self._heads:  # each head with the keys that it shares with others
+            heads, num_sharing = np.array(self._heads[layer]), lines.shape[1] // keys.shape[1]
+            lines, keys = lines[:, mx.array(heads)], keys[:, mx.array(heads // num_sharing)]
+        self._weights = self._weights + kernels.weights(lines, keys, mask=self._mask, scale=scale).sum(axis=1)
 
     def attended_slots(self) -> mx.array:
         """Return the most attended slots among those of the source tokens that count, (A, T) int."""

@@ -186,7 +186,10 @@ class BatchCache:
         Raises UnsupportedModel where the layer would attend to other keys or values than those it fetched.
         """
         if keys is not self._fetched[0] or values is not self._fetched[1]:
-            raise UnsupportedModel("its layers change what they fetch before they attend to it")
+            raise UnsupportedModel(
+                "its layers attend to other keys and values than they store, as with compressed ones (multi-head "
+                "latent attention, MLA)"
+            )
         self._attention.num_attended_layers += 1
         groups = self._attention.groups
         for group in groups:

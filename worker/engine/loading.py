@@ -18,6 +18,7 @@ from worker.engine.files import check_tokenizer_files, check_weights
 from worker.engine.gguf.reader import SUFFIX
 from worker.engine.gguf.tokenizer import load_gguf_tokenizer
 from worker.engine.gguf.weights import load_gguf_model
+from worker.engine.head_attention import head_attention
 from worker.engine.hub import hub_model
 from worker.engine.model import StreamingModel
 from worker.engine.text.card import Card, read_card, read_config, read_max_positions
@@ -70,6 +71,7 @@ def load(
     inner = _weights(path, dtype)
     model = StreamingModel(inner, position_offset=offset, name=path_or_repo)
     check_surface(model)
+    _set_alignment_heads(model, card)
     tokenizer = _tokenizer(path, card)
     check_tokenizer(tokenizer, int(model(mx.array([[0]])).shape[-1]), path)
     return model, tokenizer
@@ -84,6 +86,18 @@ def load_vocabulary(path_or_repo: str = DEFAULT_MODEL, tokenizer: Any = None) ->
         return Vocabulary(tokenizer, card, max_positions=read_max_positions(path))
     except UnsupportedModel as error:
         raise UnsupportedModel(f"{path}: {error}") from error
+
+
+def _set_alignment_heads(model: StreamingModel, card: Card) -> None:
+    if not card.alignment_heads:
+        return
+    known = head_attention(model, (0,), (0,), num_queries=1, words=slice(0, 1), is_contiguous=False).heads
+    if unknown := sorted({*card.alignment_heads} - {*known}):
+        raise UnsupportedModel(
+            f"the card of {model.name} names {unknown[0]} among its alignment heads, expected a layer and a head up to "
+            f"{known[-1]}; run `decalage calibrate` again"
+        )
+    model.alignment_heads = card.alignment_heads
 
 
 def _weights(path: Path, dtype: mx.Dtype | None) -> nn.Module:

@@ -6,7 +6,7 @@ that reads and writes in one pass.
 
 from collections.abc import Sequence
 from threading import RLock
-from typing import Any
+from typing import Any, TypeAlias
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -25,19 +25,32 @@ from worker.engine.visibility import GroupLayout, Layout
 # logits that are asked for spares a third of a small model's pass.
 _PLAIN_HEADS = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
-__all__ = ["Model", "ModelArgs", "StreamingModel"]
+# What mlx-lm's other caches hold, for messages.
+_CACHES = {
+    "ArraysCache": "recurrent states, as state-space and hybrid models do",
+    "CacheList": "several caches a layer",
+    "ChunkedKVCache": "chunks of the text",
+    "RotatingKVCache": "sliding windows",
+}
+
+Head: TypeAlias = tuple[int, int]
+"""(layer, head): an attention head of a model."""
+
+__all__ = ["Head", "Model", "ModelArgs", "StreamingModel"]
 
 
 class StreamingModel:
     """An mlx-lm model whose calls route source and target into dual caches.
 
     `position_offset` is φ, the position of the first target token: 0 for a model trained with group positions.
+    `alignment_heads` are the heads whose attention tells AlignAtt what a token comes from; none: all.
     Raises UnsupportedModel where the model has no rotary positions or needs another cache than the plain one.
     """
 
     def __init__(self, model: nn.Module, *, position_offset: int = 0, name: str = "") -> None:
         self.inner = model
         self.position_offset = position_offset
+        self.alignment_heads: tuple[Head, ...] = ()
         self.name = name or str(getattr(model, "model_type", type(model).__name__))
         self._positions = Positions()
         self.lock = TracingLock()
@@ -212,9 +225,10 @@ def _check_caches(model: nn.Module, name: str) -> None:
         raise UnsupportedModel(f"{name} shows no `layers`; expected a decoder model of mlx-lm")
     others = sorted({type(cache).__name__ for cache in make_prompt_cache(model) if type(cache) is not KVCache})
     if others:
+        kinds = " and ".join(f"{_CACHES.get(kind, 'caches of its own')} ({kind})" for kind in others)
         raise UnsupportedModel(
-            f"{name} keeps its past in {', '.join(others)}; a dual cache can only take the place of mlx-lm's "
-            "plain KVCache (no sliding windows, no recurrent states). Use a model with full attention in all layers"
+            f"{name} keeps its past in {kinds}; a dual cache can only take the place of mlx-lm's plain KVCache. Use a "
+            "model with full attention in all layers"
         )
 
 

@@ -41,6 +41,9 @@ class TokenMasks(Protocol):
     def openings(self, size: int) -> mx.array:
         """Return which tokens may open an answer that begins with a word, (V,) bool."""
 
+    def introductions(self, size: int) -> mx.array:
+        """Return which tokens begin what a chat model says about its translation, (V,) bool."""
+
 
 class Counters(msgspec.Struct):
     """Totals of a runner's work so far."""
@@ -73,7 +76,7 @@ class Runner:
         cache = model.make_cache()
         size = int(model(mx.array([[0]]), cache=cache).shape[-1])
         masks = (vocabulary.word_starts, vocabulary.forbidden, vocabulary.line_breaks, vocabulary.openings)
-        self._sampler = Sampler(*(mask(size) for mask in masks))
+        self._sampler = Sampler(*(mask(size) for mask in masks), introductions=vocabulary.introductions(size))
         head_sizes = [array.shape[-1] for layer in cache for array in layer.state]
         packing = quantization(kv_bits, head_sizes, model.name)
         self._kv_cache = KVCacheManager(model.num_layers, model.layout, packing)
@@ -182,7 +185,7 @@ class Runner:
         ends = accumulate(len(batch_row.tokens) for batch_row in batch_rows)
         queries = [i for row, end in zip(rows, ends, strict=True) for i in range(end - row.num_samples, end)]
         drawing = [row for row in rows if row.num_samples]
-        capture = AttentionCapture(batch.attention)
+        capture = AttentionCapture(batch.attention, self.model.alignment_heads)
         output = self._sampler.sample(self._logits(batch, queries), drawing)
         mx.eval(output.arrays, capture.arrays, [group.pool.arrays for group in batch.attention.groups])
         self._count(rows, batch)

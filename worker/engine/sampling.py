@@ -15,6 +15,7 @@ from worker.core.rows import Row, SampleSpec
 
 # Below it the noise is lost in the rounding of the logits, and a division by it would overflow.
 _LOWEST_TEMPERATURE = 1e-6
+_NUM_MASKS = 5  # of answers with introductions, and as many without
 
 
 class SamplerOutput:
@@ -46,18 +47,19 @@ class Sampler:
     """Chooses tokens from logits of V entries; all arguments are (V,) bool.
 
     `word_starts` may stand behind a finished word, `forbidden` nowhere, `line_breaks` not in an answer of one line, and
-    only `openings` may open one.
+    only `openings` may open one; `introductions` may not stand in an answer that says nothing about itself.
     """
 
     def __init__(
         self, word_starts: mx.array, forbidden: mx.array, line_breaks: mx.array | None = None,
-        openings: mx.array | None = None,
+        openings: mx.array | None = None, *, introductions: mx.array | None = None,
     ) -> None:  # fmt: skip
         text = ~forbidden
         line = text if line_breaks is None else text & ~line_breaks
         opening = line if openings is None else line & openings
         allowed = mx.stack([text, text & word_starts, line, line & word_starts, opening])
-        self._masks = mx.where(allowed, mx.array(0.0), mx.array(-mx.inf, mx.float32))  # (5, V), see `_mask`
+        allowed = mx.concatenate([allowed, allowed if introductions is None else allowed & ~introductions])
+        self._masks = mx.where(allowed, mx.array(0.0), mx.array(-mx.inf, mx.float32))  # (10, V), see `_mask`
         self._each_mask = list(self._masks)
         mx.eval(self._masks, self._each_mask)  # here: another thread may run the passes
 
@@ -116,11 +118,12 @@ class Sampler:
 
 def _mask(sampling: SampleSpec, index: int) -> int:
     # The mask of a row's sample of that index.
+    first = _NUM_MASKS if sampling.no_introduction else 0
     if not sampling.one_line:
-        return int(sampling.word_start and not index)
+        return first + (sampling.word_start and not index)
     if sampling.opening and not index:
-        return 4
-    return 2 + (sampling.word_start and not index)
+        return first + 4
+    return first + 2 + (sampling.word_start and not index)
 
 
 def _is_greedy(sampling: SampleSpec) -> bool:

@@ -1,4 +1,4 @@
-"""Try each command that a role uses (worker, producer, subscriber, gateway), to find which of them Redis denies.
+"""Try each command of each role on its own keys, to find which of them Redis denies; leave no trace.
 
 On keys that running workers share, a command is given so that it changes nothing: `NOMKSTREAM 0-1`, `XX`, a member that
 is no worker and no session. The session whose keys are written is nobody else's, and its keys are deleted.
@@ -30,7 +30,7 @@ _LIFE_S = 2
 
 
 async def denials(redis: Client, role: str | None = None) -> list[str]:
-    """Return everything that Redis denies to the user of this client in this role, or in any, as `COMMAND on KEY`.
+    """Return all that Redis denies to the user of this client in this role, or in any, as `COMMAND on KEY`.
 
     Raises what `Client.call` raises, such as Interrupted for a server that cannot write now.
     """

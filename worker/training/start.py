@@ -158,7 +158,15 @@ def _prepare_known(recipe: Recipe, directory: Path, path: Path) -> None:
 
 
 def _write_card(card: Card, recipe: Recipe, directory: Path, *, position_offset: int) -> None:
-    trained = replace(card, position_offset=position_offset, trained=True, wait_k=_waits(recipe))
+    # Neither what was measured nor which heads align is true of other weights.
+    trained = replace(
+        card,
+        position_offset=position_offset,
+        trained=True,
+        wait_k=_waits(recipe),
+        measured="",
+        alignment_heads=(),
+    )
     write_json(directory / FILE, msgspec.to_builtins(trained))
 
 

@@ -10,7 +10,6 @@ import httpx
 import pytest
 from msgspec import Struct
 from websockets.asyncio.client import connect
-from worker.app.engine_thread import Engine
 
 from producers.gateway.auth import Caller, Keys
 from producers.gateway.gateway import Gateway
@@ -20,6 +19,7 @@ from tests.conftest import KeyLeakCheck, empty_server
 from tests.producers.gateway.browser import Browser, find_chromium, open_browser
 from tests.servers import ServerPool, real_names
 from tests.worker.app.conftest import Running, running
+from worker.app.engine import Engine
 
 __all__ = ["Running", "running"]
 

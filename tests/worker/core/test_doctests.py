@@ -5,7 +5,17 @@ import importlib
 
 import pytest
 
-EXAMPLES = ["languages", "normalize", "policies.wait_k", "rows", "runaway", "sentences", "session", "words"]
+EXAMPLES = [
+    "introductions",
+    "languages",
+    "normalize",
+    "policies.wait_k",
+    "rows",
+    "runaway",
+    "sentences",
+    "session",
+    "words",
+]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -210,6 +210,26 @@ def test_what_words_come_from_is_asked_while_more_may_be_read(mode: Literal["str
     assert {row.sampling.aligned_from for row in driver.rows[before:] if row.target} == {None}
 
 
+@pytest.mark.parametrize(
+    ("prompt", "target_language", "source", "is_forbidden"),
+    [
+        (replace(CONTIGUOUS, is_translation=True), "fr", "Where is it?", True),
+        (replace(CONTIGUOUS, is_translation=True), "fr", "The translator has left.", False),
+        (replace(CONTIGUOUS, is_translation=True), "en", "Where is it?", False),
+        (replace(PROMPT, is_translation=True), "fr", "Where is it?", False),
+        (CONTIGUOUS, "fr", "Where is it?", False),
+    ],
+)
+def test_a_stock_model_may_not_introduce_its_translation(
+    prompt: Prompt, target_language: str, source: str, is_forbidden: bool
+) -> None:
+    """Into other languages than English, and unless the source speaks of translations."""
+    driver = Driver(FakeModel(tokens=LATIN, eos=0.1), FakeVocabulary(prompt))
+    session = Session(target_language=target_language, policy=WaitK(k=2))
+    translate(driver, session, source.split())
+    assert {row.sampling.no_introduction for row in driver.rows if row.target} == {is_forbidden}
+
+
 class Hasty(FakeModel, frozen=True):
     """Writes one word less than it has read, then ends its sentence, and then its answer."""
 

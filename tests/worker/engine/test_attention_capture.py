@@ -1,5 +1,6 @@
 """Which source token a drawn token attends to most: as plain attention has it, in any company, compiled or not."""
 
+import random
 from typing import Any
 
 import mlx.core as mx
@@ -15,6 +16,8 @@ from tests.worker.engine.test_batching import TICKS, Alone, Anything, rows_of
 from tests.worker.engine.tiny import build
 from worker.core.rows import Failed, Lane, Row, SampleSpec, Tokens
 from worker.engine.adapters import attention, kernels
+from worker.engine.errors import UnsupportedModel
+from worker.engine.head_attention import head_attention
 from worker.engine.kv import manager
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
@@ -98,14 +101,14 @@ def test_it_is_what_plain_attention_has(
 
 @pytest.mark.parametrize("heads", [(4, 4), (6, 2), (4, 1)])
 def test_weights_are_those_of_attention(heads: tuple[int, int]) -> None:
-    """With one value a key, what is read is the weights: averaged over the heads, they add up to one."""
+    """With one value a key, what is read is the weights: those of each head add up to one."""
     q, k = (mx.random.normal((3, n, 4, 8), key=mx.random.key(n + i)) for i, n in enumerate(heads))
     k = mx.concatenate([k, k[:, :, :1] + 1], axis=2)
     values = mx.broadcast_to(mx.eye(5), (3, heads[1], 5, 5))
     mask = mx.random.uniform(shape=(3, 1, 4, 5), key=mx.random.key(7)) > 0.5
     mask[..., 0] = True
     found = kernels.weights(q, k, mask=mask, scale=0.4)
-    read = mx.fast.scaled_dot_product_attention(q, k, values, mask=mask, scale=0.4).mean(axis=1)
+    read = mx.fast.scaled_dot_product_attention(q, k, values, mask=mask, scale=0.4)
     np.testing.assert_allclose(np.array(found), np.array(read), atol=1e-6)
     np.testing.assert_allclose(np.array(found.sum(axis=-1)), 1, atol=1e-6)
 
@@ -115,7 +118,7 @@ def test_products_that_half_precision_cannot_hold() -> None:
     large = mx.full((1, 1, 1, 64), 100.0, mx.float16)
     keys = mx.concatenate([large, large * 0.5], axis=2)
     found = kernels.weights(large, keys, mask=mx.ones((1, 1, 1, 2), mx.bool_), scale=1 / 8)
-    np.testing.assert_array_equal(np.array(found), [[[1.0, 0.0]]])
+    np.testing.assert_array_equal(np.array(found), [[[[1.0, 0.0]]]])
 
 
 def test_an_attention_of_its_own_shows_nothing() -> None:
@@ -130,3 +133,44 @@ def test_an_attention_of_its_own_shows_nothing() -> None:
         "align-att needs that: ask for another policy"
     )
     assert isinstance(plain, Tokens)
+
+
+HEADS = [(layer, head) for layer in range(2) for head in range(4)]
+
+
+@pytest.mark.parametrize("is_contiguous", [False, True], ids=["group", "contiguous"])
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    heads=st.sets(st.sampled_from(HEADS)), source=st.lists(st.integers(0, 63), min_size=3, max_size=9),
+    target=st.lists(st.integers(0, 63), min_size=2, max_size=6), seed=st.integers(0, 9),
+)  # fmt: skip
+def test_what_is_read_is_what_is_calibrated(
+    is_contiguous: bool, heads: set[tuple[int, int]], source: list[int], target: list[int], seed: int
+) -> None:
+    """Law: in both layouts, alone or in a batch, AlignAtt reads the sum of the chosen heads' weights as calibration
+    measures them; of all heads, where none is chosen.
+    """
+    model = StreamingModel(build("qwen2"), position_offset=3)
+    model.alignment_heads = tuple(sorted(heads))
+    known, weights = head_attention(
+        model, source, target, num_queries=len(target), words=slice(1, len(source)), is_contiguous=is_contiguous
+    )
+    assert list(known) == HEADS
+    chosen = [HEADS.index(head) for head in sorted(heads or HEADS)]
+    total = weights[chosen].sum(axis=0, dtype=np.float32)
+    spec, dice = SampleSpec(aligned_from=1), random.Random(seed)
+    rows = [Row((0, 0), tuple(source), tuple(target), 0, len(target) - 1, spec, is_contiguous=is_contiguous)]
+    for lane in range(1, dice.randrange(1, 4)):
+        length = dice.randrange(2, 12)
+        rows.append(Row((lane, 0), tuple(range(length)), (5,), 0, 0, spec if dice.random() < 0.5 else SampleSpec()))
+    (found, *_) = Runner(model, Anything()).run(rows)
+    assert isinstance(found, Tokens)
+    for each, index in zip(total, found.aligned, strict=True):
+        assert each[index - 1] > each.max() - 2e-3 * len(chosen)
+
+
+def test_an_attention_of_its_own_cannot_be_calibrated() -> None:
+    """Refused by name."""
+    model = StreamingModel(build("gemma2"), name="some/gemma")
+    with pytest.raises(UnsupportedModel, match="some/gemma has an attention of its own"):
+        head_attention(model, (1, 2), (3,), num_queries=1, words=slice(0, 2), is_contiguous=True)

@@ -33,6 +33,9 @@ class Anything:
     def openings(self, size: int) -> mx.array:
         return mx.ones(size, mx.bool_)
 
+    def introductions(self, size: int) -> mx.array:
+        return mx.zeros(size, mx.bool_)
+
 
 class Recorder(Sampler):
     """A sampler that keeps the logits it saw, by lane."""

@@ -29,19 +29,34 @@ def test_rotary_families_are_driven(family: str) -> None:
     ("family", "reason"),
     [
         ("gpt2", "no rotary position embedding"),
-        ("mamba", "ArraysCache"),
-        ("llama-sliding", "RotatingKVCache"),
-        ("gemma3_text", "RotatingKVCache"),
-        ("cohere2", "RotatingKVCache"),
-        ("falcon_h1", "CacheList"),
-        ("jamba", "ArraysCache"),
+        ("mamba", "recurrent states"),
+        ("mamba2", "recurrent states"),
+        ("llama-sliding", "sliding windows"),
+        ("gemma3_text", "sliding windows"),
+        ("cohere2", "sliding windows"),
+        ("falcon_h1", "several caches a layer"),
+        ("jamba", "recurrent states"),
+        ("lfm2", "recurrent states"),
+        ("qwen3_next", "recurrent states"),
+        ("granitemoehybrid", "recurrent states"),
+        ("recurrent_gemma", "recurrent states.*sliding windows"),
     ],
 )
 def test_others_say_why_not(family: str, reason: str) -> None:
     """No rotary positions, a recurrent state, a sliding window: the message names what it is, and what to use."""
     assert family in OTHERS
-    with pytest.raises(UnsupportedModel, match=rf"(?s){reason}.*Use a"):
+    with pytest.raises(UnsupportedModel, match=rf"{family}.*{reason}.*Use a"):
         StreamingModel(build(family), name=family)
+
+
+@pytest.mark.parametrize("family", ["deepseek_v3", "glm4_moe_lite"])
+def test_latent_attention_says_why_not(family: str) -> None:
+    """Its layers store compressed keys and values, and attend to what they make of them. Those of DeepSeek 2, MiniCPM3
+    and Youtu-LLM store whole ones, and are driven.
+    """
+    assert family in OTHERS
+    with pytest.raises(UnsupportedModel, match=rf"{family}.*\(multi-head latent attention, MLA\)\. Use a"):
+        check_surface(StreamingModel(build(family), name=family))
 
 
 def test_a_target_behind_its_source_may_begin_in_the_pass_that_reads_it() -> None:

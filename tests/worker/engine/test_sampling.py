@@ -132,3 +132,22 @@ def test_an_answer_keeps_to_its_line(logits: list[list[float]], temperature: flo
         assert found[0] in first
         assert all(2 <= token < (10 if sampling.one_line else V) for token in found)
         assert not sampling.after((7,)).opening
+
+
+@given(
+    logits=st.lists(LOGITS, min_size=3, max_size=3), temperature=st.sampled_from([0.0, 1.0]),
+    options=st.fixed_dictionaries({name: st.booleans() for name in ("one_line", "opening", "word_start")}),
+)  # fmt: skip
+def test_an_answer_does_not_introduce_itself(
+    logits: list[list[float]], temperature: float, options: dict[str, bool]
+) -> None:
+    """At no place, whatever else is asked for; where it may, nothing changes."""
+    tokens = mx.arange(V)
+    masks = tokens % 3 == 0, tokens < 2, tokens >= 10, (tokens == 4) | (tokens == 6)
+    plain, sampler = Sampler(*masks), Sampler(*masks, introductions=(tokens == 3) | (tokens == 4))
+    sampling = SampleSpec(temperature=temperature, **options)  # type: ignore[arg-type]
+    told = choose(mx.array(logits), replace(sampling, no_introduction=True), sampler, drafts=(7, 8))
+    assert not {3, 4} & {*told}
+    assert choose(mx.array(logits), sampling, sampler, drafts=(7, 8)) == choose(
+        mx.array(logits), sampling, plain, drafts=(7, 8)
+    )

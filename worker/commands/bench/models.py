@@ -93,6 +93,10 @@ class AnyTokens:
         """Return True for every token, (V,) bool."""
         return mx.ones(size, mx.bool_)
 
+    def introductions(self, size: int) -> mx.array:
+        """Return False for every token, (V,) bool."""
+        return mx.zeros(size, mx.bool_)
+
 
 def random_model(shape: str) -> StreamingModel:
     """Return a model of that shape with random weights, the same ones each time."""

@@ -92,8 +92,8 @@ def _exponentials(scores: mx.array, highest: mx.array) -> mx.array:
 
 
 def weights(queries: mx.array, keys: mx.array, *, mask: mx.array, scale: float) -> mx.array:
-    """Return the weights that `queries` (R, H, T, D) give to `keys` (R, G, L, D), averaged over the heads: (R, T, L)
-    fp32. `mask` (R, 1, T, L) as in `attention`.
+    """Return the weights that `queries` (R, H, T, D) give to `keys` (R, G, L, D), by head: (R, H, T, L) fp32. `mask`
+    (R, 1, T, L) as in `attention`.
     """
     rows, heads, tokens, size = queries.shape
     groups = keys.shape[1]
@@ -101,8 +101,8 @@ def weights(queries: mx.array, keys: mx.array, *, mask: mx.array, scale: float) 
     lines = (queries.astype(mx.float32) * scale).reshape(rows, groups, -1, size)
     scores = lines @ keys.astype(mx.float32).swapaxes(-1, -2)
     visible = mx.tile(mask, (1, 1, heads // groups, 1))
-    by_head = mx.softmax(mx.where(visible, scores, _UNSEEN), axis=-1)
-    return by_head.reshape(rows, heads, tokens, -1).mean(axis=1)
+    by_head: mx.array = mx.softmax(mx.where(visible, scores, _UNSEEN), axis=-1)
+    return by_head.reshape(rows, heads, tokens, -1)
 
 
 def attention(queries: mx.array, keys: mx.array, values: mx.array, *, mask: mx.array, **options: Any) -> mx.array:

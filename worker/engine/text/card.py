@@ -1,15 +1,20 @@
-"""A model's card, `decalage.json` beside its weights, as `decalage train` writes it."""
+"""A model's card, `decalage.json` beside its weights, as `decalage train` and `decalage calibrate` write it."""
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from huggingface_hub import constants
+from msgspec.structs import replace
 
 from protocol import DEFAULT_POLICY, Policy
 from worker.engine.errors import UnsupportedModel
 from worker.engine.files import check_directory
 from worker.engine.gguf.architectures import read_gguf_config
+from worker.engine.text.card_cache import Heads, cached_card_file, read_cached_heads, write_cached_heads
 
 FILE = "decalage.json"
 # A stock model's target positions must not overlap its source's: untuned Qwen2.5-0.5B, wait-3, has BLEU 0.3 with φ = 0,
@@ -41,6 +46,8 @@ class Card(msgspec.Struct, frozen=True):
     wait_k: tuple[int, ...] = ()  # values it was trained for
     policy: Policy | None = None  # of sessions that ask for none
     measured: str = ""  # its quality and lag, with the policy and the test set, for people
+    # (layer, head) of those that align target and source, which AlignAtt reads; none: it reads all.
+    alignment_heads: Heads = ()
 
     @property
     def is_contiguous(self) -> bool:
@@ -61,11 +68,41 @@ def card_file(path: Path) -> Path:
 
 
 def read_card(path: Path) -> Card:
-    """Read the card of a model directory or GGUF file; for a stock model, return one with a safe φ.
+    """Read the card of a model directory or GGUF file; for a stock model, return one with a safe φ. Alignment heads in
+    the user's cache directory replace those beside the model.
 
     The checkpoints of the paper's authors have `_stream` in their architecture: trained with group positions, φ = 0.
-    Raises UnsupportedModel where the file cannot be read.
+    Raises UnsupportedModel where a file cannot be read.
     """
+    card, heads = _read_own_card(path), read_cached_heads(path)
+    return replace(card, alignment_heads=heads) if heads else card
+
+
+def write_alignment_heads(path: Path, heads: Heads) -> Path:
+    """Write the heads into the model's card, and return its file: that in its directory or, for a GGUF file, a model of
+    the hub's cache and a directory that cannot be written, one in the user's cache directory.
+
+    Raises OSError where neither can be written.
+    """
+    in_hub_cache = Path(constants.HF_HUB_CACHE).resolve() in path.resolve().parents
+    if path.is_file() or in_hub_cache or not os.access(path, os.W_OK):
+        return write_cached_heads(path, heads)
+    file = card_file(path)
+    card = json.loads(file.read_bytes()) if file.exists() else msgspec.to_builtins(_read_own_card(path))
+    text = json.dumps({**card, "alignment_heads": heads}, indent=2, ensure_ascii=False) + "\n"
+    new = file.with_name(f".new-{file.name}")
+    try:
+        new.write_text(text, encoding="utf-8")
+        os.replace(new, file)
+    except OSError:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+        return write_cached_heads(path, heads)
+    cached_card_file(path).unlink(missing_ok=True)  # it would replace the new ones
+    return file
+
+
+def _read_own_card(path: Path) -> Card:
     file = card_file(path)
     if file.exists():
         try:

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from protocol import Policy, Session
 from worker.core import words
+from worker.core.introductions import introduces
 from worker.core.rows import Prompt
 from worker.engine.errors import UnsupportedModel
 from worker.engine.text.card import Card
@@ -132,6 +133,10 @@ class Vocabulary:
     def openings(self, size: int) -> mx.array:
         """Return which tokens may open an answer that begins with a word, (size,) bool: no quotes, no markup."""
         return self._where(size, _opens) | self._ends(size)
+
+    def introductions(self, size: int) -> mx.array:
+        """Return which tokens begin what a chat model says about its translation, (size,) bool."""
+        return self._where(size, introduces)
 
     def _where(self, size: int, is_so: Callable[[str], bool]) -> mx.array:
         found = np.zeros(size, dtype=bool)

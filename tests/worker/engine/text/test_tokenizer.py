@@ -124,3 +124,12 @@ def test_what_may_stand_in_an_answer(chat: Vocabulary) -> None:
     assert {text for text, (first, *_) in ids.items() if breaks[first]} == {"\n", "\r"}
     assert {text for text, (first, *_) in ids.items() if not openings[first]} == {'"', "*", "`", "<", "#"}
     assert all(openings[token] and not breaks[token] for token in chat.eos_tokens)
+
+
+def test_which_tokens_introduce_an_answer(chat: Vocabulary) -> None:
+    """By the text that each adds behind another; bytes alone say nothing."""
+    assert not np.array(chat.introductions(258)).any()
+    found = np.flatnonzero(np.array(STARTER.introductions(16_000))).tolist()
+    told = {STARTER.decode((token,)).strip() for token in found}
+    assert told >= {"Here", "translation", "Translation", "traduction", "translated"}
+    assert not told & {"here", "trans", "tradition"}
