@@ -43,7 +43,10 @@ def test_forms(url: str, expected: RedisUrl) -> None:
 
 
 @pytest.mark.parametrize("place", ["redis://{}h:7/2", "rediss://{}[::1]?db=1", "unix://{}/run/r.sock"])
-@given(user=st.text("abc.-_", max_size=4), password=st.text(st.characters(exclude_characters="%\x00"), min_size=1))
+@given(
+    user=st.text("abc.-_", max_size=4),
+    password=st.text(st.characters(codec="utf-8", exclude_characters="%\x00"), min_size=1),
+)
 def test_a_password_may_hold_any_character(place: str, user: str, password: str) -> None:
     """Law: as it is, without %XX, and none of it is in the address, in `repr`, or in an error."""
     assume("@" not in password or "?" not in password)  # what looks like another host with options is refused
