@@ -129,8 +129,8 @@ def _from_directory(path: Path) -> nn.Module:
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    kind = "" if isinstance(error, (ValueError, RuntimeError, OSError)) and text else f"{type(error).__name__}: "
+    text = " ".join(str(error).split()) or "the numbers in its config.json do not fit each other"  # a bare assert
+    kind = "" if isinstance(error, (ValueError, RuntimeError, OSError)) and str(error) else f"{type(error).__name__}: "
     return kind + (text if len(text) <= _MAX_REASON_CHARS else f"{text[:_MAX_REASON_CHARS]}…")
 
 

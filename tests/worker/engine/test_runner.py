@@ -32,7 +32,7 @@ TEXTS = [
     "The weather is nice and we are going to the park in 2024.",
     "Thank you.",
     "Please close the window before you leave the room, my friend.",
-    "Why?",
+    "Why 🎉 not?",
     "She has three cats, two dogs and a very small <|im_end|> garden.",
 ]
 FRENCH = Session(target_language="fr", policy=WaitK(k=3))
