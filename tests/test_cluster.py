@@ -10,11 +10,11 @@ from redis.asyncio import RedisCluster
 from producers import Publisher, Subscriber
 from protocol import OutputTextDelta, Session
 from tests.clusters import running_cluster
-from tests.producers.gateway.conftest import ready, serve
+from tests.producers.gateway.conftest import engine, ready, serve
 from tests.producers.gateway.streams import listened
 from tests.producers.gateway.test_sessions import GERMAN, TRANSLATION, opened, said, text_of
 from tests.servers import real_servers
-from tests.worker.app.conftest import Running, engine, running, until
+from tests.worker.app.conftest import Running, running, until
 from worker.io import client
 
 __all__ = ["engine", "running"]  # the fixtures of the worker's tests

@@ -7,7 +7,7 @@ from typing import get_args
 import msgspec
 import pytest
 
-from protocol import WaitK, decode_client, decode_server, decode_worker, encode
+from protocol import Session, WaitK, decode_client, decode_server, decode_worker, encode
 from protocol.events import (
     WIRE_VERSION,
     ClientEvent,
@@ -55,16 +55,16 @@ def test_the_record_covers_every_event() -> None:
 
 
 def test_an_event_without_options_takes_the_defaults() -> None:
-    """A bare `session.create` asks for wire version 1, English, wait-3, streaming."""
+    """A bare `session.create` asks for wire version 1, English, the model's policy, streaming."""
     event = decode_client('{"type":"session.create"}')
     assert isinstance(event, SessionCreate)
     assert (event.version, event.seq) == (WIRE_VERSION, None)
-    assert (event.session.source_language, event.session.policy, event.session.mode) == ("en", WaitK(k=3), "streaming")
+    assert (event.session.source_language, event.session.policy, event.session.mode) == ("en", None, "streaming")
 
 
 def test_events_are_written_in_full() -> None:
     """Defaults are on the wire, so that a reader needs no table of defaults."""
-    sent = json.loads(encode(SessionCreate()))
+    sent = json.loads(encode(SessionCreate(session=Session(policy=WaitK()))))
     assert sent["session"]["policy"] == {"type": "wait-k", "k": 3, "catchup": 0.0}
     assert sent["session"]["limits"]["max_tokens_per_word"] == 50
 

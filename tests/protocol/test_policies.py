@@ -63,7 +63,7 @@ def test_bounds_that_cross_are_refused() -> None:
     """An adaptive policy lags no less than min_k and no more than max_k, so these must leave room."""
     with pytest.raises(ValueError, match="max_k of at least min_k, 5, got 3"):
         parse_policy("adaptive-5-3-0.5")
-    data = encode(SessionCreate()).replace(
+    data = encode(SessionCreate(session=Session(policy=WaitK()))).replace(
         b'{"type":"wait-k","k":3,"catchup":0.0}', b'{"type":"adaptive","min_k":5,"max_k":3}'
     )
     with pytest.raises(InvalidEvent, match="max_k of at least min_k") as caught:

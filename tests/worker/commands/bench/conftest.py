@@ -26,7 +26,7 @@ def text(tmp_path: Path) -> str:
 @pytest.fixture
 def tiny_shape(monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a shape, replaced by a small one with as many tokens as the shipped model."""
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24, "vocab_size": 8_000}
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24, "vocab_size": 16_000}
     heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
     monkeypatch.setitem(models.ARCHITECTURES, "smollm2-135m", models.ARCHITECTURES["smollm2-135m"] | sizes | heads)
     return "smollm2-135m"
