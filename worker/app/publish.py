@@ -58,7 +58,7 @@ class Committer:
         for shard in doubtful:
             self._shards.doubt(shard)
         self._table.forget_shards(doubtful)
-        if await self._renew(lost):
+        if lost and await self._renew(lost):
             await self.publish()
 
     async def _renew(self, handles: list[SessionHandle]) -> bool:
