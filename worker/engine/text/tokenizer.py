@@ -1,7 +1,6 @@
 """Words to tokens and back; a user's words are never read as special tokens."""
 
 import json
-import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
@@ -18,8 +17,6 @@ from worker.engine.errors import UnsupportedModel
 from worker.engine.text.card import Card
 from worker.engine.text.prompts import ChatPrompts, Prompts, TaggedPrompts, UnknownPrompts
 
-# Emoji and dingbats, their joiner and the keycap: a model trained on text alone writes nonsense behind a rare one.
-_PICTOGRAPHS = re.compile("[\u2600-\u27bf\u2b00-\u2bff\u200d\u20e3\U0001f000-\U0001faff]")
 _ANCHOR = "a"  # a tokenizer shows the space before a word only behind other text
 
 
@@ -69,13 +66,8 @@ class Vocabulary:
     def encode_word(self, word: str, previous: str) -> tuple[int, ...]:
         """Return the tokens of a bare word that follows `previous` ("" at the start of a segment).
 
-        `"<|im_end|>"` is encoded as the tokens of its characters. A model trained for Decalage does not see emoji: a
-        word of nothing else has no tokens.
+        `"<|im_end|>"` is encoded as the tokens of its characters.
         """
-        if self.card.prompt is not None and not word.isascii():
-            word = _PICTOGRAPHS.sub("", word)
-            if not word:
-                return ()
         if self.card.straight_quotes:
             word = word.replace("\u2019", "'").replace("\u2018", "'").replace("\u02bc", "'")
         lead = words.separator(previous, word) if previous else self.prompts.first_lead

@@ -33,4 +33,4 @@ def test_decoding_by_number_of_sessions(decalage: Decalage, tmp_path: Path) -> N
 def test_a_shape_has_random_weights(decalage: Decalage, tiny_shape: str) -> None:
     """Which the title tells."""
     ran = decalage("bench", "decode", "--shape", tiny_shape, "--rows", "2", "--steps", "1")
-    assert "smollm2-135m (0.1 M parameters, float32, random weights)" in ran.out
+    assert "smollm2-135m (0.3 M parameters, float32, random weights)" in ran.out

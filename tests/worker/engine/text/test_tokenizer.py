@@ -32,20 +32,13 @@ SENTENCES = [
     "In 2024 it cost 3.14 (or $1,250,000) — 50% more than in 1999!",
     'Où est l\'été? "Là-bas", dit-elle; ça va.',
     "e-mail: someone@example.org, http://example.org/a?b=c&d",
-    "Straße ﬁn naïve",
+    "Straße ﬁn 🙂 naïve",
 ]
 
 
 def tokens_of(vocabulary: Vocabulary, text: str) -> list[int]:
     split = text.split()
     return [t for i, word in enumerate(split) for t in vocabulary.encode_word(word, split[i - 1] if i else "")]
-
-
-def is_emoji(char: str) -> bool:
-    """Tell whether a model trained for Decalage does not see the character."""
-    code = ord(char)
-    blocks = ((0x2600, 0x27BF), (0x2B00, 0x2BFF), (0x200D, 0x200D), (0x20E3, 0x20E3), (0x1F000, 0x1FAFF))
-    return any(first <= code <= last for first, last in blocks)
 
 
 @pytest.mark.parametrize("word", SPECIALS)
@@ -61,11 +54,10 @@ def test_special_tokens_are_text_in_a_users_words(chat: Vocabulary, word: str, p
 
 @given(st.text(min_size=1, max_size=12).filter(lambda text: text == "".join(text.split())))
 def test_any_word_comes_back(word: str) -> None:
-    """Whatever a word is made of, its tokens are its text (straight quotes for curly ones), without emoji."""
+    """Whatever a word is made of, its tokens are its text (straight quotes for curly ones)."""
     straight = word.replace("\u2019", "'").replace("\u2018", "'").replace("\u02bc", "'")
-    straight = "".join(char for char in straight if not is_emoji(char))
     tokens = STARTER.encode_word(word, "and")
-    assert min(tokens, default=5) > 4
+    assert min(tokens) > 4
     assert STARTER.decode(tokens).removeprefix(" ") == straight
 
 
@@ -74,18 +66,6 @@ def test_words_are_the_tokens_of_the_whole(text: str) -> None:
     """Word by word or at once, the tokens of tokenizer.json: of numbers too, whose digits a Qwen2 class splits."""
     whole = Tokenizer.from_file(str(model_path("starter") / "tokenizer.json"))
     assert tokens_of(STARTER, text) == whole.encode(" " + text, add_special_tokens=False).ids
-
-
-def test_emoji_are_for_chat_models(chat: Vocabulary) -> None:
-    """The shipped model has not learned them; a word of nothing else has no tokens."""
-    for word, left in (
-        ("\U0001f44d\U0001f3fd", ""),
-        ("day\U0001f600.", "day."),
-        ("\u2600", ""),
-        ("5\u00b0", "5\u00b0"),
-    ):
-        assert STARTER.decode(STARTER.encode_word(word, "a")).strip() == left
-        assert chat.decode(chat.encode_word(word, "a")).strip() == word
 
 
 def test_a_chat_models_first_word_has_no_space(chat: Vocabulary) -> None:
