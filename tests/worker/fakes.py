@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from protocol import DEFAULT_POLICY, Session
+from protocol import DEFAULT_POLICY, Policy, Session
 from worker.core import words
 from worker.core.rows import Evicted, Failed, Lane, Output, Prompt, Refused, Row, SampleSpec, Tokens
 
@@ -34,7 +34,7 @@ class FakeVocabulary:
     """Source words are spelled in characters; target tokens are `PIECES`."""
 
     eos_tokens = frozenset({EOS})
-    default_policy = DEFAULT_POLICY
+    default_policy: Policy = DEFAULT_POLICY
 
     def __init__(self, prompt: Prompt = PROMPT, *, hides_first_space: bool = False) -> None:
         self._prompt = prompt

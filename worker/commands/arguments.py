@@ -105,16 +105,16 @@ def add_to(
     )
 
 
-def add_policy(parser: argparse._ActionsContainer) -> None:
+def add_policy(parser: argparse._ActionsContainer, *, otherwise: str = "the model's policy") -> None:
     """Add `--wait-k` and `--policy`, which exclude each other; both set `policy`, None unless given."""
     from protocol import POLICY_FORMS
 
     group = parser.add_mutually_exclusive_group()
-    add_wait_k(group)
+    add_wait_k(group, otherwise=otherwise)
     group.add_argument("--policy", type=policy, metavar="P", help=f"when to write: {POLICY_FORMS}")
 
 
-def add_wait_k(parser: argparse._ActionsContainer) -> None:
+def add_wait_k(parser: argparse._ActionsContainer, *, otherwise: str) -> None:
     """Add `--wait-k` alone, for commands without other policies; it sets `policy`, None unless given."""
     from protocol import WaitK
 
@@ -126,7 +126,7 @@ def add_wait_k(parser: argparse._ActionsContainer) -> None:
         dest="policy",
         type=wait_k_policy,
         metavar="K",
-        help="stay K words behind the speaker; the policy wait-K (default: the model's policy)",
+        help=f"stay K words behind the speaker; the policy wait-K (default: {otherwise})",
     )
 
 

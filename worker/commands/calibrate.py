@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     """Calibrate the model, write its card and print the heads; return 0. Raises CommandError."""
     from worker.commands.translation import load_model
     from worker.engine.loading import model_path
-    from worker.engine.text.card import write_alignment_heads
+    from worker.engine.text.card import write_findings
+    from worker.engine.text.card_cache import Findings
     from worker.evaluation.corpus import read_corpus
 
     corpus = read_corpus(args.test, limit=args.limit, seed=args.seed)
@@ -59,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
             "nothing is written, and align-att goes on to read all heads",
             code="no_alignment",
         )
-    card = write_alignment_heads(model_path(args.model), tuple((head.layer, head.head) for head in chosen))
+    heads = tuple((head.layer, head.head) for head in chosen)
+    card = write_findings(model_path(args.model), Findings(alignment_heads=heads))
     if args.json:
         output.print_json_line(_described(args, calibration, card))
     else:

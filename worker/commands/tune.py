@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from worker.commands import arguments, output
-from worker.commands.faults import CommandError
 from worker.commands.test_set import languages_of, progress_bar, session_into
 from worker.evaluation import defaults
 
@@ -22,7 +21,8 @@ HELP: Final = "find the policy that suits a model best, and make it the model's 
 USAGE: Final = "--model M --test FILE.tsv[.gz] [FILE ...] [options]"
 EXAMPLES: Final = """\
 Adaptive policies are compared with wait-k: the one with the highest BLEU among those that lag no more becomes the
-policy of sessions that ask for none. It is written into the model's card, decalage.json. Use validation sets, not the
+policy of sessions that ask for none. It is written into the model's decalage.json, or, for a GGUF file, a hub id and
+a folder that cannot be written, into ~/.cache/decalage. Use validation sets, not the
 test sets that you report. With several sets, their means count.
 
 Examples:
@@ -53,33 +53,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search, print the table and write the card; return 0. Raises CommandError."""
+    """Search, print the table and write the card; return 0."""
     from worker.commands.translation import load_model
-    from worker.engine import loading
-    from worker.engine.text.card import card_file
+    from worker.engine.loading import model_path
+    from worker.engine.text.card import write_findings
+    from worker.engine.text.card_cache import Findings
     from worker.evaluation.corpus import read_corpus
-    from worker.evaluation.errors import EvaluationError
     from worker.evaluation.tuning import search
 
-    try:
-        sets = [
-            (read_corpus(path, limit=args.limit, seed=args.seed), languages_of(path, args.to)) for path in args.test
-        ]
-    except EvaluationError as error:
-        raise CommandError(str(error)) from error
-    card = card_file(loading.model_path(args.model))
+    sets = [(read_corpus(path, limit=args.limit, seed=args.seed), languages_of(path, args.to)) for path in args.test]
     model = load_model(args.model)
     corpora = [(corpus, session_into(model, languages, defaults.MAX_NEW_WORDS)) for corpus, languages in sets]
     tuning = search(_measure(model, corpora, args.rows), k=args.wait_k)
+    card = None
     if not args.dry_run:
-        _write(card, tuning, [path.name for path in args.test])
+        found = Findings(policy=tuning.best.policy, measured=measured(tuning.best, [path.name for path in args.test]))
+        card = write_findings(model_path(args.model), found)
     if args.json:
         from msgspec import to_builtins
 
         output.print_json_line(to_builtins({"best": tuning.best, "baseline": tuning.baseline, "tried": tuning.tried}))
         return 0
     _show(tuning)
-    if not args.dry_run:
+    if card is not None:
         output.note(f"The default policy is in {card}")
     return 0
 
@@ -128,24 +124,6 @@ def _show(tuning: "Tuning") -> None:
     console.print(
         f"Best: {policy_name(tuning.best.policy)}, {gain:+.1f} BLEU beside {policy_name(tuning.baseline.policy)}"
     )
-
-
-def _write(card: Path, tuning: "Tuning", names: list[str]) -> None:
-    # Other entries of the card stay as they are, those that only people read too.
-    import json
-
-    from msgspec import to_builtins
-
-    from worker.training.storage import write_json, write_whole
-
-    try:
-        content = json.loads(card.read_text(encoding="utf-8")) if card.exists() else {}
-        content |= {"policy": to_builtins(tuning.best.policy), "measured": measured(tuning.best, names)}
-        write_whole(card, lambda path: write_json(path, content))
-    except OSError as error:
-        raise CommandError(
-            f"the card {card} cannot be written ({error.strerror}); tune a copy of the model in a folder of yours"
-        ) from error
 
 
 def measured(best: "Tried", names: list[str]) -> str:

@@ -158,12 +158,13 @@ def _prepare_known(recipe: Recipe, directory: Path, path: Path) -> None:
 
 
 def _write_card(card: Card, recipe: Recipe, directory: Path, *, position_offset: int) -> None:
-    # Neither what was measured nor which heads align is true of other weights.
+    # What was measured, the policy that suits and the heads that align are those of other weights.
     trained = replace(
         card,
         position_offset=position_offset,
         trained=True,
         wait_k=_waits(recipe),
+        policy=None,
         measured="",
         alignment_heads=(),
     )

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from protocol import (
+    Adaptive,
     ClientEvent,
     Error,
     InputTextAppend,
@@ -39,6 +40,12 @@ CREATE = SessionCreate(session=Session(policy=WaitK(k=2)))
 
 def append(text: str, seq: int | None = None) -> InputTextAppend:
     return InputTextAppend(text=text, seq=seq)
+
+
+class Careful(FakeVocabulary):
+    """A model whose card names a policy."""
+
+    default_policy = Adaptive(min_k=2, max_k=7)
 
 
 def codes(driver: Driver, name: str = "s") -> list[str]:
@@ -91,6 +98,17 @@ def test_any_script_gives_a_legal_stream(
 
 
 # The ordinary life
+
+
+def test_without_a_policy_it_is_the_models() -> None:
+    """What is published names it; an update with null asks for it again."""
+    driver = Driver(vocabulary=Careful())
+    driver.step(SessionCreate(), SessionUpdate(session=SessionPatch(policy=WaitK(k=9))))
+    driver.step(SessionUpdate(session=SessionPatch(policy=None)))
+    policies = [
+        event.session.policy for event in driver.events["s"] if isinstance(event, SessionCreated | SessionUpdated)
+    ]
+    assert policies == [Careful.default_policy, WaitK(k=9), Careful.default_policy]
 
 
 def test_create_answers_with_all_options() -> None:

@@ -24,7 +24,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def add_session(parser: argparse.ArgumentParser, *, any_policy: bool = True) -> None:
     """Add `--to`, `--file`, `--wait-k` and, with `any_policy`, `--policy`."""
     arguments.add_to(parser, default="fr")
-    (arguments.add_policy if any_policy else arguments.add_wait_k)(parser)
+    (arguments.add_policy if any_policy else arguments.add_wait_k)(parser, otherwise="3")
     add_file(parser)
 
 

@@ -1,4 +1,4 @@
-"""A model's card, `decalage.json` beside its weights, as `decalage train` and `decalage calibrate` write it."""
+"""A model's card, `decalage.json` beside its weights, as `decalage train`, `tune` and `calibrate` write it."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from protocol import DEFAULT_POLICY, Policy
 from worker.engine.errors import UnsupportedModel
 from worker.engine.files import check_directory
 from worker.engine.gguf.architectures import read_gguf_config
-from worker.engine.text.card_cache import Heads, cached_card_file, read_cached_heads, write_cached_heads
+from worker.engine.text.card_cache import Findings, Heads, cached_card_file, read_cached_findings
 
 FILE = "decalage.json"
 # A stock model's target positions must not overlap its source's: untuned Qwen2.5-0.5B, wait-3, has BLEU 0.3 with φ = 0,
@@ -68,38 +68,50 @@ def card_file(path: Path) -> Path:
 
 
 def read_card(path: Path) -> Card:
-    """Read the card of a model directory or GGUF file; for a stock model, return one with a safe φ. Alignment heads in
-    the user's cache directory replace those beside the model.
+    """Read the card of a model directory or GGUF file; for a stock model, return one with a safe φ. Findings in the
+    user's cache directory replace those beside the model.
 
     The checkpoints of the paper's authors have `_stream` in their architecture: trained with group positions, φ = 0.
     Raises UnsupportedModel where a file cannot be read.
     """
-    card, heads = _read_own_card(path), read_cached_heads(path)
-    return replace(card, alignment_heads=heads) if heads else card
+    return replace(_read_own_card(path), **_entries(read_cached_findings(path)))
 
 
-def write_alignment_heads(path: Path, heads: Heads) -> Path:
-    """Write the heads into the model's card, and return its file: that in its directory or, for a GGUF file, a model of
-    the hub's cache and a directory that cannot be written, one in the user's cache directory.
+def write_findings(path: Path, found: Findings) -> Path:
+    """Write what was found into the model's card, other entries left as they are, and return its file: that in its
+    directory or, for a GGUF file, a model of the hub's cache and a directory that cannot be written, one in the user's
+    cache directory.
 
     Raises OSError where neither can be written.
     """
     in_hub_cache = Path(constants.HF_HUB_CACHE).resolve() in path.resolve().parents
-    if path.is_file() or in_hub_cache or not os.access(path, os.W_OK):
-        return write_cached_heads(path, heads)
-    file = card_file(path)
-    card = json.loads(file.read_bytes()) if file.exists() else msgspec.to_builtins(_read_own_card(path))
-    text = json.dumps({**card, "alignment_heads": heads}, indent=2, ensure_ascii=False) + "\n"
+    findings = msgspec.to_builtins(read_cached_findings(path)) | msgspec.to_builtins(found)
+    if not (path.is_file() or in_hub_cache) and os.access(path, os.W_OK):
+        file = card_file(path)
+        card = json.loads(file.read_bytes()) if file.exists() else msgspec.to_builtins(_read_own_card(path))
+        with suppress(OSError):
+            _write_json(file, card | findings)
+            cached_card_file(path).unlink(missing_ok=True)  # its findings are in the card now
+            return file
+    file = cached_card_file(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _write_json(file, findings)
+    return file
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    # Whole or not at all.
     new = file.with_name(f".new-{file.name}")
     try:
-        new.write_text(text, encoding="utf-8")
+        new.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(new, file)
-    except OSError:
+    finally:
         with suppress(OSError):
             new.unlink(missing_ok=True)
-        return write_cached_heads(path, heads)
-    cached_card_file(path).unlink(missing_ok=True)  # it would replace the new ones
-    return file
+
+
+def _entries(found: Findings) -> dict[str, Any]:
+    return {name: value for name, value in msgspec.structs.asdict(found).items() if value is not None}
 
 
 def _read_own_card(path: Path) -> Card:

@@ -1,4 +1,4 @@
-"""Alignment heads of models whose own folder cannot hold them: a file for each model in the user's cache directory."""
+"""What was found for models whose own folder cannot hold it: a file for each model in the user's cache directory."""
 
 import hashlib
 import os
@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from protocol import Policy
 from worker.engine.errors import UnsupportedModel
 
 Heads: TypeAlias = tuple[tuple[int, int], ...]
@@ -15,12 +16,16 @@ Heads: TypeAlias = tuple[tuple[int, int], ...]
 CACHE_VARIABLE: Final = "XDG_CACHE_HOME"
 
 
-class _Cached(msgspec.Struct, frozen=True):
-    alignment_heads: Heads
+class Findings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The entries of a card that `decalage tune` and `decalage calibrate` find; None: not looked for."""
+
+    policy: Policy | None = None
+    measured: str | None = None
+    alignment_heads: Heads | None = None
 
 
 def cached_card_file(path: Path) -> Path:
-    """Return the place for the heads of the model directory or GGUF file.
+    """Return the place for the findings about a model directory or GGUF file.
 
     The name tells the model's path and, of a file, its size: another model in its place has another name.
     """
@@ -31,22 +36,15 @@ def cached_card_file(path: Path) -> Path:
     return base / "decalage" / "cards" / f"{whole.stem}-{digest}.json"
 
 
-def read_cached_heads(path: Path) -> Heads:
-    """Return the heads kept for that model; none where none are kept. Raises UnsupportedModel for a broken file."""
+def read_cached_findings(path: Path) -> Findings:
+    """Return what is kept for that model, if anything is. Raises UnsupportedModel for a broken file."""
     file = cached_card_file(path)
     try:
-        return msgspec.json.decode(file.read_bytes(), type=_Cached).alignment_heads
+        return msgspec.json.decode(file.read_bytes(), type=Findings)
     except FileNotFoundError:
-        return ()
+        return Findings()
     except msgspec.DecodeError as error:
         raise UnsupportedModel(
-            f"{file}: {error}; expected what `decalage calibrate` writes: run it again, or remove the file"
+            f"{file}: {error}; expected what `decalage tune` and `decalage calibrate` write: run them again, or remove "
+            "the file"
         ) from error
-
-
-def write_cached_heads(path: Path, heads: Heads) -> Path:
-    """Keep the heads of that model; return the file. Raises OSError."""
-    file = cached_card_file(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(msgspec.json.format(msgspec.json.encode(_Cached(heads)), indent=2))
-    return file

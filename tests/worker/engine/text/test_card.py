@@ -1,4 +1,4 @@
-"""A model's card: the alignment heads that calibration writes, beside the model or in the user's cache directory."""
+"""A model's card: what tuning and calibration find is written beside the model or into the user's cache directory."""
 
 import json
 import os
@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from protocol import Adaptive
 from tests.worker.engine import tiny
 from worker.engine.errors import UnsupportedModel
-from worker.engine.text.card import read_card, write_alignment_heads
-from worker.engine.text.card_cache import cached_card_file
+from worker.engine.text.card import read_card, write_findings
+from worker.engine.text.card_cache import Findings, cached_card_file
 
 HEADS = ((1, 2), (0, 3))
+FOUND = Findings(alignment_heads=HEADS)
+TUNED = Findings(policy=Adaptive(max_k=6), measured="20 BLEU")
 
 
 @pytest.fixture(autouse=True)
@@ -35,11 +38,11 @@ def folder(tmp_path: Path) -> Path:
 def test_beside_the_model(folder: Path, cache: Path) -> None:
     """The card is otherwise as before, also what only people read in it."""
     before = read_card(folder)
-    assert write_alignment_heads(folder, HEADS) == folder / "decalage.json"
+    assert write_findings(folder, FOUND) == folder / "decalage.json"
     assert read_card(folder).alignment_heads == HEADS
     assert read_card(folder).is_contiguous == before.is_contiguous
     (folder / "decalage.json").write_text('{"trained": true, "training": {"steps": 5}, "position_offset": 0}')
-    write_alignment_heads(folder, HEADS)
+    write_findings(folder, FOUND)
     assert json.loads((folder / "decalage.json").read_text()) == {
         "trained": True, "training": {"steps": 5}, "position_offset": 0, "alignment_heads": [[1, 2], [0, 3]],
     }  # fmt: skip
@@ -58,7 +61,7 @@ def test_in_the_cache(folder: Path, cache: Path, kind: str, monkeypatch: pytest.
         path = folder / "m.gguf"
         path.write_bytes(b"GGUF")
         path.with_suffix(".decalage.json").write_text('{"alignment_heads": [[0, 0]]}')
-    file = write_alignment_heads(path, HEADS)
+    file = write_findings(path, FOUND)
     assert file == cached_card_file(path)
     assert cache in file.parents
     assert read_card(path).alignment_heads == HEADS
@@ -71,15 +74,29 @@ def test_what_is_beside_the_model_is_newer(folder: Path, monkeypatch: pytest.Mon
     """Once the directory can be written again."""
     with monkeypatch.context() as patch:
         patch.setattr(os, "access", lambda *_: False)
-        write_alignment_heads(folder, HEADS)
-    write_alignment_heads(folder, HEADS[:1])
+        write_findings(folder, FOUND)
+    write_findings(folder, Findings(alignment_heads=HEADS[:1]))
     assert read_card(folder).alignment_heads == HEADS[:1]
+
+
+@pytest.mark.parametrize("is_writable", [False, True])
+def test_findings_of_both_commands_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch, is_writable: bool) -> None:
+    """In either order, also where the directory can be written only for the second of them."""
+    for first, second in ((FOUND, TUNED), (TUNED, FOUND)):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "access", lambda *_: False)
+            write_findings(folder, first)
+        monkeypatch.setattr(os, "access", lambda *_: is_writable)
+        write_findings(folder, second)
+        card = read_card(folder)
+        assert (card.alignment_heads, card.policy, card.measured) == (HEADS, TUNED.policy, TUNED.measured)
+        assert cached_card_file(folder).exists() is not is_writable
 
 
 def test_a_broken_file_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the remedy."""
     monkeypatch.setattr(os, "access", lambda *_: False)
-    file = write_alignment_heads(folder, HEADS)
+    file = write_findings(folder, FOUND)
     file.write_text('{"alignment_heads": [[1, ')
     with pytest.raises(UnsupportedModel, match=re.escape(str(file)) + ".*decalage calibrate"):
         read_card(folder)
