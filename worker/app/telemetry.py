@@ -79,8 +79,10 @@ class Telemetry:
 
     def accepted(self, before: State, after: State) -> None:
         """Count the source words and duplicates that a session has taken from its source."""
-        self._source_words += after.source_words - before.source_words
-        self._metrics.source_words.inc(after.source_words - before.source_words)
+        # Pictographs at a sentence's start count until a word shows that it is no row of pictographs to copy.
+        num_words = max(0, after.source_words - before.source_words)
+        self._source_words += num_words
+        self._metrics.source_words.inc(num_words)
         if after.duplicates > before.duplicates:
             self._metrics.duplicates.inc(after.duplicates - before.duplicates)
 

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from protocol import ProtocolError
 from worker.core import segment as segments
 from worker.core import sentences, words
+from worker.core import source as sources
 from worker.core.rows import Vocabulary
 from worker.core.segment import Segment
 from worker.core.sentences import Ending
@@ -42,10 +43,9 @@ def check_backlog(state: State, text: str) -> None:
 
 def append(state: State, text: str, now_ms: int, vocabulary: Vocabulary) -> State:
     """Return the session with the words of `text` added. Raises SegmentTooLong."""
-    new_words = words.source_words(text)
-    for word in new_words:
+    for word in words.source_words(text):
         state = _append_word(_end_before(state, word, now_ms), word, now_ms, vocabulary)
-    return replace(state, source_words=state.source_words + len(new_words))
+    return state
 
 
 def _end_before(state: State, word: str, now_ms: int) -> State:
@@ -56,14 +56,14 @@ def _end_before(state: State, word: str, now_ms: int) -> State:
     if last.session.segmentation != "sentence":
         # Not before the next word: the producer may end the segment itself behind this one.
         return end_last(state, now_ms) if _is_full(last) and _is_bounded(last) else state
-    ending = sentences.ends(last.source.last_word, word, last.session.source_language)
+    ending = sentences.ends(last.source.last_read, word, last.session.source_language)
     return end_last(state, now_ms) if ending is Ending.YES else state
 
 
 def _append_word(state: State, word: str, now_ms: int, vocabulary: Vocabulary) -> State:
     state, last = _open_segment(state, vocabulary)
     is_sentence = last.session.segmentation == "sentence"
-    tokens = vocabulary.encode_word(word, last.source.last_word)
+    tokens = vocabulary.encode_word(sources.readable(last.prompt, word), last.source.last_read)
     num_tokens = len(last.source.tokens) + len(tokens) + len(last.prompt.end)
     is_too_long = num_tokens > last.prompt.max_source_tokens
     if is_too_long and is_sentence and last.source.words:
@@ -76,10 +76,11 @@ def _append_word(state: State, word: str, now_ms: int, vocabulary: Vocabulary) -
             f"the model takes {last.prompt.max_source_tokens}; send input_text.finalize at the end of each sentence, "
             'or create the session with segmentation "sentence"'
         )
-    last = segments.append(last, word, tokens, now_ms)
+    before, last = last, segments.append(last, word, tokens, now_ms)
+    source_words = state.source_words + last.source.num_words - before.source.num_words
     if is_sentence and (is_too_long or _is_full(last) or _ends_sentence(last)):
         last = segments.end(last, now_ms)
-    return replace(state, segments=state.segments.with_last(last))
+    return replace(state, segments=state.segments.with_last(last), source_words=source_words)
 
 
 def _is_full(segment: Segment) -> bool:
@@ -91,7 +92,7 @@ def _is_bounded(segment: Segment) -> bool:
 
 
 def _ends_sentence(segment: Segment) -> bool:
-    return sentences.ends(segment.source.last_word, None, segment.session.source_language) is Ending.YES
+    return sentences.ends(segment.source.last_read, None, segment.session.source_language) is Ending.YES
 
 
 def _open_segment(state: State, vocabulary: Vocabulary) -> tuple[State, Segment]:

@@ -33,6 +33,10 @@ _SHAPES: Final = frozenset(_TAGS.split())  # decompositions of these kinds chang
 # have; and full-width punctuation is that of Chinese and Japanese.
 _KEPT: Final = re.compile("[\u00b5\u2026\u2116\u3131-\u318e\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff5e]")
 _FULL_WIDTH_MARKS: Final = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F) if not chr(code).isalnum()}
+# Emoji, dingbats and the signs like them, with the joiner before one; the keycap, and the tags behind a flag.
+_PICTOGRAPHS: Final = re.compile(
+    "\u200d?[\u2300-\u23ff\u25a0-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff]|[\u20e3\U000e0020-\U000e007f]"
+)
 _HYPHENS: Final = {"\u2010": "-", "\u2011": "-"}
 
 
@@ -61,6 +65,15 @@ def narrow(word: str) -> str:
         return word
     ascii_word = word.translate(_FULL_WIDTH_MARKS)
     return ascii_word if ascii_word.isascii() and any(char.isalnum() for char in ascii_word) else word
+
+
+def without_pictographs(word: str) -> str:
+    """Return a normalised word without emoji and other pictographs; "" where it has nothing else.
+
+    >>> without_pictographs("friends🎉."), without_pictographs("👩\u200d👧"), without_pictographs("5°")
+    ('friends.', '', '5°')
+    """
+    return word if word.isascii() else _PICTOGRAPHS.sub("", word)
 
 
 def _joiner(match: re.Match[str]) -> str:

@@ -60,7 +60,9 @@ class Vocabulary(Protocol):
         """Return the prompt for a session's options. Raises Refused."""
 
     def encode_word(self, word: str, previous: str) -> tuple[int, ...]:
-        """Return the tokens of a bare word that follows `previous` ("" at the start); never special tokens."""
+        """Return the tokens of a bare word that follows `previous` ("" at the start); never special tokens,
+        none for "".
+        """
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of `tokens`, a leading space kept where the tokenizer shows one."""

@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from worker.core.append_log import Log
+from worker.core.normalize import without_pictographs
 from worker.core.rows import Prompt
 from worker.core.runaway import is_language
 
@@ -22,6 +23,7 @@ class Source(msgspec.Struct, frozen=True):
     arrivals_ms: Log[int]  # of each word and of the end
     ended: bool = False
     is_copied: bool = False  # no word so far can be translated
+    last_read: str = ""  # the newest word as the model reads it; "" before the first
 
     @property
     def num_words(self) -> int:
@@ -32,11 +34,6 @@ class Source(msgspec.Struct, frozen=True):
     def num_readable_words(self) -> int:
         """Number of words that can be read: those that have arrived, and one more for the end."""
         return len(self.bounds) - 1
-
-    @property
-    def last_word(self) -> str:
-        """The newest word; "" before the first one."""
-        return self.words[-1] if self.words else ""
 
     def num_words_in(self, num_tokens: int) -> int:
         """Return how many words lie wholly within the first `num_tokens` tokens; the end counts as a word."""
@@ -52,10 +49,35 @@ def begin(prompt: Prompt, *, is_copied: bool = False) -> Source:
     return Source(prompt, Log(), Log(prompt.source), Log((len(prompt.source),)), Log(), is_copied=is_copied)
 
 
+def readable(prompt: Prompt, word: str) -> str:
+    """Return what the model reads of a word, "" for nothing: models with group positions, trained for Decalage on
+    text, have not learned pictographs, and write nonsense behind one.
+    """
+    return word if prompt.is_contiguous or not prompt.is_translation else without_pictographs(word)
+
+
 def append(source: Source, word: str, tokens: tuple[int, ...], now_ms: int) -> Source:
-    """Return the source with one more word; the model does not read a word without tokens."""
-    is_copied = source.is_copied and not (tokens and is_language(word, source.prompt.source_language))
-    return replace(_extended(source, tokens, now_ms), words=source.words.append(word), is_copied=is_copied)
+    """Return the source with one more word; `tokens` are those of its readable part.
+
+    Words that are copied are kept whole. With a word that can be translated, all are kept as the model reads them, and
+    those of which it reads nothing are left out: they do not count.
+    """
+    read = readable(source.prompt, word)
+    is_copied = source.is_copied and not (tokens and is_language(read, source.prompt.source_language))
+    if source.is_copied and not is_copied:
+        source = _as_read(source)
+    if word and not (is_copied or read):
+        return source
+    words = source.words.append(word if is_copied else read)
+    last_read = read or source.last_read
+    return replace(_extended(source, tokens, now_ms), words=words, is_copied=is_copied, last_read=last_read)
+
+
+def _as_read(copied: Source) -> Source:
+    source = begin(copied.prompt)
+    for i, word in enumerate(copied.words):
+        source = append(source, word, copied.tokens[copied.bounds[i] : copied.bounds[i + 1]], copied.arrivals_ms[i])
+    return source
 
 
 def end(source: Source, now_ms: int) -> Source:

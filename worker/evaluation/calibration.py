@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from protocol import Session
 from worker.core import segment as segments
+from worker.core import source as sources
 from worker.core import words
 from worker.core.segment import Segment
 from worker.engine.head_attention import HeadAttention, head_attention
@@ -104,8 +105,9 @@ class _Pair(msgspec.Struct, frozen=True):
 def _pair(sentence: Sentence, session: Session, vocabulary: Vocabulary) -> _Pair:
     spoken, reference = words.source_words(sentence.source), words.source_words(sentence.reference)
     segment = segments.begin(0, (0, 0), session, vocabulary)
-    for before, word in zip(("", *spoken), spoken, strict=False):
-        segment = segments.append(segment, word, vocabulary.encode_word(word, before), 0)
+    for word in spoken:
+        read = vocabulary.encode_word(sources.readable(segment.prompt, word), segment.source.last_read)
+        segment = segments.append(segment, word, read, 0)
     segment = segments.end(segment, 0)
     tokens = [vocabulary.encode_word(word, before) for before, word in zip(("", *reference), reference, strict=False)]
     if not (spoken and any(tokens)):

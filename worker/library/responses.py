@@ -36,13 +36,15 @@ class Response(msgspec.Struct, frozen=True):
     finish_reason: str | None = None  # on the last one: "stop" at the end of the sequence, "length" at a limit
 
 
-def responses(engine: Engine, segment: Segment, vocabulary: Vocabulary) -> Generator[Response]:
+def responses(
+    engine: Engine, segment: Segment, vocabulary: Vocabulary, *, source_tokens: Sequence[tuple[int, ...]]
+) -> Generator[Response]:
     """Translate a segment whose end is known; free its lane at the end, also if the generator is closed early.
 
-    Raises EngineError.
+    `source_tokens` are the tokens of each word of the text, also where the model reads none. Raises EngineError.
     """
     if segment.source.is_copied:
-        yield from _copied(segment, vocabulary)
+        yield from _copied(segment, source_tokens, vocabulary)
         return
     sessions = Sessions(vocabulary, "", _ALONE)
     sessions.add("", State(number=segment.lane[0], segments=Segments(segment)))
@@ -61,13 +63,12 @@ def responses(engine: Engine, segment: Segment, vocabulary: Vocabulary) -> Gener
         run_pass(sessions, engine, lambda: 0)
 
 
-def _copied(segment: Segment, vocabulary: Vocabulary) -> Generator[Response]:
+def _copied(segment: Segment, source_tokens: Sequence[tuple[int, ...]], vocabulary: Vocabulary) -> Generator[Response]:
     # A copied segment yields the tokens of its source, without a pass.
     segment, words = copy(segment)
-    source, generated = segment.source, 0
-    for n, word in enumerate(words, 1):
-        tokens = source.tokens[source.bounds[n - 1] : source.bounds[n]]
-        read, lags = source.num_words, [source.num_words] * n
+    read, generated = segment.source.num_words, 0
+    for n, (tokens, word) in enumerate(zip(source_tokens, words, strict=False), 1):
+        lags = [read] * n
         news = [
             _response(segment, token, text, source_words_read=read, lags=lags[:-1])
             for token, text in _unfinished(tokens[:-1], 0, vocabulary)

@@ -7,6 +7,7 @@ from msgspec.structs import asdict, replace
 
 from protocol import Session
 from worker.core import segment as segments
+from worker.core import source as sources
 from worker.core.rows import Prompt, Refused
 from worker.core.segment import Segment
 from worker.engine.model import StreamingModel
@@ -112,7 +113,8 @@ def _generate(
     if len(source) <= 2:  # no words
         return _nothing()
     _check_known(model, source)
-    return responses(runner, _segment(vocabulary, session, source, position_offset), vocabulary)
+    segment = _segment(vocabulary, session, source, position_offset)
+    return responses(runner, segment, vocabulary, source_tokens=source[1:-1])
 
 
 def _nothing() -> Generator[Response]:
@@ -145,8 +147,11 @@ def _segment(
     room = max_positions - (num_tokens if is_contiguous else offset)
     frame = replace(prompt, source=prompt_tokens, end=end, max_target_tokens=max(1, room), is_contiguous=is_contiguous)
     segment = segments.framed(0, (next(lane_numbers), 0), session, frame)
-    for word in words:
-        segment = segments.append(segment, vocabulary.decode(word).strip(), word, 0)
+    for tokens in words:
+        word = vocabulary.decode(tokens).strip()
+        read = sources.readable(segment.prompt, word)
+        read_tokens = tokens if read == word else vocabulary.encode_word(read, segment.source.last_read)
+        segment = segments.append(segment, word, read_tokens, 0)
     return segments.end(segment, 0)
 
 

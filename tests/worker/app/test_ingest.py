@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from worker.core.quarantine import QUARANTINE_OWNERS, Record, Suspects
 from worker.core.replay import Progress, Published
 from worker.core.scheduler import Budget
 from worker.core.sessions import Sessions
+from worker.core.state import State
 from worker.io.checkpoint import Checkpoint
 from worker.io.metrics import Metrics
 from worker.io.replies import Denied, Entry
@@ -247,3 +249,13 @@ async def test_a_session_whose_keys_are_gone_is_forgotten() -> None:
         world.ingest.lose(name, ValueError("it broke"))
     world.table.prune({"b"})
     assert set(world.quarantine._suspects.failures) == {"b"}
+
+
+def test_accepted_words_never_fall() -> None:
+    """Pictographs at a sentence's start count only until its first word; the counter of a metric cannot fall."""
+    metrics = Metrics()
+    telemetry = Telemetry("w", "fake", metrics)
+    states = [State(number=0, source_words=num_words) for num_words in (0, 2, 1, 4)]
+    for before, after in pairwise(states):
+        telemetry.accepted(before, after)
+    assert metrics.registry.get_sample_value("decalage_source_words_total") == 5

@@ -10,7 +10,9 @@ ALL = tuple(range(SPECIAL, SPECIAL + len(PIECES)))
 CONTINUATIONS = tuple(SPECIAL + i for i, piece in enumerate(PIECES) if piece in (b"b", b"co", b"e"))
 SPACES = tuple(SPECIAL + i for i, piece in enumerate(PIECES) if piece.isspace())
 
-WORDS = st.lists(st.sampled_from(["the", "cat", "sat.", "on", "Mr.", "世", "う。", "x"]), max_size=9)
+WORDS = st.lists(
+    st.sampled_from(["the", "cat", "sat.", "on", "Mr.", "世", "う。", "x", "🎉", "👩\u200d👧x🎉."]), max_size=9
+)
 MODELS = st.builds(
     FakeModel,
     seed=st.integers(0, 10_000),

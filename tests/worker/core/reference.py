@@ -12,6 +12,7 @@ from math import floor
 from protocol import DEFAULT_POLICY, Adaptive, AlignAtt, LocalAgreement, Session, WaitK
 from tests.worker.fakes import EOS, FakeModel, FakeVocabulary
 from worker.core import sentences, words
+from worker.core.normalize import without_pictographs
 from worker.core.rows import Prompt, SampleSpec
 from worker.core.runaway import MAX_BLANK_TOKENS, ends_in_loop, is_language, min_source_words
 
@@ -46,6 +47,8 @@ class Reference:
             return self.out
         if self.prompt.is_translation and not any(is_language(w, self.prompt.source_language) for w in source_words):
             return self._copy(source_words)
+        if self.prompt.is_translation and not self.prompt.is_contiguous:
+            source_words = [read for word in source_words if (read := without_pictographs(word))]
         before, self.source_words = ["", *source_words], source_words
         read = [self.vocabulary.encode_word(word, before[i]) for i, word in enumerate(source_words)]
         segments = self.segments = [self.prompt.source, *read, self.prompt.end]

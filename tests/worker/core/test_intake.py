@@ -12,6 +12,7 @@ from protocol import (
     InputTextAppend,
     InputTextFinalize,
     Limits,
+    LocalAgreement,
     OutputTextDelta,
     SegmentDone,
     Session,
@@ -181,6 +182,51 @@ def test_what_is_no_language_is_copied(texts: list[str]) -> None:
     done = driver.events["s"][-2]
     assert isinstance(done, SegmentDone)
     assert (done.text, done.finish_reason) == (" ".join(texts), "stop")
+    assert driver.rows == []
+
+
+@given(
+    model=MODELS,
+    texts=st.lists(
+        st.sampled_from(["the", "cat.", "No.", "5", "--", "世", "where", "Inc.", "!"]), min_size=1, max_size=9
+    ),
+    pictographs=st.lists(
+        st.sampled_from(["", "", "🎉", " 🎉", "🎉 ", " 👩\u200d👧", "❤\ufe0f 🍕 "]), min_size=1, max_size=9
+    ),
+    session=st.sampled_from([MANUAL, replace(MANUAL, policy=LocalAgreement(k=2))]),
+    ticks=st.integers(0, 2),
+)
+def test_pictographs_in_a_sentence_change_nothing(
+    model: FakeModel, texts: list[str], pictographs: list[str], session: Session, ticks: int
+) -> None:
+    """Before, behind and between words, the same comes out as without them."""
+    texts = ["the", *texts]
+    decorated = ["🎉 " + texts[0], *(text + more for text, more in zip(texts[1:], pictographs * 9, strict=False))]
+    plain = said(Driver(model, FakeVocabulary(TRANSLATION)), session, texts, ticks=ticks)
+    assert said(Driver(model, FakeVocabulary(TRANSLATION)), session, decorated, ticks=ticks) == plain
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "of_chat"),
+    [
+        ("🎉 the x🎉.", [2], [3]),
+        ("Great job!👏 See you.", [2, 2], [4]),
+        ("Great job! 👏 See you. 👏", [2, 2, 1], [2, 3, 1]),
+        ("Apple Inc. 👏 Thank you.", [2, 2], [5]),
+    ],
+)
+def test_pictographs_do_not_count(text: str, expected: list[int], of_chat: list[int]) -> None:
+    """Nor do they hide the end of a sentence, except for chat models, which know them."""
+    assert segments_of([text]) == expected
+    assert segments_of([text], prompt=replace(CONTIGUOUS, is_translation=True)) == of_chat
+
+
+@pytest.mark.parametrize("text", ["🎉", "🎉 5🎉 👩\u200d👧", "x" * 101 + "🎉"])
+def test_pictographs_without_a_sentence_are_copied(text: str) -> None:
+    """With the words around them that are no language either."""
+    driver = Driver(FakeModel(tokens=LATIN), FakeVocabulary(TRANSLATION))
+    said(driver, SENTENCE, [text])
+    assert [event.word for event in deltas(driver.events["s"])] == text.split()
     assert driver.rows == []
 
 

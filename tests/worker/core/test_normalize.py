@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.normalize import normalize
+from worker.core.normalize import normalize, without_pictographs
 from worker.core.words import source_words, split_words
 
 INVISIBLE = st.sampled_from(
@@ -116,3 +116,18 @@ def test_kept(text: str) -> None:
 def test_words(text: str, expected: list[str]) -> None:
     """Words are split after what is invisible has gone; full-width marks are ASCII in a word that is."""
     assert source_words(text) == expected
+
+
+@given(TEXT, st.lists(st.sampled_from(["🎉", "👩\u200d👧", "👍🏽", "🇫🇷", "☀\ufe0f", "⏰", "✔"]), max_size=3))
+def test_pictographs_are_left_out(text: str, pictographs: list[str]) -> None:
+    """All of each one, in normalised text; of the rest nothing, and once is enough."""
+    plain = without_pictographs(normalize(text))
+    assert without_pictographs(plain) == plain
+    decorated = normalize(" ".join([text, *pictographs]))
+    assert without_pictographs(decorated).split() == plain.split()
+
+
+@pytest.mark.parametrize("text", ["5° ½ m² № € — … “a” 日本語、 ™ → क्\u200dष می\u200cخواهم ℃", "~|^`$+<>=#*"])
+def test_signs_are_no_pictographs(text: str) -> None:
+    """What text is written with stays, and the joiners within words."""
+    assert without_pictographs(text) == text

@@ -273,7 +273,7 @@ def test_the_model_tells_what_it_is(model: StreamingModel, shipped_path: str) ->
 
 def test_what_is_no_language_is_copied(model: StreamingModel, tokenizer: Any) -> None:
     """Notes, numbers, another script: the source's own words and tokens, all of it read, at once."""
-    for text in ("♪ ♪ ♪", "- 1 2,5 -", "Я не знаю.", "=" * 300):
+    for text in ("♪ ♪ ♪", "👩\u200d👧 5🎉", "- 1 2,5 -", "Я не знаю.", "=" * 300):
         found = list(stream_generate_streaming_llm(model, tokenizer, f"Translate to French: {text}"))
         words = [response for response in found if response.word_complete]
         assert [response.text for response in words] == text.split()
@@ -282,6 +282,32 @@ def test_what_is_no_language_is_copied(model: StreamingModel, tokenizer: Any) ->
         assert [response.generation_tokens for response in found] == list(range(1, len(found) + 1))
         _, token_ids, lengths = StreamingDataPreparator(tokenizer).prepare_source_text(f"Translate to French: {text}")
         assert [response.token for response in found] == token_ids[lengths[0] : -lengths[-1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("Hello 👨\u200d👩 friends.", "Hello friends."),
+        ("I love pizza 🍕 and pasta 🍝 .", "I love pizza and pasta ."),
+        ("❤\ufe0f 🍕 I love my friends🎉.", "I love my friends."),
+        ("5\ufe0f\u20e3 friends live in 🏴\U000e0067\U000e0062\U000e007f England ⏰", "5 friends live in England"),
+    ],
+)
+def test_pictographs_in_a_sentence_change_nothing(
+    model: StreamingModel, tokenizer: Any, vocabulary: Vocabulary, text: str, plain: str
+) -> None:
+    """The words around them are translated as without, since the model has not learned them; the service agrees."""
+    for language, code in (("French", "fr"), ("German", "de")):
+        expected = told(stream_generate_streaming_llm(model, tokenizer, f"Translate to {language}: {plain}"))
+        prompt = f"Translate to {language}: {text}"
+        assert told(stream_generate_streaming_llm(model, tokenizer, prompt)) == expected
+        assert told(stream_generate_streaming(model, tokenizer, **prepared(tokenizer, prompt))) == expected
+        session = Session(target_language=code, policy=WaitK(k=3))
+        deltas = [e for e in generate_words(model, vocabulary, session, text) if isinstance(e, OutputTextDelta)]
+        words = [row for row in expected if row[2]]
+        assert [(delta.tokens[-1], delta.word, delta.source_words_read) for delta in deltas] == [
+            (row[0], row[1], row[3]) for row in words
+        ]
 
 
 @LAW

@@ -66,8 +66,10 @@ class Vocabulary:
     def encode_word(self, word: str, previous: str) -> tuple[int, ...]:
         """Return the tokens of a bare word that follows `previous` ("" at the start of a segment).
 
-        `"<|im_end|>"` is encoded as the tokens of its characters.
+        `"<|im_end|>"` is encoded as the tokens of its characters; "" has none.
         """
+        if not word:
+            return ()
         if self.card.straight_quotes:
             word = word.replace("\u2019", "'").replace("\u2018", "'").replace("\u02bc", "'")
         lead = words.separator(previous, word) if previous else self.prompts.first_lead

@@ -59,6 +59,7 @@ def test_any_word_comes_back(word: str) -> None:
     tokens = STARTER.encode_word(word, "and")
     assert min(tokens) > 4
     assert STARTER.decode(tokens).removeprefix(" ") == straight
+    assert STARTER.encode_word("", word) == ()
 
 
 @pytest.mark.parametrize("text", SENTENCES)
