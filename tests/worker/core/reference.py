@@ -48,7 +48,7 @@ class Reference:
         if self.prompt.is_translation and not any(is_language(w, self.prompt.source_language) for w in source_words):
             return self._copy(source_words)
         if self.prompt.is_translation and not self.prompt.is_contiguous:
-            source_words = [read for word in source_words if (read := without_pictographs(word))]
+            source_words = list(filter(None, map(without_pictographs, source_words)))
         before, self.source_words = ["", *source_words], source_words
         read = [self.vocabulary.encode_word(word, before[i]) for i, word in enumerate(source_words)]
         segments = self.segments = [self.prompt.source, *read, self.prompt.end]
