@@ -10,6 +10,7 @@ from protocol import Adaptive, Policy, WaitK
 
 THRESHOLDS: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """From bold to careful: each one lags more than the one before."""
+_HALF_STEP: Final = 0.05
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -50,15 +51,21 @@ class Tuning(msgspec.Struct, frozen=True):
 
 
 def search(measure: Callable[[Policy], tuple[Figures, ...]], *, k: int) -> Tuning:
-    """Measure wait-k and the adaptive policies around it; a threshold is not raised once the lag passes wait-k's."""
+    """Measure wait-k and the adaptive policies around it; once the lag passes wait-k's, a threshold is not raised, but
+    the one halfway back is tried too.
+    """
     baseline = Tried(WaitK(k=k), measure(WaitK(k=k)))
     tried = []
+
+    def lags_less(min_k: int, max_k: int, threshold: float) -> bool:
+        policy = Adaptive(min_k=min_k, max_k=max_k, threshold=threshold)
+        tried.append(Tried(policy, measure(policy)))
+        return tried[-1].al <= baseline.al
+
     for min_k, max_k in bounds(k):
-        for threshold in THRESHOLDS:
-            policy = Adaptive(min_k=min_k, max_k=max_k, threshold=threshold)
-            tried.append(Tried(policy, measure(policy)))
-            if tried[-1].al > baseline.al:
-                break
+        carefully = next((threshold for threshold in THRESHOLDS if not lags_less(min_k, max_k, threshold)), None)
+        if carefully is not None and carefully > THRESHOLDS[0]:
+            lags_less(min_k, max_k, round(carefully - _HALF_STEP, 2))
     return Tuning(baseline, tuple(tried))
 
 

@@ -3,3 +3,5 @@
 The library runs the service's own sessions (`worker.core`) on the service's own engine (`worker.engine`), so that a
 session over Redis and a library call give the same words. Import its names from `worker`.
 """
+
+from worker import engine as engine  # first of all: it loads a fast BLAS, which must be there before mlx is imported

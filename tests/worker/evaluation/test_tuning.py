@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import Adaptive, Policy, WaitK
-from worker.evaluation.tuning import Figures, bounds, search
+from worker.evaluation.tuning import THRESHOLDS, Figures, bounds, search
 
 
 def lagging(policy: Policy) -> Figures:
@@ -30,14 +30,21 @@ def test_the_best_lags_no_more_than_wait_k(k: int, noise: dict[int, float]) -> N
     assert tuning.best.bleu == max(found.bleu for found in rivals)
 
 
-def test_thresholds_rise_until_the_lag_is_too_long() -> None:
-    """The last one tried of each pair of bounds is the first that lags more than wait-k, if one does."""
+def test_thresholds_rise_until_the_lag_is_too_long_and_then_half_a_step_falls() -> None:
+    """The last but one of each pair of bounds is the first that lags more than wait-k, if one does."""
     tuning = search(lambda policy: (lagging(policy),), k=3)
     for min_k, max_k in bounds(3):
         tried = [found for found in tuning.tried if (found.policy.min_k, found.policy.max_k) == (min_k, max_k)]  # type: ignore[union-attr]
         assert tried
-        assert all(found.al <= 3 for found in tried[:-1])
-        assert tried[-1].al > 3 or len(tried) == 8
+        thresholds = [found.policy.threshold for found in tried]  # type: ignore[union-attr]
+        if len(tried) == 1:
+            assert tried[0].al > 3  # the boldest lags too long: there is nothing before it
+            continue
+        *rising, first_above, halfway = thresholds
+        assert all(found.al <= 3 for found in tried[: len(rising)])
+        assert tried[-2].al > 3
+        assert rising == list(THRESHOLDS[: len(rising)])
+        assert rising[-1] < halfway < first_above
 
 
 def test_wait_k_stays_where_nothing_is_better() -> None:
