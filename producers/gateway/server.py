@@ -20,6 +20,7 @@ from producers.gateway.settings import KEYS_VARIABLE, LOOPBACK_HOSTS, Settings
 
 SHUTDOWN_S: Final = 2
 BACKLOG: Final = 2_048
+_STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class UnsafeHost(ProducerError):
@@ -128,15 +129,16 @@ class _Server(uvicorn.Server):
 
 def open_port(settings: Settings, *, has_keys: bool) -> socket.socket:
     """Return a listening socket. Raises UnsafeHost for other hosts than loopback without keys, PortTaken."""
-    if not has_keys and settings.host not in LOOPBACK_HOSTS:
+    host = settings.host.strip("[]")  # an IPv6 address may come as URLs have it
+    if not has_keys and host not in LOOPBACK_HOSTS:
         raise UnsafeHost(
             f"expected keys for a gateway on {settings.host}, got none: give --keys FILE or set {KEYS_VARIABLE}, or "
             "listen on 127.0.0.1, the default"
         )
     try:
         return socket.create_server(
-            (settings.host, settings.port),
-            family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,
+            (host, settings.port),
+            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
             backlog=BACKLOG,
         )
     except OSError as error:
@@ -171,23 +173,26 @@ def server(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -> uvi
 
 
 async def serve(gateway: Gateway, on_ready: Callable[[str], None] = lambda url: None) -> None:
-    """Serve until SIGTERM or Ctrl-C; call `on_ready` with the URL. Raises UnsafeHost, PortTaken.
+    """Serve until SIGTERM, SIGHUP or Ctrl-C; call `on_ready` with the URL. Raises UnsafeHost, PortTaken.
 
-    A second signal ends the process without waiting for open connections.
+    A second SIGTERM or Ctrl-C ends the process without waiting for open connections.
     """
     with open_port(gateway.settings, has_keys=not gateway.keys.is_open) as listening:
         url = url_of(listening)
         running = server(gateway, lambda: on_ready(url))
 
-        def stop() -> None:
-            running.force_exit = running.should_exit
+        def stop(number: signal.Signals) -> None:
+            # A terminal that closes sends SIGHUP twice: it never ends the wait.
+            running.force_exit |= running.should_exit and number is not signal.SIGHUP
             running.should_exit = True
 
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop)
+        # `nohup` has a program ignore SIGHUP.
+        numbers = [number for number in _STOPS if signal.getsignal(number) is not signal.SIG_IGN]
+        for number in numbers:
+            loop.add_signal_handler(number, stop, number)
         try:
             await running.serve(sockets=[listening])
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in numbers:
                 loop.remove_signal_handler(number)

@@ -14,6 +14,8 @@ from urllib.request import Request, urlopen
 import pytest
 
 from producers.gateway.auth import SCOPES, Caller, parse_keys
+from producers.gateway.server import open_port, url_of
+from producers.gateway.settings import Settings
 from tests.worker.commands.conftest import Decalage
 from worker.commands import gateway
 
@@ -60,6 +62,24 @@ def test_a_gateway_until_a_signal(start: Start) -> None:
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [("gateway",), ("up", "--model", "starter-draft")])
+def test_a_terminal_that_closes_ends_it_in_order(arguments: tuple[str, ...], start: Start) -> None:
+    """SIGHUP, also twice, is heard like SIGTERM: else, `up` would leave its worker behind."""
+    process = start(*arguments, "--port", "0")
+    url_in(process.stdout if arguments[0] == "up" else process.stderr)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=LIMIT_S)  # its end also closes the worker's copies of the pipes
+    assert process.returncode == 0
+
+
+def test_ipv6_hosts_with_and_without_brackets() -> None:
+    """Both are loopback, and need no key."""
+    for host in ("::1", "[::1]"):
+        with open_port(Settings(redis="", host=host, port=0), has_keys=False) as listening:
+            assert url_of(listening).startswith("http://[::1]:")
 
 
 def test_up_is_all_of_it(start: Start) -> None:
