@@ -17,10 +17,11 @@ REMEDY = "install OpenBLAS (Debian and Ubuntu: apt install libopenblas0; Fedora:
 _CORE: Final = "OPENBLAS_CORETYPE"
 # The kernels that OpenBLAS falls back to where it does not know the CPU, all without AVX.
 _FALLBACKS: Final = frozenset({"prescott", "core2", "generic", "nehalem", "unknown"})
+_AVX512: Final = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"})
 # From the newest: kernels and the instructions that they need, as Linux calls them.
 _KERNELS: Final = (
-    ("Cooperlake", frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx512_bf16"})),
-    ("SkylakeX", frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"})),
+    ("Cooperlake", _AVX512 | {"avx512_bf16"}),
+    ("SkylakeX", _AVX512),
     ("Haswell", frozenset({"avx2", "fma"})),
 )
 

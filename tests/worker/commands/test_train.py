@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -189,14 +188,6 @@ def test_a_model_goes_on_or_drafts(options: Options, tmp_path: Path, decalage: D
 def test_a_k_is_a_number_or_full(value: str, options: Options, decalage: Decalage) -> None:
     """Anything else is a usage error."""
     assert decalage(*options, "--wait-k", value).status == 2
-
-
-def test_a_fast_blas_is_loaded_before_mlx() -> None:
-    """Whatever module of the trainer is imported first, the engine's package comes before mlx."""
-    program = "import sys, worker.training.loss; names = list(sys.modules); "
-    program += "print(names.index('worker.engine.blas') < names.index('mlx.core'))"
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert ran.stdout == "True\n"
 
 
 def test_a_pack_is_all_that_a_run_needs(options: Options, tmp_path: Path, decalage: Decalage) -> None:
