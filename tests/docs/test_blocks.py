@@ -61,7 +61,7 @@ def test_the_gateways_commands_translate(place: Place) -> None:
     """curl ends with 0 also where it is refused: so what it prints is looked at."""
     [block] = [block for page, block in RUNNING if "curl -sSN" in block.text]
     printed = place.run(block)
-    assert "Nous sommes à la maison." in printed
+    assert "Nous sommes chez nous." in printed
     assert "Le train part à 8 heures." in printed
     assert printed.rstrip().partition("event: end")[2]
 

@@ -63,10 +63,10 @@ async def test_a_session_by_way_of_each_role(
         await again.close()
         await again.disconnect()
         heard = [event.text async for event in events if isinstance(event, OutputTextDelta)]
-        assert "".join(heard) == "Nous sommes à la maison."
+        assert "".join(heard) == "Nous sommes chez nous."
         prompt = {"prompt": "Translate to French: We are at home."}
         answer = await gateway.http.post("/v1/generate", json=prompt)
-        assert (answer.status_code, answer.json()["text"]) == (200, "Nous sommes à la maison.")
+        assert (answer.status_code, answer.json()["text"]) == (200, "Nous sommes chez nous.")
         assert (await gateway.http.get("/v1/stats")).status_code == 200
         assert (await gateway.http.post("/v1/configure", json={"max_sessions": 9})).status_code == 202
         listened = await gateway.http.get("/v1/sessions/talk/events")

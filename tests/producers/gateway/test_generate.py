@@ -26,7 +26,7 @@ from tests.producers.gateway.conftest import DEADLINE_S, Running, Served, Servin
 from tests.producers.gateway.streams import frames
 from tests.producers.gateway.test_auth import error_of
 
-HOME = "Nous sommes à la maison."
+HOME = "Nous sommes chez nous."
 TRAIN = "Le train part à 8 heures."
 
 

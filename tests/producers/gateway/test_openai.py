@@ -22,7 +22,7 @@ from tests.producers.streams import delta
 
 FRENCH: Final[Any] = {"type": "session.update", "session": {"audio": {"output": {"language": "fr"}}}}
 WORDS: Final = ("My sister works", "in a hospital.", "We are at home.")
-TRANSLATION: Final = "Ma sœur travaille dans un hôpital. Nous sommes à la maison."
+TRANSLATION: Final = "Ma sœur travaille dans un hôpital. Nous sommes chez nous."
 
 
 def words(text: str) -> Any:
@@ -109,7 +109,7 @@ async def test_a_client_secret(serving: Serving, served: Served) -> None:
             await socket.send(json.dumps({"type": "session.close"}))
             async with asyncio.timeout(DEADLINE_S):
                 heard = [json.loads(message) async for message in socket]
-        assert "".join(event.get("delta", "") for event in heard).strip() == "Nous sommes à la maison."
+        assert "".join(event.get("delta", "") for event in heard).strip() == "Nous sommes chez nous."
         with pytest.raises(InvalidStatus) as refused:
             await locked.websocket("/v1/realtime/translations?model=m").__aenter__()
         assert refused.value.response.status_code == 401

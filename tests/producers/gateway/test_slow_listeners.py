@@ -89,7 +89,7 @@ async def test_redis_goes_away_under_a_speaker(redis_url: str, serving: Serving,
             await send(socket, append, {"type": "session.close", "seq": 2})
             async with asyncio.timeout(DEADLINE_S):
                 heard = [json.loads(message) async for message in socket]
-    assert [event["text"] for event in heard if event["type"] == "segment.done"] == ["Nous sommes à la maison."]
+    assert [event["text"] for event in heard if event["type"] == "segment.done"] == ["Nous sommes chez nous."]
     assert [event["type"] for event in heard if event["type"] == "error"] == []
 
 
@@ -104,5 +104,5 @@ async def test_too_many_messages(serving: Serving, served: Served) -> None:
             await send(socket, CREATE, *words, {"type": "session.close"})
             async with asyncio.timeout(DEADLINE_S):
                 heard = [json.loads(message) async for message in socket]
-    assert [event["text"] for event in heard if event["type"] == "segment.done"] == ["Nous sommes à la maison."]
+    assert [event["text"] for event in heard if event["type"] == "segment.done"] == ["Nous sommes chez nous."]
     assert time.monotonic() - start_s >= 0.35  # six messages, of which two at once

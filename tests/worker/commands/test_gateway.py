@@ -94,7 +94,7 @@ def test_up_is_all_of_it(start: Start) -> None:
     urlopen(Request(f"{url}v1/sessions/{session_id}/input", json.dumps(said).encode()), timeout=LIMIT_S).close()
     with urlopen(f"{url}v1/sessions/{session_id}/events", timeout=LIMIT_S) as stream:
         events = [json.loads(line[6:]) for line in stream if line.startswith(b'data: {"type"')]
-    assert "".join(event["text"] for event in events if event["type"] == "segment.done") == "Nous sommes à la maison."
+    assert "".join(event["text"] for event in events if event["type"] == "segment.done") == "Nous sommes chez nous."
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=LIMIT_S)  # the worker's pipes are closed too, so it has ended
     assert process.returncode == 0
