@@ -16,6 +16,8 @@ from urllib.parse import parse_qsl, quote, unquote
 
 import msgspec
 
+from protocol.hosts import authority, bare
+
 RECONNECT_CODES: Final = frozenset(
     {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN", "UNBLOCKED"}
 )
@@ -76,8 +78,7 @@ class RedisUrl(msgspec.Struct, frozen=True, kw_only=True):
         if self.path:
             return f"unix://{quote(self.path)}?db={self.db}"
         scheme = ("rediss" if self.is_tls else "redis") + ("+cluster" if self.is_cluster else "")
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{scheme}://{host}:{self.port}/{self.db}"
+        return f"{scheme}://{authority(self.host, self.port)}/{self.db}"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -187,7 +188,7 @@ def _place(place: Mapping[str, str | None], options: Mapping[str, Any]) -> dict[
     if not 0 < port < 65_536:  # not quoted: without the `@`, it is a password
         raise InvalidRedisUrl("expected a port from 1 to 65535 behind the host of the Redis URL, got another number")
     return {
-        "host": (place.get("host") or "localhost").strip("[]"),
+        "host": bare(place.get("host") or "localhost"),
         "port": port,
         "path": _readable(unquote(place.get("path") or "")),
         "db": options.get("db", _database(place.get("db") or "0")),

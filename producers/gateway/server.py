@@ -16,7 +16,8 @@ from producers.errors import ProducerError
 from producers.gateway.app import create_app
 from producers.gateway.errors import ApiError
 from producers.gateway.gateway import Gateway
-from producers.gateway.settings import KEYS_VARIABLE, LOOPBACK_HOSTS, Settings
+from producers.gateway.settings import KEYS_VARIABLE, Settings
+from protocol.hosts import authority, bare, is_loopback
 
 SHUTDOWN_S: Final = 2
 BACKLOG: Final = 2_048
@@ -129,8 +130,8 @@ class _Server(uvicorn.Server):
 
 def open_port(settings: Settings, *, has_keys: bool) -> socket.socket:
     """Return a listening socket. Raises UnsafeHost for other hosts than loopback without keys, PortTaken."""
-    host = settings.host.strip("[]")  # an IPv6 address may come as URLs have it
-    if not has_keys and host not in LOOPBACK_HOSTS:
+    host = bare(settings.host)
+    if not has_keys and not is_loopback(host):
         raise UnsafeHost(
             f"expected keys for a gateway on {settings.host}, got none: give --keys FILE or set {KEYS_VARIABLE}, or "
             "listen on 127.0.0.1, the default"
@@ -143,15 +144,15 @@ def open_port(settings: Settings, *, has_keys: bool) -> socket.socket:
         )
     except OSError as error:
         raise PortTaken(
-            f"the gateway cannot listen on {settings.host}:{settings.port} ({error.strerror or error}); free the port, "
-            "or choose another with --port (0: any free one)"
+            f"the gateway cannot listen on {authority(host, settings.port)} ({error.strerror or error}); name an "
+            "address of this machine, and a free port with --port (0: any)"
         ) from error
 
 
 def url_of(listening: socket.socket) -> str:
     """Return the URL under which a socket is reached from this machine."""
     host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    return f"http://{authority(host, port)}/"
 
 
 def server(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -> uvicorn.Server:

@@ -75,11 +75,17 @@ def test_a_terminal_that_closes_ends_it_in_order(arguments: tuple[str, ...], sta
     assert process.returncode == 0
 
 
-def test_ipv6_hosts_with_and_without_brackets() -> None:
-    """Both are loopback, and need no key."""
-    for host in ("::1", "[::1]"):
-        with open_port(Settings(redis="", host=host, port=0), has_keys=False) as listening:
-            assert url_of(listening).startswith("http://[::1]:")
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        *((host, "[::1]") for host in ("::1", "[::1]", "0:0:0:0:0:0:0:1")),
+        *(("127.0.0.1", "127.0.0.1"), ("127.0.0.2", "127.0.0.2"), ("localhost", "127.0.0.1")),
+    ],
+)
+def test_hosts_that_need_no_key(host: str, shown: str) -> None:
+    """Loopback addresses in any spelling, IPv6 with and without brackets."""
+    with open_port(Settings(redis="", host=host, port=0), has_keys=False) as listening:
+        assert url_of(listening).startswith(f"http://{shown}:")
 
 
 def test_up_is_all_of_it(start: Start) -> None:
@@ -135,10 +141,15 @@ def test_what_keeps_it_from_starting(arguments: tuple[str, ...], part: str, deca
     assert part in ran.err
 
 
-def test_the_port_is_taken(decalage: Decalage) -> None:
-    """The error names it and the option."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+@pytest.mark.parametrize(
+    ("host", "bound", "shown"),
+    [("127.0.0.1", "127.0.0.1", "127.0.0.1"), ("::1", "::1", "[::1]"), ("[::1]", "::1", "[::1]")],
+)
+def test_the_port_is_taken(host: str, bound: str, shown: str, decalage: Decalage) -> None:
+    """The error names it as a URL has it, and the option."""
+    with socket.create_server((bound, 0), family=socket.AF_INET6 if ":" in bound else socket.AF_INET) as taken:
         port = str(taken.getsockname()[1])
-        ran = decalage("gateway", "--port", port, "--redis", "redis://127.0.0.1:1")
+        ran = decalage("gateway", "--host", host, "--port", port, "--redis", "redis://127.0.0.1:1")
     assert ran.status == 1
-    assert f"127.0.0.1:{port}" in ran.err
+    assert f"cannot listen on {shown}:{port} (" in ran.err
+    assert "--port" in ran.err
