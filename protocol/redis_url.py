@@ -11,7 +11,7 @@ two hexadecimal digits as `%25`.
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, quote, unquote
 
 import msgspec
@@ -37,6 +37,8 @@ _FORMS: Final = (
     "expected redis://HOST:PORT/DB, rediss://HOST:PORT/DB, redis+cluster://HOST:PORT or unix:///PATH, with "
     "USER:PASSWORD@ before the host where Redis asks for them"
 )
+_Error = TypeVar("_Error", bound=BaseException)
+_QUOTATION: Final = ", with args beginning with:"
 _REMEDY: Final = "Write special characters of the password as %XX"
 _SCHEMES: Final = ("redis", "rediss", "redis+cluster", "rediss+cluster", "unix")
 _LABEL: Final = r"[\w-]{1,63}"
@@ -132,6 +134,21 @@ def parse_redis_url(url: str) -> RedisUrl:
     if parsed["is_cluster"] and parsed.get("db"):
         raise InvalidRedisUrl("expected database 0 of a cluster, which has no other; leave /DB out")
     return RedisUrl(**parsed)
+
+
+def redact(error: _Error) -> _Error:
+    """Cut out of an error of Redis, and of its causes, the arguments that it quotes; return it.
+
+    Of AUTH, one is the password; of others, some are words of a session.
+
+    >>> redact(ValueError("ERR unknown command 'AUTH', with args beginning with: 's3/cret' "))
+    ValueError("ERR unknown command 'AUTH'")
+    """
+    link: BaseException | None = error
+    while link is not None:
+        link.args = tuple(arg.partition(_QUOTATION)[0] if isinstance(arg, str) else arg for arg in link.args)
+        link = link.__cause__ or link.__context__
+    return error
 
 
 def _split(rest: str, *, is_socket: bool) -> tuple[str, dict[str, Any]]:

@@ -176,7 +176,8 @@ def server(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -> uvi
 async def serve(gateway: Gateway, on_ready: Callable[[str], None] = lambda url: None) -> None:
     """Serve until SIGTERM, SIGHUP or Ctrl-C; call `on_ready` with the URL. Raises UnsafeHost, PortTaken.
 
-    A second SIGTERM or Ctrl-C ends the process without waiting for open connections.
+    A second SIGTERM or Ctrl-C ends the process without waiting for open connections. Whoever cancels it waits for its
+    orderly end.
     """
     with open_port(gateway.settings, has_keys=not gateway.keys.is_open) as listening:
         url = url_of(listening)
@@ -192,8 +193,11 @@ async def serve(gateway: Gateway, on_ready: Callable[[str], None] = lambda url: 
         numbers = [number for number in _STOPS if signal.getsignal(number) is not signal.SIG_IGN]
         for number in numbers:
             loop.add_signal_handler(number, stop, number)
+        task = asyncio.create_task(running.serve(sockets=[listening]))
         try:
-            await running.serve(sockets=[listening])
+            await asyncio.shield(task)
         finally:
+            running.should_exit = True
+            await task  # uvicorn reports it as an error of the application where its own task is cancelled
             for number in numbers:
                 loop.remove_signal_handler(number)

@@ -107,12 +107,13 @@ def test_up_is_all_of_it(start: Start) -> None:
 
 
 def test_up_tells_why_the_worker_ended(start: Start) -> None:
-    """A model that is not there ends all with 1."""
+    """A model that is not there ends all with 1; the gateway has nothing to add."""
     process = start("up", "--port", "0", "--model", "nope")
     _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1
     assert "no model directory or GGUF file 'nope'" in err
     assert "the worker ended with status 1" in err
+    assert "Traceback" not in err
 
 
 def test_a_new_key(decalage: Decalage) -> None:
