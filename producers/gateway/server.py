@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import h11
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -123,9 +124,30 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         self._on_ready()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets=sockets)
+        if self.force_exit:  # uvicorn leaves the application out, which then ends with a traceback
+            await self.lifespan.shutdown()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def quietly(app: ASGIApp) -> ASGIApp:
+    """Return the application, which cuts a client off where its task is cancelled.
+
+    At its end, uvicorn cancels what is still open, such as event streams, and reports that with a traceback each.
+    """
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            scope.get("state", {}).get("abort", lambda: None)()
+            await asyncio.sleep(0)  # until uvicorn has heard of it
+
+    return run
 
 
 def open_port(settings: Settings, *, has_keys: bool) -> socket.socket:
@@ -159,7 +181,7 @@ def server(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -> uvi
     """Return a server, not yet running. It logs no request, as addresses may hold keys."""
     settings = gateway.settings
     config = uvicorn.Config(
-        create_app(gateway),
+        quietly(create_app(gateway)),
         http=http_protocol(settings.head_timeout_s),
         ws=SocketProtocol,
         ws_max_size=settings.max_frame_bytes,

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
+import redis
 
 from producers.gateway.auth import SCOPES, Caller, parse_keys
 from producers.gateway.server import open_port, url_of
@@ -62,6 +63,22 @@ def test_a_gateway_until_a_signal(start: Start) -> None:
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("signals", [1, 2, 3])
+def test_open_listeners_are_cut_off_at_the_end(signals: int, start: Start, redis_url: str) -> None:
+    """However often it is told to end, there is no traceback for any of them."""
+    process = start("gateway", "--port", "0")
+    url = url_in(process.stderr)
+    with redis.Redis.from_url(redis_url) as client:
+        client.xadd("decalage:{talk}:source", {"event": '{"type": "session.create"}'})
+        client.expire("decalage:{talk}:source", 600)
+    with urlopen(f"{url}v1/sessions/talk/events", timeout=LIMIT_S):
+        for _ in range(signals):
+            process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize("arguments", [("gateway",), ("up", "--model", "starter-draft")])
