@@ -162,7 +162,8 @@ async def test_a_checkpoint_of_another_format_is_not_misread(raw: Raw, running: 
         whole = untimed(await raw.hear("whole", "session.closed"))
         await raw.say("talk", create(), *LOG[:6])
         await raw.hear("talk", "output_text.delta")
-    first, *rest = msgspec.msgpack.decode(await raw.client.hget(STATE, "checkpoint"))
+    saved: Any = await raw.client.hget(STATE, "checkpoint")
+    first, *rest = msgspec.msgpack.decode(saved)
     assert first == 1
     await raw.client.hset(STATE, "checkpoint", msgspec.msgpack.encode([number, "closed", *rest[1:]]))
     async with running():
