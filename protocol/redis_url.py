@@ -145,7 +145,9 @@ def redact(error: _Error) -> _Error:
     ValueError("ERR unknown command 'AUTH'")
     """
     link: BaseException | None = error
-    while link is not None:
+    chain: list[BaseException] = []
+    while link is not None and link not in chain:  # causes may go round
+        chain.append(link)
         link.args = tuple(arg.partition(_QUOTATION)[0] if isinstance(arg, str) else arg for arg in link.args)
         link = link.__cause__ or link.__context__
     return error
