@@ -28,7 +28,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from producers.arguments import check_broker
 from producers.errors import BrokerRefused, BrokerUnreachable, InvalidBrokerUrl
-from protocol.redis_url import RECONNECT_CODES, InvalidRedisUrl, RedisUrl, parse_redis_url
+from protocol.redis_url import RECONNECT_CODES, InvalidRedisUrl, RedisUrl, parse_redis_url, redact
 
 _T = TypeVar("_T")
 
@@ -67,7 +67,8 @@ def is_passing(failure: BaseException) -> bool:
     That is so when no server answers, and when the server that answers is not the master: after a failover, an open
     connection keeps leading to the old master, now a replica.
     """
-    if isinstance(failure, AuthenticationError | AuthorizationError):
+    # redis-py wraps the refusal of a login into a lost connection, for sockets and clusters.
+    if any(isinstance(error, AuthenticationError | AuthorizationError) for error in (failure, failure.__cause__)):
         return False
     if isinstance(failure, (*NO_ANSWER, ReadOnlyError)):
         return True
@@ -169,7 +170,8 @@ def broker_errors(address: str) -> Iterator[None]:
         yield
     except (RedisError, RedisClusterException, OSError) as failure:
         kind = BrokerUnreachable if is_passing(failure) else BrokerRefused
-        raise kind(address, str(failure) or type(failure).__name__) from failure
+        reason = str(redact(failure)).rstrip(". ")
+        raise kind(address, reason or type(failure).__name__) from failure
 
 
 async def interruptibly(call: Awaitable[_T]) -> _T:

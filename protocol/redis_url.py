@@ -11,10 +11,12 @@ two hexadecimal digits as `%25`.
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, quote, unquote
 
 import msgspec
+
+from protocol.hosts import authority, bare
 
 RECONNECT_CODES: Final = frozenset(
     {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN", "UNBLOCKED"}
@@ -35,6 +37,8 @@ _FORMS: Final = (
     "expected redis://HOST:PORT/DB, rediss://HOST:PORT/DB, redis+cluster://HOST:PORT or unix:///PATH, with "
     "USER:PASSWORD@ before the host where Redis asks for them"
 )
+_Error = TypeVar("_Error", bound=BaseException)
+_QUOTATION: Final = ", with args beginning with:"
 _REMEDY: Final = "Write special characters of the password as %XX"
 _SCHEMES: Final = ("redis", "rediss", "redis+cluster", "rediss+cluster", "unix")
 _LABEL: Final = r"[\w-]{1,63}"
@@ -76,8 +80,7 @@ class RedisUrl(msgspec.Struct, frozen=True, kw_only=True):
         if self.path:
             return f"unix://{quote(self.path)}?db={self.db}"
         scheme = ("rediss" if self.is_tls else "redis") + ("+cluster" if self.is_cluster else "")
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{scheme}://{host}:{self.port}/{self.db}"
+        return f"{scheme}://{authority(self.host, self.port)}/{self.db}"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -131,6 +134,23 @@ def parse_redis_url(url: str) -> RedisUrl:
     if parsed["is_cluster"] and parsed.get("db"):
         raise InvalidRedisUrl("expected database 0 of a cluster, which has no other; leave /DB out")
     return RedisUrl(**parsed)
+
+
+def redact(error: _Error) -> _Error:
+    """Cut out of an error of Redis, and of its causes, the arguments that it quotes; return it.
+
+    Of AUTH, one is the password; of others, some are words of a session.
+
+    >>> redact(ValueError("ERR unknown command 'AUTH', with args beginning with: 's3/cret' "))
+    ValueError("ERR unknown command 'AUTH'")
+    """
+    link: BaseException | None = error
+    chain: list[BaseException] = []
+    while link is not None and link not in chain:  # causes may go round
+        chain.append(link)
+        link.args = tuple(arg.partition(_QUOTATION)[0] if isinstance(arg, str) else arg for arg in link.args)
+        link = link.__cause__ or link.__context__
+    return error
 
 
 def _split(rest: str, *, is_socket: bool) -> tuple[str, dict[str, Any]]:
@@ -187,7 +207,7 @@ def _place(place: Mapping[str, str | None], options: Mapping[str, Any]) -> dict[
     if not 0 < port < 65_536:  # not quoted: without the `@`, it is a password
         raise InvalidRedisUrl("expected a port from 1 to 65535 behind the host of the Redis URL, got another number")
     return {
-        "host": (place.get("host") or "localhost").strip("[]"),
+        "host": bare(place.get("host") or "localhost"),
         "port": port,
         "path": _readable(unquote(place.get("path") or "")),
         "db": options.get("db", _database(place.get("db") or "0")),

@@ -17,7 +17,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 USAGE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
@@ -38,6 +38,9 @@ _PRIVATE = re.compile(r"\S*://.*@\S*|\S*(?:://|@)\S*")  # what may be a URL of R
 
 class _Parser(argparse.ArgumentParser):
     """Reports a wrong option as an error of `decalage`, in one line."""
+
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file)  # argparse would say nothing of an output that cannot be written
 
     def error(self, message: str) -> NoReturn:
         raise _Usage(f"{message.removeprefix('argument ')} (see `{self.prog} --help`)")

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -16,8 +15,8 @@ from starlette.responses import Response
 from producers.gateway.auth import Caller, Scope, sent_key
 from producers.gateway.errors import ApiError, api_error
 from producers.gateway.gateway import Gateway
-from producers.gateway.settings import LOOPBACK_HOSTS
 from protocol.codec import invalid_event
+from protocol.hosts import is_loopback
 
 _T = TypeVar("_T")
 
@@ -87,8 +86,7 @@ def _netloc(origin: str) -> str | None:
 
 def _is_loopback(host: str) -> bool:
     try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return name in LOOPBACK_HOSTS or ip_address(name).is_loopback
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
     except ValueError:
         return False
 

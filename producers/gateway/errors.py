@@ -10,6 +10,9 @@ from protocol import ErrorCode, InvalidSessionId, ProtocolError
 RETRY_AFTER_S: Final = 1
 """The `Retry-After` of answers to try again."""
 
+REFUSED: Final = "Redis refuses the gateway's login or commands: `decalage doctor --role gateway` tells which"
+"""The message where it answers with an error; the error's own text is not for callers."""
+
 _TYPES: Final = {
     401: "authentication_error",
     403: "permission_error",
@@ -58,8 +61,10 @@ def api_error(failure: Exception) -> ApiError:
     match failure:
         case ApiError():
             return failure
-        case BrokerUnreachable() | BrokerRefused():
+        case BrokerUnreachable():
             return redis_unavailable()
+        case BrokerRefused():
+            return ApiError(503, "redis_unavailable", REFUSED, retry_after_s=RETRY_AFTER_S)
         case SessionNotFound() | InvalidSessionId():
             return session_not_found()
         case TargetGap():

@@ -7,6 +7,7 @@ from starlette.responses import Response
 from producers.errors import BrokerRefused, BrokerUnreachable
 from producers.gateway.auth import Caller
 from producers.gateway.endpoint import gateway_of, json_response
+from producers.gateway.errors import REFUSED
 from producers.gateway.gateway import Gateway
 
 
@@ -21,8 +22,10 @@ async def readyz(request: Request) -> Response:
     try:
         if not await gateway_of(request).directory.num_workers():
             reasons.append("no worker serves")
-    except (BrokerUnreachable, BrokerRefused):
+    except BrokerUnreachable:
         reasons.append("Redis does not answer")
+    except BrokerRefused:
+        reasons.append(REFUSED)
     return json_response({"ok": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import h11
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -16,7 +17,8 @@ from producers.errors import ProducerError
 from producers.gateway.app import create_app
 from producers.gateway.errors import ApiError
 from producers.gateway.gateway import Gateway
-from producers.gateway.settings import KEYS_VARIABLE, LOOPBACK_HOSTS, Settings
+from producers.gateway.settings import KEYS_VARIABLE, Settings
+from protocol.hosts import authority, bare, is_loopback
 
 SHUTDOWN_S: Final = 2
 BACKLOG: Final = 2_048
@@ -122,15 +124,36 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         self._on_ready()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets=sockets)
+        if self.force_exit:  # uvicorn leaves the application out, which then ends with a traceback
+            await self.lifespan.shutdown()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
+def quietly(app: ASGIApp) -> ASGIApp:
+    """Return the application, which cuts a client off where its task is cancelled.
+
+    At its end, uvicorn cancels what is still open, such as event streams, and reports that with a traceback each.
+    """
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            scope.get("state", {}).get("abort", lambda: None)()
+            await asyncio.sleep(0)  # until uvicorn has heard of it
+
+    return run
+
+
 def open_port(settings: Settings, *, has_keys: bool) -> socket.socket:
     """Return a listening socket. Raises UnsafeHost for other hosts than loopback without keys, PortTaken."""
-    host = settings.host.strip("[]")  # an IPv6 address may come as URLs have it
-    if not has_keys and host not in LOOPBACK_HOSTS:
+    host = bare(settings.host)
+    if not has_keys and not is_loopback(host):
         raise UnsafeHost(
             f"expected keys for a gateway on {settings.host}, got none: give --keys FILE or set {KEYS_VARIABLE}, or "
             "listen on 127.0.0.1, the default"
@@ -143,22 +166,22 @@ def open_port(settings: Settings, *, has_keys: bool) -> socket.socket:
         )
     except OSError as error:
         raise PortTaken(
-            f"the gateway cannot listen on {settings.host}:{settings.port} ({error.strerror or error}); free the port, "
-            "or choose another with --port (0: any free one)"
+            f"the gateway cannot listen on {authority(host, settings.port)} ({error.strerror or error}); name an "
+            "address of this machine, and a free port with --port (0: any)"
         ) from error
 
 
 def url_of(listening: socket.socket) -> str:
     """Return the URL under which a socket is reached from this machine."""
     host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    return f"http://{authority(host, port)}/"
 
 
 def server(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -> uvicorn.Server:
     """Return a server, not yet running. It logs no request, as addresses may hold keys."""
     settings = gateway.settings
     config = uvicorn.Config(
-        create_app(gateway),
+        quietly(create_app(gateway)),
         http=http_protocol(settings.head_timeout_s),
         ws=SocketProtocol,
         ws_max_size=settings.max_frame_bytes,
@@ -175,7 +198,8 @@ def server(gateway: Gateway, on_ready: Callable[[], None] = lambda: None) -> uvi
 async def serve(gateway: Gateway, on_ready: Callable[[str], None] = lambda url: None) -> None:
     """Serve until SIGTERM, SIGHUP or Ctrl-C; call `on_ready` with the URL. Raises UnsafeHost, PortTaken.
 
-    A second SIGTERM or Ctrl-C ends the process without waiting for open connections.
+    A second SIGTERM or Ctrl-C ends the process without waiting for open connections. Whoever cancels it waits for its
+    orderly end.
     """
     with open_port(gateway.settings, has_keys=not gateway.keys.is_open) as listening:
         url = url_of(listening)
@@ -191,8 +215,11 @@ async def serve(gateway: Gateway, on_ready: Callable[[str], None] = lambda url: 
         numbers = [number for number in _STOPS if signal.getsignal(number) is not signal.SIG_IGN]
         for number in numbers:
             loop.add_signal_handler(number, stop, number)
+        task = asyncio.create_task(running.serve(sockets=[listening]))
         try:
-            await running.serve(sockets=[listening])
+            await asyncio.shield(task)
         finally:
+            running.should_exit = True
+            await task  # uvicorn reports it as an error of the application where its own task is cancelled
             for number in numbers:
                 loop.remove_signal_handler(number)

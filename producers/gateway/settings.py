@@ -6,9 +6,6 @@ from msgspec import Struct
 
 from protocol.limits import MAX_EVENT_BYTES
 
-LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-"""Hosts that a gateway without keys may listen on."""
-
 KEYS_VARIABLE: Final = "DECALAGE_GATEWAY_KEYS"
 SECRET_VARIABLE: Final = "DECALAGE_GATEWAY_SECRET"
 

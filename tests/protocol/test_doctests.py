@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 
-EXAMPLES = ["events", "grammar", "keys", "options", "policies", "redis_url"]
+EXAMPLES = ["events", "grammar", "hosts", "keys", "options", "policies", "redis_url"]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

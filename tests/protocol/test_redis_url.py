@@ -7,7 +7,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from protocol.redis_url import OVERRIDDEN_OPTIONS, InvalidRedisUrl, RedisUrl, parse_redis_url
+from protocol.redis_url import OVERRIDDEN_OPTIONS, InvalidRedisUrl, RedisUrl, parse_redis_url, redact
+
+UNKNOWN = "ERR unknown command 'AUTH'"
 
 
 @pytest.mark.parametrize(
@@ -171,3 +173,13 @@ def test_tls_is_strict_unless_the_url_says_otherwise() -> None:
     assert (loose.verify_mode, loose.check_hostname) == (ssl.CERT_NONE, False)
     with pytest.raises(OSError, match="No such file"):
         parse_redis_url("rediss://h?ssl_ca_certs=/nowhere").tls_context()
+
+
+def test_causes_lose_what_they_quote_too() -> None:
+    """Each of them, also where they go round; the rest of their text stays."""
+    quoting = "ERR unknown command 'AUTH', with args beginning with: 's3cret' "
+    errors = [ValueError(quoting, 7), RuntimeError(5, quoting), KeyError(quoting)]
+    for error, cause in zip(errors, [*errors[1:], errors[0]], strict=True):
+        error.__cause__ = cause
+    assert redact(errors[0]) is errors[0]
+    assert [error.args for error in errors] == [(UNKNOWN, 7), (5, UNKNOWN), (UNKNOWN,)]

@@ -83,7 +83,9 @@ class SessionHandle:
         return self.cursor == self.saved.cursor and not self.pending and self._is_idle()
 
     def recover(self, found: Outline, newest_id: str) -> None:
-        """Continue a session whose state Redis lost, from its target stream and its log up to entry `newest_id`."""
+        """Continue a session whose state is lost, from its target stream and its log up to entry `newest_id`."""
+        # A used number counts as published, although its event may be gone, or of a kind that this version cannot read.
+        found = replace(found, seq=max(found.seq, self.saved.progress.seq))
         progress = Progress(
             seq=found.seq,
             segment_seq=found.segment_seq,

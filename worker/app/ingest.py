@@ -155,7 +155,7 @@ class Ingest:
         return bool(poisoned)
 
     async def _recover(self, handles: list[SessionHandle]) -> None:
-        # Read what is left of sessions whose state Redis has lost.
+        # Read what is left of sessions whose state Redis has lost, or whose checkpoint another version has written.
         for handle in handles:
             with self.isolated(handle.session_id):
                 events, newest_id = await self._store.remains(handle.session_id)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import structlog
 
 from protocol import policy_name
+from protocol.hosts import authority
 from worker.app.config import Settings
 from worker.app.engine import Engine
 from worker.app.worker import Worker
@@ -19,7 +20,7 @@ from worker.engine.adapters.compatibility import Compatibility
 from worker.engine.text.card import Card
 from worker.io import client
 from worker.io.broker import ensure_broker
-from worker.io.health import LOADING, Probes, authority
+from worker.io.health import LOADING, Probes
 from worker.io.metrics import Metrics
 
 SWITCH_S = 0.0005

@@ -63,7 +63,7 @@ def _end_before(state: State, word: str, now_ms: int) -> State:
 def _append_word(state: State, word: str, now_ms: int, vocabulary: Vocabulary) -> State:
     state, last = _open_segment(state, vocabulary)
     is_sentence = last.session.segmentation == "sentence"
-    tokens = vocabulary.encode_word(sources.readable(last.prompt, word), last.source.last_read)
+    tokens = sources.encode(last.source, word, vocabulary)
     num_tokens = len(last.source.tokens) + len(tokens) + len(last.prompt.end)
     is_too_long = num_tokens > last.prompt.max_source_tokens
     if is_too_long and is_sentence and last.source.words:

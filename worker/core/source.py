@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from worker.core.append_log import Log
 from worker.core.normalize import without_pictographs
-from worker.core.rows import Prompt
+from worker.core.rows import Prompt, Vocabulary
 from worker.core.runaway import is_language
 
 
@@ -56,8 +56,13 @@ def readable(prompt: Prompt, word: str) -> str:
     return word if prompt.is_contiguous or not prompt.is_translation else without_pictographs(word)
 
 
+def encode(source: Source, word: str, vocabulary: Vocabulary) -> tuple[int, ...]:
+    """Return the tokens of the readable part of the word that comes next."""
+    return vocabulary.encode_word(readable(source.prompt, word), source.last_read)
+
+
 def append(source: Source, word: str, tokens: tuple[int, ...], now_ms: int) -> Source:
-    """Return the source with one more word; `tokens` are those of its readable part.
+    """Return the source with one more word; `tokens` are those of its readable part, as from `encode`.
 
     Words that are copied are kept whole. With a word that can be translated, all are kept as the model reads them, and
     those of which it reads nothing are left out: they do not count.

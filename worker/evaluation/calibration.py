@@ -106,8 +106,7 @@ def _pair(sentence: Sentence, session: Session, vocabulary: Vocabulary) -> _Pair
     spoken, reference = words.source_words(sentence.source), words.source_words(sentence.reference)
     segment = segments.begin(0, (0, 0), session, vocabulary)
     for word in spoken:
-        read = vocabulary.encode_word(sources.readable(segment.prompt, word), segment.source.last_read)
-        segment = segments.append(segment, word, read, 0)
+        segment = segments.append(segment, word, sources.encode(segment.source, word, vocabulary), 0)
     segment = segments.end(segment, 0)
     tokens = [vocabulary.encode_word(word, before) for before, word in zip(("", *reference), reference, strict=False)]
     if not (spoken and any(tokens)):

@@ -7,7 +7,13 @@ from worker.core.replay import Base, Progress
 _LOST = "lost"
 
 
-class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
+_FORMAT = 1
+"""Written before the fields. Raise it when a field of these Structs changes its meaning or its place; a new last field
+needs no other number.
+"""
+
+
+class Checkpoint(msgspec.Struct, frozen=True, array_like=True, tag=_FORMAT):
     """What the next owner needs to continue a session, stored as one blob in its state hash.
 
     The epoch and the failure counts are separate fields of the hash, written by the Lua scripts.
@@ -22,16 +28,16 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def is_lost(self) -> bool:
-        """Whether Redis has lost the checkpoint, and all but the number of target events."""
+        """Whether the checkpoint is gone, or another version's, so that only the number of target events is known."""
         return self.status == _LOST
 
 
 class UnreadableCheckpoint(Exception):
-    """The checkpoint in the state hash cannot be decoded."""
+    """The checkpoint in the state hash cannot be decoded: another version, or another program, has written it."""
 
 
 def lost(num_events: int) -> Checkpoint:
-    """Return the checkpoint of a session whose state Redis has lost, after `num_events` target events."""
+    """Return the checkpoint of a session of which only the number of target events is known."""
     return Checkpoint(status=_LOST, progress=Progress(seq=num_events))
 
 

@@ -5,8 +5,8 @@ A cluster is named by `redis+cluster://` (or `rediss+cluster://`) and any of its
 
 import asyncio
 import random
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, Self, TypeAlias
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final, NamedTuple, Self, TypeAlias, TypeVar
 
 from redis.asyncio import RedisCluster
 from redis.asyncio.retry import Retry
@@ -15,10 +15,12 @@ from redis.exceptions import AuthenticationError, NoScriptError, RedisClusterExc
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import TimeoutError as Unanswered
 
-from protocol.redis_url import InvalidRedisUrl, RedisUrl, parse_redis_url
+from protocol.redis_url import InvalidRedisUrl, RedisUrl, parse_redis_url, redact
 from worker.io.connection import Connection
 from worker.io.replies import Command, Interrupted, checked
 from worker.io.scripts import Script
+
+_T = TypeVar("_T")
 
 TIMEOUT_S = 5.0
 """How long an answer may take: well above what any read blocks."""
@@ -173,19 +175,20 @@ class ClusterClient(Client):
         return await self.call([("EVAL", script.text, len(keys), *keys, *args) for keys, args in calls])
 
     async def nodes(self) -> list[str]:
-        await self._cluster.initialize()
+        await _redacted(self._cluster.initialize())
         return [node.name for node in self._cluster.get_primaries()]
 
     async def scan(self, node: str, cursor: int, pattern: str, count: int) -> Page:
         target = self._cluster.get_node(node_name=node)
         if target is None:  # it has left the cluster; its keys are on another one
             return Page(0, [])
-        step: Any = await self._cluster.scan(cursor, match=pattern, count=count, target_nodes=target)
+        step: Any = await _redacted(self._cluster.scan(cursor, match=pattern, count=count, target_nodes=target))
         cursors, keys = step
         return Page(int(cursors[node]), list(keys))
 
     async def facts(self, section: str) -> dict[str, str]:
-        return {str(name): str(value) for name, value in (await self._cluster.info(section)).items()}
+        found = await _redacted(self._cluster.info(section))
+        return {str(name): str(value) for name, value in found.items()}
 
     async def aclose(self) -> None:
         await self._cluster.aclose()
@@ -194,7 +197,18 @@ class ClusterClient(Client):
         pipe = self._cluster.pipeline(transaction=False)
         for command in commands:
             pipe.execute_command(*command)
-        return list(await pipe.execute(raise_on_error=False))
+        return list(await _redacted(pipe.execute(raise_on_error=False)))
+
+
+async def _redacted(call: Awaitable[_T]) -> _T:
+    # The result of a call of redis-py. Its errors of a login may quote the password, and are wrapped.
+    try:
+        return await call
+    except GONE as error:
+        redact(error)
+        if isinstance(error.__cause__, AuthenticationError):
+            raise AuthenticationError(str(error.__cause__)) from error
+        raise
 
 
 def connect(url: str) -> Client:

@@ -17,6 +17,8 @@ from typing import Any
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from protocol.hosts import authority, bare
+
 _IDLE_S = 30.0
 """How long a client may take to ask."""
 
@@ -51,7 +53,7 @@ class Probes:
         `host` is a name or an address, IPv6 with or without brackets; empty: every IPv4 address of this machine.
         """
         try:
-            server = _listen(host.strip("[]"), port, _handler(self))
+            server = _listen(bare(host), port, _handler(self))
         except OSError as error:
             raise PortTaken(
                 f"metrics cannot listen on {authority(host, port)} ({error.strerror or error}); name an address of "
@@ -76,16 +78,6 @@ class Probes:
 def _verdict(reasons: tuple[str, ...]) -> tuple[HTTPStatus, str, bytes]:
     status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
     return status, "application/json", msgspec.json.encode({"ok": not reasons, "reasons": reasons}) + b"\n"
-
-
-def authority(host: str, port: int) -> str:
-    """Return host and port as a URL has them.
-
-    >>> authority("::1", 9464), authority("localhost", 80)
-    ('[::1]:9464', 'localhost:80')
-    """
-    name = host.strip("[]")
-    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
 
 class _Server(ThreadingHTTPServer):

@@ -1,9 +1,13 @@
-"""Logs: readable on a terminal, otherwise one JSON object on each line. They never contain the words of a session."""
+"""Logs: readable on a terminal, otherwise one JSON object on each line.
+
+They never contain the words of a session, nor local variables, which may hold a password.
+"""
 
 import logging
 import sys
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
 
 
@@ -16,9 +20,12 @@ def configure(level: str = "info", *, json: bool | None = None) -> None:
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if pretty else "iso", utc=not pretty),
     ]
     tail: list[Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if pretty
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
+            structlog.processors.JSONRenderer(),
+        ]
     )
     structlog.configure(
         processors=shared + tail,

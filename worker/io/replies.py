@@ -18,7 +18,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as Disconnected
 
-from protocol.redis_url import RECONNECT_CODES
+from protocol.redis_url import RECONNECT_CODES, redact
 
 Command: TypeAlias = Sequence[str | bytes | int]
 """Its name, and its arguments."""
@@ -83,6 +83,7 @@ def checked(answer: Any, command: Command) -> Any:
     """
     if not isinstance(answer, Exception):
         return answer
+    redact(answer)
     if isinstance(answer, NoPermissionError):
         return Denied(_named(command), answer)
     if _passes(answer):
@@ -97,9 +98,10 @@ def refused_login(command: Command, error: Exception) -> Exception:
 
     It names the command, never its arguments: one may be a password.
     """
+    message = f"{command[0]!s}: {redact(error)}"
     if _passes(error) and not isinstance(error, AuthenticationError):
-        return Interrupted(f"{command[0]!s}: {error}")
-    return AuthenticationError(f"{command[0]!s}: {error}")
+        return Interrupted(message)
+    return AuthenticationError(message)
 
 
 def _passes(error: Exception) -> bool:

@@ -77,8 +77,8 @@ class Store:
         """Claim the sessions; return for each a `Taken` or an exception.
 
         Fenced: it was claimed under a later lease. Suspect: it must run alone, and the claim does not say so. Denied:
-        Redis's access rules forbid it. UnreadableCheckpoint: its checkpoint cannot be decoded. The call may be repeated
-        after a lost reply.
+        Redis's access rules forbid it. UnreadableCheckpoint: neither its checkpoint nor its number of events can be
+        decoded. The call may be repeated after a lost reply.
         """
         await self._index.add(claim.session_id for claim in claims)
         calls: list[Call] = [
@@ -242,7 +242,9 @@ def _opened(answer: Any) -> Taken | Exception:
         try:
             saved = checkpoints.decode(blob or b"")
         except UnreadableCheckpoint as error:
-            return error
+            if seq is None or not seq.isdigit():
+                return error
+            saved = checkpoints.lost(int(seq))  # another version's: its streams are as good as a lost state's
     return Taken(int(epoch), saved, Record(int(failed_owners), int(failed_attempts)))
 
 

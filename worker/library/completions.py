@@ -45,6 +45,7 @@ class Completions:
         self._engine = engine
         self._vocabulary = vocabulary
         self._sessions = Sessions(vocabulary, "", budget)
+        self._finished: dict[Lane, Segment | str] = {}  # prompts that need no pass, until they are reported
         self._before = replace(engine.counters)
         self._num_passes = self._num_rows = self._num_tokens = self._num_done = 0
         self._latency_s = 0.0
@@ -52,16 +53,20 @@ class Completions:
     @property
     def num_open(self) -> int:
         """The number of prompts without an answer."""
-        return len(self._sessions)
+        return len(self._sessions) + len(self._finished)
 
     def add(self, prompt: Segment) -> None:
         """Add a prompt, as `ordinary_prompt` returns it, to all passes from the next one on."""
+        if prompt.is_finished:
+            self._finished[prompt.lane] = prompt
+            return
         state = State(number=prompt.lane[0], segments=Segments(prompt), served_ms=self._num_passes)
         self._sessions.add(str(prompt.lane), state)
 
     def drop(self, lane: Lane) -> None:
         """Forget a prompt whose answer is no longer needed."""
-        self._sessions.forget(str(lane))
+        if self._finished.pop(lane, None) is None:
+            self._sessions.forget(str(lane))
 
     def run_pass(self) -> dict[Lane, Segment | str]:
         """Run one pass for the prompts that have waited longest, as many as fit.
@@ -73,14 +78,14 @@ class Completions:
         updates = run_pass(self._sessions, self._engine, lambda: self._num_passes + 1) or []
         self._num_passes += bool(updates)
         self._num_rows += len(updates)
-        done: dict[Lane, Segment | str] = {}
+        done, self._finished = self._finished, {}
         for update in updates:
             if isinstance(update.output, Failed):
                 done[update.row.lane] = update.output.error
             elif update.segment is not None and update.segment.is_finished:
                 done[update.row.lane] = update.segment
-        for lane in done:
-            self.drop(lane)
+            if update.row.lane in done:
+                self.drop(update.row.lane)
         return done
 
     def answer(self, segment: Segment, asked_s: float) -> Generation:

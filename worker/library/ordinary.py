@@ -4,9 +4,11 @@ from msgspec.structs import replace
 
 from protocol import Limits, Sampling, Session, Speculation
 from worker.core import segment as segments
+from worker.core import source as sources
 from worker.core.languages import split_instruction
 from worker.core.rows import Prompt, Refused
 from worker.core.segment import Segment
+from worker.core.words import source_words
 from worker.engine.text.prompts import UnknownPrompts
 from worker.engine.text.tokenizer import Vocabulary
 from worker.library.running import lane_numbers
@@ -19,7 +21,8 @@ def ordinary_prompt(
     """Return the complete prompt as a segment; its translation is the answer, up to `max_tokens` tokens.
 
     A chat model gets the text as the user's turn of its template; a model without a template gets the bare text. A
-    model that only translates takes "Translate to French: …"; a text that names no language gets the model's first one.
+    model that only translates takes "Translate to French: …"; a text that names no language gets the model's first one,
+    and the segment of one that cannot be translated is finished.
     Raises ValueError for an empty prompt or one that is too long, UnsupportedPrompt (a ValueError).
     """
     if not text.strip():
@@ -34,34 +37,51 @@ def ordinary_prompt(
         speculation=Speculation(enabled=max_draft_tokens > 0, max_draft_tokens=max(1, max_draft_tokens)),
     )
     try:
-        session, prompt, tokens = _frame(vocabulary, session, text)
+        segment = segments.end(_framed(vocabulary, session, text), 0)
     except Refused as refused:
         raise unsupported(refused) from refused
-    prompt = prompt.in_layout()
-    num_source = len(prompt.source) + len(tokens) + len(prompt.end)
+    source, prompt = segment.source, segment.prompt
+    num_source = len(source.tokens)
+    if not source.words:
+        raise ValueError("the prompt has no words; expected a text")
     if num_source >= prompt.max_source_tokens:
         raise ValueError(f"the prompt has {num_source} tokens, the model takes {prompt.max_source_tokens}; shorten it")
+    if source.is_copied:
+        return _copied(segment, text, vocabulary, max_tokens=max_tokens)
     room = prompt.max_target_tokens - (num_source if prompt.is_contiguous else 0)
-    # The segment counts the text as one word, so its length is no measure for the answer's; `max_tokens` is.
     num_target = min(room, len(prompt.target) + max_tokens)
+    # `max_tokens` is the measure of the answer's length, not the source.
     prompt = replace(prompt, max_target_tokens=num_target, is_translation=False)
-    segment = segments.framed(0, (next(lane_numbers), 0), session, prompt)
-    return segments.end(segments.append(segment, text, tokens, 0), 0)
+    return segments.exhaust(replace(segment, source=replace(source, prompt=prompt)))
 
 
-def _frame(vocabulary: Vocabulary, session: Session, text: str) -> tuple[Session, Prompt, tuple[int, ...]]:
-    # The session and the frame of the answer, and the tokens that take the place of a segment's words.
-    if isinstance(vocabulary.prompts, UnknownPrompts):
-        *source, last = (int(token) for token in vocabulary.tokenizer.encode(text))
-        size = vocabulary.max_positions
-        return (
-            session,
-            Prompt((), (), (last,), max_source_tokens=size, max_target_tokens=size, is_contiguous=True),
-            (*source,),
-        )
-    card = vocabulary.card
-    if card.prompt is not None:
-        named, text = split_instruction(text)
-        language = named or next(iter(card.prompt.source))
-        session = replace(session, source_language=card.source_language, target_language=language)
-    return session, vocabulary.prompt(session), vocabulary.encode_word(text, "")
+def _framed(vocabulary: Vocabulary, session: Session, text: str) -> Segment:
+    # The text in the frame of its answer. A model that only translates reads it word by word, as it does a stream.
+    lane, card = (next(lane_numbers), 0), vocabulary.card
+    if card.prompt is None:
+        prompt, tokens = _whole(vocabulary, session, text)
+        return segments.append(segments.framed(0, lane, session, prompt), text, tokens, 0)
+    named, text = split_instruction(text)
+    language = named or next(iter(card.prompt.source))
+    session = replace(session, source_language=card.source_language, target_language=language)
+    segment = segments.begin(0, lane, session, vocabulary)
+    for word in source_words(text):
+        segment = segments.append(segment, word, sources.encode(segment.source, word, vocabulary), 0)
+    return segment
+
+
+def _whole(vocabulary: Vocabulary, session: Session, text: str) -> tuple[Prompt, tuple[int, ...]]:
+    # The frame of the answer, and the tokens of the text as it is.
+    if not isinstance(vocabulary.prompts, UnknownPrompts):
+        return vocabulary.prompt(session), vocabulary.encode_word(text, "")
+    *source, last = (int(token) for token in vocabulary.tokenizer.encode(text))
+    size = vocabulary.max_positions
+    return Prompt((), (), (last,), max_source_tokens=size, max_target_tokens=size, is_contiguous=True), (*source,)
+
+
+def _copied(segment: Segment, text: str, vocabulary: Vocabulary, *, max_tokens: int) -> Segment:
+    # What cannot be translated is its own translation, as in a stream.
+    _, text = split_instruction(text)
+    tokens = vocabulary.encode_word(text, "")
+    answer = replace(segment.decode, tokens=tokens[:max_tokens])
+    return replace(segment, decode=answer, finish_reason="length" if len(tokens) > max_tokens else "stop")

@@ -149,9 +149,9 @@ def _segment(
     segment = segments.framed(0, (next(lane_numbers), 0), session, frame)
     for tokens in words:
         word = vocabulary.decode(tokens).strip()
-        read = sources.readable(segment.prompt, word)
-        read_tokens = tokens if read == word else vocabulary.encode_word(read, segment.source.last_read)
-        segment = segments.append(segment, word, read_tokens, 0)
+        if sources.readable(segment.prompt, word) != word:
+            tokens = sources.encode(segment.source, word, vocabulary)
+        segment = segments.append(segment, word, tokens, 0)
     return segments.end(segment, 0)
 
 

@@ -1,8 +1,10 @@
 """Sessions whose state Redis has lost, to an eviction or by somebody's DEL: they go on, or end with an error."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.worker.app.conftest import CLOSE, FINALIZE, Event, Raw, Running, append, create, untimed
@@ -115,3 +117,66 @@ async def test_what_cannot_be_made_again_ends_with_an_error(raw: Raw, running: R
     assert len(heard) >= len(before) + 2
     assert (heard[-2]["code"], heard[-1]["reason"]) == ("internal_error", "error")
     assert "noeviction" in heard[-2]["message"]
+
+
+async def restore(raw: Raw, name: str) -> list[Event]:
+    """Write a session as 0.1.0 left it when its worker was killed; return its target events."""
+    recorded = json.loads(Path(__file__).with_name("sessions_0_1_0.json").read_text())[name]
+    state = {field: text.encode("latin-1") for field, text in recorded["state"].items()}
+    await raw.client.hset(f"decalage:{{{name}}}:state", mapping=state)
+    for stream in ("source", "target"):
+        for entry_id, fields in recorded[stream]:
+            await raw.client.xadd(f"decalage:{{{name}}}:{stream}", fields, id=entry_id)
+    for key in ("state", "source", "target"):
+        await raw.client.expire(f"decalage:{{{name}}}:{key}", 600)
+    return [json.loads(fields["event"]) for _, fields in recorded["target"]]
+
+
+async def test_sessions_of_an_earlier_version_go_on(raw: Raw, running: Running) -> None:
+    """Nobody can read its checkpoints: an open session goes on from its streams, a closed one stays closed."""
+    before = {name: await restore(raw, name) for name in ("open", "closed")}
+    async with running():
+        await raw.say("open", append("We are at home."), CLOSE)
+        await raw.say("closed", append("more"))
+        opened = await raw.hear("open", "session.closed")
+        closed = await raw.hear("closed", "error")
+        await raw.say("new", create(), append("We are at home."), CLOSE)
+        fresh = await raw.hear("new", "session.closed")
+    num_before = len(before["open"])
+    assert opened[:num_before] == before["open"]
+    assert texts(opened[num_before:]) == texts(fresh) != []
+    assert (opened[-1]["source_words"], opened[-1]["target_words"]) == (6, 2 + fresh[-1]["target_words"])
+    assert (closed[:-1], closed[-1]["code"]) == (before["closed"], "session_closed")
+
+
+def texts(events: list[Event]) -> list[str]:
+    """Return the translated segments."""
+    return [event["text"] for event in events if event["type"] == "segment.done"]
+
+
+@pytest.mark.parametrize("number", [0, 2])
+async def test_a_checkpoint_of_another_format_is_not_misread(raw: Raw, running: Running, number: int) -> None:
+    """Earlier or later, with the same fields: cut in the middle, the session goes on from its streams."""
+    async with running():
+        await raw.say("whole", create(), *LOG)
+        whole = untimed(await raw.hear("whole", "session.closed"))
+        await raw.say("talk", create(), *LOG[:6])
+        await raw.hear("talk", "output_text.delta")
+    saved: Any = await raw.client.hget(STATE, "checkpoint")
+    first, *rest = msgspec.msgpack.decode(saved)
+    assert first == 1
+    await raw.client.hset(STATE, "checkpoint", msgspec.msgpack.encode([number, "closed", *rest[1:]]))
+    async with running():
+        await raw.say("talk", *LOG[6:])
+        assert untimed(await raw.hear("talk", "session.closed")) == whole
+
+
+async def test_used_numbers_are_not_given_again(raw: Raw, running: Running) -> None:
+    """Where the target stream is gone too, all is translated again, under new numbers."""
+    before = await restore(raw, "open")
+    await raw.client.delete("decalage:{open}:target")
+    async with running():
+        await raw.say("open", append("We are at home."), CLOSE)
+        heard = await raw.hear("open", "session.closed")
+    assert (heard[0]["type"], heard[0]["seq"]) == ("session.created", len(before) + 1)
+    assert len(texts(heard)) == 2

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
+import redis
 
 from producers.gateway.auth import SCOPES, Caller, parse_keys
 from producers.gateway.server import open_port, url_of
@@ -64,6 +65,22 @@ def test_a_gateway_until_a_signal(start: Start) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("signals", [1, 2, 3])
+def test_open_listeners_are_cut_off_at_the_end(signals: int, start: Start, redis_url: str) -> None:
+    """However often it is told to end, there is no traceback for any of them."""
+    process = start("gateway", "--port", "0")
+    url = url_in(process.stderr)
+    with redis.Redis.from_url(redis_url) as client:
+        client.xadd("decalage:{talk}:source", {"event": '{"type": "session.create"}'})
+        client.expire("decalage:{talk}:source", 600)
+    with urlopen(f"{url}v1/sessions/talk/events", timeout=LIMIT_S):
+        for _ in range(signals):
+            process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0
+    assert "Traceback" not in err
+
+
 @pytest.mark.parametrize("arguments", [("gateway",), ("up", "--model", "starter-draft")])
 def test_a_terminal_that_closes_ends_it_in_order(arguments: tuple[str, ...], start: Start) -> None:
     """SIGHUP, also twice, is heard like SIGTERM: else, `up` would leave its worker behind."""
@@ -75,11 +92,17 @@ def test_a_terminal_that_closes_ends_it_in_order(arguments: tuple[str, ...], sta
     assert process.returncode == 0
 
 
-def test_ipv6_hosts_with_and_without_brackets() -> None:
-    """Both are loopback, and need no key."""
-    for host in ("::1", "[::1]"):
-        with open_port(Settings(redis="", host=host, port=0), has_keys=False) as listening:
-            assert url_of(listening).startswith("http://[::1]:")
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        *((host, "[::1]") for host in ("::1", "[::1]", "0:0:0:0:0:0:0:1")),
+        *(("127.0.0.1", "127.0.0.1"), ("127.0.0.2", "127.0.0.2"), ("localhost", "127.0.0.1")),
+    ],
+)
+def test_hosts_that_need_no_key(host: str, shown: str) -> None:
+    """Loopback addresses in any spelling, IPv6 with and without brackets."""
+    with open_port(Settings(redis="", host=host, port=0), has_keys=False) as listening:
+        assert url_of(listening).startswith(f"http://{shown}:")
 
 
 def test_up_is_all_of_it(start: Start) -> None:
@@ -101,12 +124,13 @@ def test_up_is_all_of_it(start: Start) -> None:
 
 
 def test_up_tells_why_the_worker_ended(start: Start) -> None:
-    """A model that is not there ends all with 1."""
+    """A model that is not there ends all with 1; the gateway has nothing to add."""
     process = start("up", "--port", "0", "--model", "nope")
     _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1
     assert "no model directory or GGUF file 'nope'" in err
     assert "the worker ended with status 1" in err
+    assert "Traceback" not in err
 
 
 def test_a_new_key(decalage: Decalage) -> None:
@@ -135,10 +159,15 @@ def test_what_keeps_it_from_starting(arguments: tuple[str, ...], part: str, deca
     assert part in ran.err
 
 
-def test_the_port_is_taken(decalage: Decalage) -> None:
-    """The error names it and the option."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+@pytest.mark.parametrize(
+    ("host", "bound", "shown"),
+    [("127.0.0.1", "127.0.0.1", "127.0.0.1"), ("::1", "::1", "[::1]"), ("[::1]", "::1", "[::1]")],
+)
+def test_the_port_is_taken(host: str, bound: str, shown: str, decalage: Decalage) -> None:
+    """The error names it as a URL has it, and the option."""
+    with socket.create_server((bound, 0), family=socket.AF_INET6 if ":" in bound else socket.AF_INET) as taken:
         port = str(taken.getsockname()[1])
-        ran = decalage("gateway", "--port", port, "--redis", "redis://127.0.0.1:1")
+        ran = decalage("gateway", "--host", host, "--port", port, "--redis", "redis://127.0.0.1:1")
     assert ran.status == 1
-    assert f"127.0.0.1:{port}" in ran.err
+    assert f"cannot listen on {shown}:{port} (" in ran.err
+    assert "--port" in ran.err

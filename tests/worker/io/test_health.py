@@ -11,7 +11,8 @@ from contextlib import closing
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from worker.io.health import LOADING, Condition, PortTaken, Probes, authority
+from protocol.hosts import authority
+from worker.io.health import LOADING, Condition, PortTaken, Probes
 
 
 def get(url: str) -> tuple[int, bytes]:

@@ -67,6 +67,14 @@ def test_an_output_that_takes_nothing(full: str) -> None:
     assert said.count("\n") <= 1
 
 
+@pytest.mark.parametrize(("redirect", "status"), [(">/dev/full", 1), ("", 0)])
+def test_the_help_is_output_too(redirect: str, status: int) -> None:
+    """Where it cannot be written, that is told, and the status is not 0."""
+    ran = run("pass", "--help", redirect=redirect)
+    assert ran.returncode == status
+    assert ran.stderr.startswith(b"decalage: error: cannot write the output: ") == (status == 1)
+
+
 @pytest.mark.parametrize("broken", ["2>/dev/full", "2</dev/null", "2> >(exec true)"])
 def test_messages_that_nobody_takes_are_lost(broken: str) -> None:
     """Many of them, of any length: the command goes on."""
