@@ -11,7 +11,9 @@ from worker.commands.bench import gateway_loop as loop
 
 
 def test_delays_and_memory(decalage: Decalage, once: Once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Delays have a baseline, also in the picture, and connections their memory; in the table, too, if there are any."""
+    """Delays have a baseline, also in the picture, and connections their memory, which the table tells if there
+    are any.
+    """
     once(loop)
     picture = tmp_path / "gateway.png"
     options = ("--sessions", "3", "--pace", "20", "--seconds", "1", "--listeners", "5")
@@ -28,7 +30,9 @@ def test_delays_and_memory(decalage: Decalage, once: Once, tmp_path: Path, monke
     assert "WebSocket" in out
     assert "5 idle listeners" in out
     measured = loop.measure
-    monkeypatch.setattr(loop, "measure", lambda *args, **options: replace(measured(*args, **options), listener_kib=None))
+    monkeypatch.setattr(
+        loop, "measure", lambda *args, **options: replace(measured(*args, **options), listener_kib=None)
+    )
     assert "listeners" not in decalage("bench", "gateway", *options).out
 
 
