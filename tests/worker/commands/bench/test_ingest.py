@@ -32,7 +32,7 @@ def test_every_number_of_words_has_a_baseline(decalage: Decalage, once: Once, tm
 
 def test_every_number_of_words_is_measured_with_every_number_of_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each on a server of its own; a session has at least a word."""
-    servers = []
+    servers: list[SimpleNamespace] = []
 
     def redis_server() -> nullcontext[SimpleNamespace]:
         servers.append(SimpleNamespace(url=f"redis://{len(servers)}", version="8"))
