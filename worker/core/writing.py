@@ -70,7 +70,8 @@ def ends_word(segment: Segment, token: int, vocabulary: Vocabulary) -> bool:
 def ends_too_early(segment: Segment, token: int, vocabulary: Vocabulary) -> bool:
     """Tell whether the token finishes a word with which more sentences end than in the source read so far.
 
-    A stock model takes a part of a sentence for a whole one: the word waits until more source is read.
+    A model takes a part of a sentence for a whole one, and says nothing of what comes behind it: the word waits until
+    more source is read.
     """
     if not _can_end_early(segment):
         return False
@@ -94,7 +95,7 @@ def closes_too_early(segment: Segment, token: int, vocabulary: Vocabulary) -> bo
 
 
 def _can_end_early(segment: Segment) -> bool:
-    return segment.prompt.is_answer and not segment.is_read and segment.needed_words() is not None
+    return segment.prompt.is_translation and not segment.is_read and segment.needed_words() is not None
 
 
 def _has_too_many_ends(segment: Segment, word: str) -> bool:

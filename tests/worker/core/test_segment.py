@@ -248,14 +248,12 @@ class Hasty(FakeModel, frozen=True):
     [
         (CONTIGUOUS, "so it is", "a a.", [3, 3]),
         (CONTIGUOUS, "no. so it is", "a.", [2]),
-        (PROMPT, "so it is", "a.", [2]),
+        (PROMPT, "so it is", "a a.", [3, 3]),
     ],
 )
-def test_a_sentence_of_a_stock_model_does_not_end_before_its_source(
-    prompt: Prompt, text: str, written: str, lags: list[int]
-) -> None:
-    """It takes a part of a sentence for a whole one: the word is drawn again with more source, and nothing is taken
-    back. A model trained with group positions has learned when to end.
+def test_a_sentence_does_not_end_before_its_source(prompt: Prompt, text: str, written: str, lags: list[int]) -> None:
+    """A model takes a part of a sentence for a whole one: the word is drawn again with more source, and nothing is
+    taken back.
     """
     vocabulary = FakeVocabulary(replace(prompt, is_translation=True))
     driver = translate(Driver(Hasty(), vocabulary), Session(policy=WaitK(k=2)), text.split())

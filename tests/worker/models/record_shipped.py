@@ -1,4 +1,4 @@
-"""Record the shipped model's translations of twenty sentences at wait-3. Run it after an intended change of weights.
+"""Record the shipped model's translations of twenty sentences with its own policy. Run it after an intended change of weights.
 
 python -m tests.worker.models.record_shipped
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from protocol import Session, WaitK
+from protocol import Session
 from worker.engine.loading import DEFAULT_MODEL, load, load_vocabulary
 from worker.evaluation.corpus import Sentence
 from worker.evaluation.run import translate
@@ -46,7 +46,7 @@ def translations() -> Iterator[dict[str, object]]:
     vocabulary = load_vocabulary(DEFAULT_MODEL, tokenizer)
     corpus = [Sentence(i, text, text) for i, text in enumerate(SENTENCES, 1)]
     for target in TARGETS:
-        session = Session(target_language=target, policy=WaitK(k=3))
+        session = Session(target_language=target)
         for sentence in translate(runner_of(model, vocabulary), vocabulary, session, corpus).sentences:
             yield {
                 "target": target,

@@ -6,8 +6,8 @@ from tests.worker.models.record_shipped import RECORD, SENTENCES, TARGETS, trans
 from worker import SpeculativeConfig, SpeculativeDecodingEngine
 
 
-def test_twenty_sentences_at_wait_3() -> None:
-    """Words and delays of each, into both languages; `record_shipped` writes them anew."""
+def test_twenty_sentences() -> None:
+    """Words and delays of each with its own policy, into both languages; `record_shipped` writes them anew."""
     recorded = json.loads(RECORD.read_text(encoding="utf-8"))
     assert len(recorded) == len(SENTENCES) * len(TARGETS)
     assert list(translations()) == recorded
