@@ -28,7 +28,7 @@ console: $(VENV)/demo.stamp ## a worker, the gateway and its console in the brow
 	@$(BIN)/decalage up --open $(ARGS)
 
 test: lint ## lint, types and all tests; options for pytest with ARGS, e.g. make test ARGS="-k broker"
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/test.stamp ## ruff check, ruff format --check, mypy
 	$(BIN)/ruff check $(CHECKED)

@@ -7,6 +7,7 @@
 Each test finds an empty server, and fails if it leaves a session key without a TTL (the mark `leaves_keys` allows it).
 """
 
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -26,7 +27,18 @@ hypothesis.settings.load_profile("untimed")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return three workers for two cores, for `-n auto`: a quarter of the time, tests wait for processes and clocks."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + cores // 2
+
+
 KeyLeakCheck = Callable[[str], AbstractContextManager[None]]
+
+
+one_redis = pytest.mark.parametrize("redis_url", real_names()[:1], indirect=True)
+"""For tests whose subject is not what Redis answers: `tests/worker/io` and others ask every kind of server that."""
 
 
 @pytest.fixture(scope="session")

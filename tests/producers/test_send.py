@@ -1,4 +1,4 @@
-"""`decalage send` as a process on real servers."""
+"""`decalage send` as a process on a real server; its publisher and subscriber have tests on all of them."""
 
 import asyncio
 import json
@@ -20,8 +20,11 @@ from protocol import (
     WaitK,
     source_key,
 )
+from tests.conftest import one_redis
 from tests.producers.commands import finish, run, start
 from tests.producers.streams import publish, source_events, whole_stream
+
+pytestmark = one_redis
 
 
 def texts(events: list[object]) -> list[str]:

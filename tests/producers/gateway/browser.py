@@ -6,10 +6,12 @@ import itertools
 import json
 import os
 import shutil
+import subprocess
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import IO, Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -133,6 +135,7 @@ class Browser:
         self._ids: Final = itertools.count(1)
         self._answers: Final[dict[int, asyncio.Future[dict[str, Any]]]] = {}
         self._pages: Final[dict[str, Page]] = {}
+        self._contexts: Final[list[str]] = []
 
     async def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
         """Call a method of the DevTools protocol. Raises PageError if it is refused."""
@@ -146,8 +149,9 @@ class Browser:
 
     async def new_page(self, *, width: int = 1280, height: int = 900, dark: bool = False) -> Page:
         """Open a tab with nothing stored; it asks for little motion, as it shares the processor with the worker."""
-        context = await self.call("Target.createBrowserContext")
-        target = await self.call("Target.createTarget", url="about:blank", browserContextId=context["browserContextId"])
+        context = (await self.call("Target.createBrowserContext"))["browserContextId"]
+        self._contexts.append(context)
+        target = await self.call("Target.createTarget", url="about:blank", browserContextId=context)
         attached = await self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         page = self._pages[attached["sessionId"]] = Page(self, attached["sessionId"])
         for domain in ("Page", "Runtime", "Log"):
@@ -161,6 +165,11 @@ class Browser:
         # Tabs behind others draw nothing, and their timers are slow.
         await page.call("Emulation.setFocusEmulationEnabled", enabled=True)
         return page
+
+    async def close_pages(self) -> None:
+        """Close all tabs, and forget what they have stored."""
+        for context in self._contexts:
+            await self.call("Target.disposeBrowserContext", browserContextId=context)
 
     async def listen(self) -> None:
         """Hand every message to whoever waits for it, until the browser ends."""
@@ -190,11 +199,11 @@ def _problems(message: dict[str, Any]) -> list[str]:
     return []
 
 
-@asynccontextmanager
-async def open_browser(program: str) -> AsyncIterator[Browser]:
-    """Yield a headless browser without a profile; end it afterwards."""
+@contextmanager
+def running_chromium(program: str) -> Iterator[str]:
+    """Run a headless Chromium without a profile for the block; yield the address of its DevTools protocol."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        process = await asyncio.create_subprocess_exec(
+        command = [
             program,
             "--headless=new",
             "--no-first-run",
@@ -204,28 +213,35 @@ async def open_browser(program: str) -> AsyncIterator[Browser]:
             *(["--no-sandbox"] if os.geteuid() == 0 else []),  # Chromium's sandbox refuses to run as root
             f"--user-data-dir={profile}",
             "--remote-debugging-port=0",
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            async with connect(await _address(process), max_size=None, open_timeout=TIMEOUT_S) as connection:
-                browser = Browser(connection)
-                listening = asyncio.create_task(browser.listen())
-                yield browser
-                listening.cancel()
-                await asyncio.gather(listening, return_exceptions=True)
-        finally:
-            with suppress(ProcessLookupError):
+        ]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stderr is not None
+                yield _address(process.stderr)
+            finally:
                 process.kill()
-            await process.wait()
 
 
-async def _address(process: asyncio.subprocess.Process) -> str:
-    assert process.stderr is not None
-    async with asyncio.timeout(TIMEOUT_S):
-        lines = []
-        while line := (await process.stderr.readline()).decode():
-            lines.append(line)
-            if line.startswith("DevTools listening on "):
-                return line.split()[-1]
+@asynccontextmanager
+async def open_browser(address: str) -> AsyncIterator[Browser]:
+    """Yield the browser at this address; close its tabs afterwards, with all that they have stored."""
+    async with connect(address, max_size=None, open_timeout=TIMEOUT_S) as connection:
+        browser = Browser(connection)
+        listening = asyncio.create_task(browser.listen())
+        try:
+            yield browser
+            await browser.close_pages()
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+
+def _address(stderr: IO[str]) -> str:
+    lines = []
+    for line in stderr:
+        lines.append(line)
+        if line.startswith("DevTools listening on "):
+            # What Chromium writes from now on must not fill the pipe.
+            threading.Thread(target=stderr.read, daemon=True).start()
+            return line.split()[-1]
     raise RuntimeError(f"Chromium ended before it was ready: {''.join(lines)}")

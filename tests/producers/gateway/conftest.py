@@ -16,7 +16,7 @@ from producers.gateway.gateway import Gateway
 from producers.gateway.server import open_port, server, url_of
 from producers.gateway.settings import Settings
 from tests.conftest import KeyLeakCheck, empty_server
-from tests.producers.gateway.browser import Browser, find_chromium, open_browser
+from tests.producers.gateway.browser import Browser, find_chromium, open_browser, running_chromium
 from tests.servers import ServerPool, real_names
 from tests.worker.app.conftest import Running, running
 from worker.app.engine import Engine
@@ -112,11 +112,18 @@ def bearer(key: str) -> dict[str, str]:
 Message = dict[str, Any]
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """A headless Chromium; the test is skipped where there is none."""
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[str]:
+    """The address of a headless Chromium, started once; tests are skipped where there is none."""
     program = find_chromium()
     if program is None:
         pytest.skip("needs Chromium, such as Debian's package chromium")
-    async with open_browser(program) as opened:
+    with running_chromium(program) as address:
+        yield address
+
+
+@pytest.fixture
+async def browser(chromium: str) -> AsyncIterator[Browser]:
+    """That Chromium, without a tab and with nothing stored."""
+    async with open_browser(chromium) as opened:
         yield opened

@@ -15,10 +15,6 @@ from protocol import OutputTextDelta, SessionClosed
 from tests.producers.gateway.browser import Browser, Page
 from tests.producers.gateway.conftest import Running, Served, Serving, hashed, ready
 from tests.producers.proxy import Proxy
-from tests.servers import real_names
-
-pytestmark = pytest.mark.parametrize("redis_url", real_names()[:1], indirect=True)
-"""The page knows nothing of Redis: one server is enough."""
 
 TEXT: Final = "I do not know where he lives. He speaks three languages."
 NUM_WORDS: Final = len(TEXT.split())

@@ -91,7 +91,7 @@ async def until(condition: Callable[[], bool]) -> None:
     """Return once the condition holds; fail after the deadline. For facts that only the worker's memory shows."""
     async with asyncio.timeout(DEADLINE_S):
         while not condition():  # noqa: ASYNC110  # nobody sets an event for it
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)  # not 0: that would take the processor from the worker that is waited for
 
 
 def create(**session: Any) -> Event:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import one_redis
 from tests.worker.app.conftest import CLOSE, DEADLINE_S, Raw, append, create, untimed
 from tests.worker.engine.conftest import chat_tokenizer
 from tests.worker.engine.tiny import save
@@ -34,6 +35,7 @@ async def serving(redis_url: str, **settings: object) -> AsyncIterator[Worker]:
         engine.stop()
 
 
+@one_redis
 async def test_a_draft_model_saves_passes_and_changes_nothing(raw: Raw, redis_url: str) -> None:
     """The same events with and without it; its drafts are counted where the worker tells its figures."""
     heard, rows = [], []

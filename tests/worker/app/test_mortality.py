@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import one_redis
 from tests.worker.app.conftest import CLOSE, FINALIZE, Event, Raw, append, create, new_worker, until, untimed
 from worker.app.engine import Engine
 from worker.app.handle import SessionHandle
@@ -17,6 +18,7 @@ from worker.core.quarantine import MAX_ATTEMPTS, QUARANTINE_OWNERS
 from worker.io.replies import Entry
 from worker.io.store import Claim, Store
 
+pytestmark = one_redis
 POISON = "plutonium"
 LEASE_MS = 300
 WORDS = ["Please", "close", "the", "window", "before", "you", "leave", "the", "room."]

@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import one_redis
 from tests.worker.app.conftest import CLOSE, FINALIZE, Event, Raw, Running, append, create, untimed
 from tests.worker.app.test_worker import value
 
+pytestmark = one_redis
 TEXT = "Please close the window before you leave the room. It is cold outside and I am ill."
 WORDS = TEXT.split()
 LOG: list[Event] = [*map(append, WORDS[:10]), FINALIZE, *map(append, WORDS[10:]), CLOSE]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import one_redis
 from tests.worker.commands.conftest import Decalage
 
 PARTS = ["packages", "device", "blas", "redis", "model"]
@@ -18,6 +19,7 @@ def _own_runtime_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DECALAGE_BROKER", raising=False)
 
 
+@one_redis
 def test_a_healthy_machine(decalage: Decalage, redis_url: str) -> None:
     """All parts are checked, with their figures; nothing failed, so the exit status is 0."""
     ran = decalage("doctor", "--redis", redis_url, "--json")

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import redis
 
+from tests.conftest import one_redis
 from tests.worker.commands.conftest import Decalage
 
+pytestmark = one_redis
 ROOT = Path(__file__).resolve().parents[3]
 LIMIT_S = 60
 HOUR_MS = "3600000"

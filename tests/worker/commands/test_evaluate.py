@@ -78,24 +78,23 @@ def test_results_are_compared(decalage: Decalage, test_set: str, tmp_path: Path)
     old, new = tmp_path / "old", tmp_path / "new"
     decalage("evaluate", "--test", test_set, "--wait-k", "3", "--output", str(old))
     again = ("evaluate", "--test", test_set, "--wait-k", "3", "1", "--compare", str(old / "wait-3.jsonl"))
-    report = decalage(*again, "--output", str(new), "--beside", str(old), "--json").json
-    assert report == json.loads((new / "scores.json").read_bytes())
+    shown = decalage(*again, "--output", str(new), "--beside", str(old)).out
+    report = json.loads((new / "scores.json").read_bytes())
     same, worse = report["differences"]["wait-3"], report["differences"]["wait-1"]
     assert [found["metric"] for found in same] == ["BLEU", "chrF2"]
     assert {found["p_value"] for found in same} == {1.0}
     assert worse[0]["system"] < worse[0]["baseline"] == same[0]["system"]
     assert (new / "curve.png").read_bytes() != (old / "curve.png").read_bytes()
-    shown = decalage(*again).out
     assert "paired bootstrap" in shown
     assert "seed:12345" in shown
 
 
 def test_the_oracle_stands_beside_its_policy(decalage: Decalage, test_set: str, tmp_path: Path) -> None:
     """A line of its own in the table, behind the policy that it re-encodes, and a file of its own."""
-    args = ("evaluate", "--test", test_set, "--wait-k", "2", "--oracle", "--output", str(tmp_path))
+    args = ("evaluate", "--test", test_set, "--wait-k", "2", "--oracle", "--offline", "--output", str(tmp_path))
     assert "wait-2-oracle" in decalage(*args).out
     assert (tmp_path / "wait-2-oracle.jsonl").exists()
-    policies = decalage(*args, "--offline", "--json").json["policies"]
+    policies = json.loads((tmp_path / "scores.json").read_bytes())["policies"]
     assert [found["policy"] for found in policies] == ["wait-2", "wait-2-oracle", "offline"]
 
 
@@ -105,14 +104,15 @@ def test_a_limit_takes_first_lines_and_a_seed_draws(decalage: Decalage, test_set
     decalage(*limited, "--output", str(tmp_path / "first"))
     assert json.loads((tmp_path / "first" / "wait-9.jsonl").read_bytes())["line"] == 1
     found = decalage(*limited, "--seed", "1", "--output", str(tmp_path / "drawn"), "--json").json
+    assert found == json.loads((tmp_path / "drawn" / "scores.json").read_bytes())
     assert (found["num_sentences"], found["limit"], found["seed"]) == (1, 1, 1)
 
 
-def test_a_translation_can_be_cut(decalage: Decalage, test_set: str) -> None:
+def test_a_translation_can_be_cut(decalage: Decalage, test_set: str, tmp_path: Path) -> None:
     """And is then counted as such."""
-    args = ("evaluate", "--test", test_set, "--offline", "--max-new-words", "2")
-    assert decalage(*args, "--json").json["policies"][0]["num_cut"] == 3
+    args = ("evaluate", "--test", test_set, "--offline", "--max-new-words", "2", "--output", str(tmp_path))
     assert "3 translations cut at a limit" in decalage(*args).out
+    assert json.loads((tmp_path / "scores.json").read_bytes())["policies"][0]["num_cut"] == 3
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import redis
 from producers.gateway.auth import SCOPES, Caller, parse_keys
 from producers.gateway.server import open_port, url_of
 from producers.gateway.settings import Settings
+from tests.conftest import one_redis
 from tests.worker.commands.conftest import Decalage
 from worker.commands import gateway
 
@@ -54,6 +55,7 @@ def url_in(stream: Iterator[str] | None) -> str:
     raise AssertionError("the process ended without a URL")
 
 
+@one_redis
 def test_a_gateway_until_a_signal(start: Start) -> None:
     """It says where it is and who may use it, answers, and ends with 0."""
     process = start("gateway", "--port", "0")
@@ -81,6 +83,7 @@ def test_open_listeners_are_cut_off_at_the_end(signals: int, start: Start, redis
     assert "Traceback" not in err
 
 
+@one_redis
 @pytest.mark.parametrize("arguments", [("gateway",), ("up", "--model", "starter-draft")])
 def test_a_terminal_that_closes_ends_it_in_order(arguments: tuple[str, ...], start: Start) -> None:
     """SIGHUP, also twice, is heard like SIGTERM: else, `up` would leave its worker behind."""
@@ -105,6 +108,7 @@ def test_hosts_that_need_no_key(host: str, shown: str) -> None:
         assert url_of(listening).startswith(f"http://{shown}:")
 
 
+@one_redis
 def test_up_is_all_of_it(start: Start) -> None:
     """Broker, worker and gateway: a prompt is translated; Ctrl-C stops the worker too."""
     process = start("up", "--port", "0")
@@ -123,6 +127,7 @@ def test_up_is_all_of_it(start: Start) -> None:
     assert process.returncode == 0
 
 
+@one_redis
 def test_up_tells_why_the_worker_ended(start: Start) -> None:
     """A model that is not there ends all with 1; the gateway has nothing to add."""
     process = start("up", "--port", "0", "--model", "nope")

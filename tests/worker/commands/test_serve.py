@@ -75,7 +75,7 @@ async def test_a_start_waits_for_redis_and_says_so(redis_url: str) -> None:
     with capture_logs() as logs:
         waiting = asyncio.create_task(app._await_redis(connect(url), 30))
         while not (said := [log for log in logs if log["event"] == "waiting_for_redis"]):  # noqa: ASYNC110
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         waiting = asyncio.create_task(app._await_redis(connect(up.url), 30))

@@ -17,9 +17,9 @@ LINES = "Where is the station?\tOù est la gare ?\nThank you for the coffee.\tMe
 
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
-    """A copy of the shipped model whose card names no policy."""
+    """A copy of the smaller of the shipped models, without a policy in its card."""
     folder = tmp_path / "mine"
-    shutil.copytree(model_path("starter"), folder)
+    shutil.copytree(model_path("starter-draft"), folder)
     card = json.loads((folder / "decalage.json").read_text())
     card.pop("policy", None)
     (folder / "decalage.json").write_text(json.dumps(card | {"note": "kept"}))

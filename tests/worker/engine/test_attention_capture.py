@@ -12,13 +12,12 @@ from mlx_lm.models.base import scaled_dot_product_attention as plain
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from tests.worker.engine.test_batching import TICKS, Alone, Anything, rows_of
+from tests.worker.engine.test_batching import TICKS, Alone, Anything, lent_runner, rows_of
 from tests.worker.engine.tiny import build
 from worker.core.rows import Failed, Lane, Row, SampleSpec, Tokens
 from worker.engine.adapters import attention, kernels
 from worker.engine.errors import UnsupportedModel
 from worker.engine.head_attention import head_attention
-from worker.engine.kv import manager
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
 
@@ -80,11 +79,9 @@ def test_it_is_what_plain_attention_has(
     """One lane, in compiled passes where there are some, or several that join, roll back and leave: the token named is
     that of the most weight, and no row is told of what it did not ask.
     """
-    model = StreamingModel(build(family), position_offset=3)
-    runner, alone = Runner(model, Anything()), Attending(model)
     few = [[step for step in tick if step[0] < num_lanes] for tick in ticks]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manager, "LENGTHS", (8, 16, 128))
+    with lent_runner(family) as runner:
+        alone = Attending(runner.model)
         for rows, dropped in asking(rows_of(few), since):
             for lane in dropped:
                 alone.caches.pop(lane, None)

@@ -1,6 +1,8 @@
 """Batched = alone: whatever other lanes do in the same passes, a lane's logits are those of a dual cache of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 
 import mlx.core as mx
 import pytest
@@ -100,9 +102,32 @@ def rows_of(ticks: list[list[tuple[int, list[int], list[int], int, int, int]]]) 
     return out
 
 
-def check(model: StreamingModel, ticks: list[tuple[list[Row], list[Lane]]]) -> Runner:
+@cache
+def _runner_of(family: str) -> Runner:
+    return Runner(StreamingModel(build(family), position_offset=3), Anything())
+
+
+@contextmanager
+def lent_runner(family: str) -> Iterator[Runner]:
+    """Lend a runner of a random model, for lanes of short rows, and free its lanes afterwards.
+
+    To make one takes as long as a whole example of a law.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manager, "LENGTHS", (8, 16, 128))
+        runner = _runner_of(family)
+        sampler = runner._sampler
+        try:
+            yield runner
+        finally:
+            runner._sampler = sampler
+            runner.run([], dropped=[(number, 0) for number in range(5)])
+            assert (runner.num_lanes, runner.kv_bytes()) == (0, 0)
+
+
+def check(runner: Runner, ticks: list[tuple[list[Row], list[Lane]]]) -> None:
     """Every row's logits are those of its lane alone; slots and rows add up after every tick."""
-    runner, recorder, alone = Runner(model, Anything()), Recorder(), Alone(model)
+    recorder, alone = Recorder(), Alone(runner.model)
     runner._sampler = recorder
     for rows, dropped in ticks:
         for lane in dropped:
@@ -115,17 +140,14 @@ def check(model: StreamingModel, ticks: list[tuple[list[Row], list[Lane]]]) -> R
             assert len(sampled.tokens) == (row.num_drafts + 1 if row.target else 0)
             if expected is not None:
                 assert float(mx.abs(recorder.logits[row.lane] - expected).max()) < 1e-4
-    return runner
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(ticks=TICKS)
 def test_batched_is_alone(ticks: list[list[tuple[int, list[int], list[int], int, int, int]]]) -> None:
     """Lanes join, read, write, roll back, move to longer rows and leave at any tick."""
-    model = StreamingModel(build("qwen2"), position_offset=3)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manager, "LENGTHS", (8, 16, 128))
-        check(model, rows_of(ticks))
+    with lent_runner("qwen2") as runner:
+        check(runner, rows_of(ticks))
 
 
 @pytest.mark.parametrize("family", ROTARY)
@@ -136,7 +158,7 @@ def test_batched_is_alone_in_every_family(family: str) -> None:
         [(0, [11], [1, 2], 1, 1, 1), (2, [], [9, 3], 2, 0, 1)],
         [(1, [2, 3], [5], 0, 0, 1), (2, [8], [7], 1, 0, 1), (0, [], [13], 0, 0, 0)],
     ]
-    check(StreamingModel(build(family), position_offset=5), rows_of(ticks))
+    check(Runner(StreamingModel(build(family), position_offset=5), Anything()), rows_of(ticks))
 
 
 def row(number: int, *, source: int = 4, start: int = 0) -> Row:

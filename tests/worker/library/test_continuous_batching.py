@@ -34,7 +34,7 @@ def batch(path: str) -> Batch:
 async def begun(engine: AsyncContinuousBatchingEngine) -> None:
     """The engine has made a pass."""
     while not engine.stats()["batching_stats"]["total_batches"]:  # noqa: ASYNC110  # nobody sets an event for it
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
 
 
 def run(coroutine: Coroutine[Any, Any, list[Generation]]) -> list[tuple[int, ...]]:

@@ -179,7 +179,7 @@ def test_a_loop_that_is_closed_in_the_middle(path: str) -> None:
     async def leave() -> None:
         call = asyncio.ensure_future(engine.generate_batch([PROMPT], max_tokens=200))
         while not engine.stats()["batching_stats"]["total_batches"]:  # noqa: ASYNC110  # nobody sets an event for it
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         call.cancel()
 
     asyncio.run(leave())

@@ -83,7 +83,7 @@ async def _report(
         cpu_s = gateway.cpu_s() - start_cpu_s
         before_kib = gateway.memory_kib()
         async with Listeners(gateway.url, speakers.session_ids, num_listeners):
-            listener_kib = (gateway.memory_kib() - before_kib) / num_listeners if num_listeners else None
+            listener_kib = kib_each(gateway.memory_kib() - before_kib, num_listeners)
     ours, theirs = _hundredths(delays), _hundredths(by_redis)
     return GatewayReport(
         sessions=load.sessions,
@@ -98,12 +98,17 @@ async def _report(
         gateway_cpu=round(cpu_s / seconds, 3),
         websocket_kib=round((full_kib - empty_kib) / load.sessions, 1),
         listeners=num_listeners,
-        listener_kib=None if listener_kib is None else round(listener_kib, 1),
+        listener_kib=listener_kib,
         hundredths_ms=ours,
         redis_hundredths_ms=theirs,
         seconds=seconds,
         machine=machine,
     )
+
+
+def kib_each(kib: float, number: int) -> float | None:
+    """Return the share of each; None for nobody."""
+    return round(kib / number, 1) if number else None
 
 
 def _hundredths(values: list[float]) -> tuple[float, ...]:

@@ -4,14 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.worker.commands.bench.conftest import Once
 from tests.worker.commands.conftest import Decalage
 from tests.worker.evaluation.test_curve import pixels
+from worker.commands.bench import decode_loop as loop
 from worker.commands.bench.stages import STAGES
 
 
 @pytest.mark.usefixtures("with_model")
-def test_decoding_by_number_of_sessions(decalage: Decalage, tmp_path: Path) -> None:
+def test_decoding_by_number_of_sessions(decalage: Decalage, once: Once, tmp_path: Path) -> None:
     """Each number of sessions has mlx-lm's speed in the same run beside ours, and a pass's time by its stages."""
+    once(loop)
     options = ("bench", "decode", "--rows", "1", "3", "--steps", "2", "--source", "4")
     report = decalage(*options, "--json").json
     assert report["model"]["name"] == "starter"

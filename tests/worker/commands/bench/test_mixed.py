@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.worker.commands.bench.conftest import Once
 from tests.worker.commands.conftest import Decalage
 from tests.worker.evaluation.test_curve import pixels
+from worker.commands.bench import mixed_loop
 from worker.commands.bench.mixed_loop import largest
 
 OPTIONS = ("bench", "mixed", "--seconds", "1", "--pace", "15")
@@ -32,8 +34,9 @@ def test_delays_by_number_of_speakers(decalage: Decalage, text: str, tmp_path: P
 
 
 @pytest.mark.usefixtures("with_model")
-def test_a_wait_for_company(decalage: Decalage, text: str) -> None:
+def test_a_wait_for_company(decalage: Decalage, once: Once, text: str) -> None:
     """As many words; three speakers of 15 words/s, heard for 60 ms, share more passes than one speaker's segments."""
+    once(mixed_loop)
     options = ("--file", text, "--speakers", "1", "3", "--batch-timeout-ms", "60", "--limit-ms", "1e6")
     report = decalage(*OPTIONS, *options, "--json").json
     together, waiting = report["together"]["points"], report["waiting"]["points"]

@@ -2,13 +2,16 @@
 
 import pytest
 
+from tests.worker.commands.bench.conftest import Once
 from tests.worker.commands.conftest import Decalage
+from worker.commands.bench import stream_loop as loop
 
 pytestmark = pytest.mark.usefixtures("with_model")
 
 
-def test_streaming_by_number_of_sessions(decalage: Decalage, text: str) -> None:
+def test_streaming_by_number_of_sessions(decalage: Decalage, once: Once, text: str) -> None:
     """Forwards a word stay the same however many share a pass, passes a word fall; words a second have a baseline."""
+    once(loop)
     options = ("bench", "stream", "--sessions", "1", "4", "--file", text)
     one, four = decalage(*options, "--json").json["points"]
     assert (one["sessions"], four["sessions"], one["speedup"]) == (1, 4, 1.0)

@@ -5,10 +5,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.worker.engine.test_batching import Anything, Recorder
+from tests.worker.engine.test_batching import Anything, Recorder, lent_runner
 from tests.worker.engine.tiny import ROTARY, build
 from worker.core.rows import Lane, Row, SampleSpec, Tokens, sampled_tokens
-from worker.engine.kv import manager
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
 
@@ -53,9 +52,9 @@ class History:
         return rows
 
 
-def check(model: StreamingModel, steps: list[Step], chunk: int, kv_bits: int = 0) -> None:
+def check(runner: Runner, steps: list[Step], chunk: int) -> None:
     """A further token gets the same logits in the lane that was kept and in the one that was built at once."""
-    runner, recorder, history = Runner(model, Anything(), kv_bits=kv_bits), Recorder(), History()
+    recorder, history = Recorder(), History()
     runner._sampler = recorder
     rows = [history.row(KEPT, step) for step in steps]
     found = [runner.run([row])[0] for row in [*rows, *history.rebuilding(BUILT, chunk)]]
@@ -71,17 +70,15 @@ def check(model: StreamingModel, steps: list[Step], chunk: int, kv_bits: int = 0
 @given(steps=STEPS, chunk=st.sampled_from([1, 3, 100]))
 def test_rebuilt_is_kept(steps: list[Step], chunk: int) -> None:
     """Whatever was read, written and rolled back, and however the rebuild is cut."""
-    model = StreamingModel(build("qwen2"), position_offset=3)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manager, "LENGTHS", (8, 16, 128))
-        check(model, steps, chunk)
+    with lent_runner("qwen2") as runner:
+        check(runner, steps, chunk)
 
 
 @pytest.mark.parametrize("family", ROTARY)
 def test_rebuilt_is_kept_in_every_family(family: str) -> None:
     """Every architecture that can be driven."""
     steps: list[Step] = [([3, 5, 7], [1], 0), ([9], [1, 2, 6], 1), ([11, 4], [6, 8], 1), ([], [13], 0)]
-    check(StreamingModel(build(family), position_offset=5), steps, chunk=100)
+    check(Runner(StreamingModel(build(family), position_offset=5), Anything()), steps, chunk=100)
 
 
 def test_one_row_does_it_all() -> None:
