@@ -1,4 +1,4 @@
-"""Record the shipped model's translations of twenty sentences with its own policy. Run it after an intended change of weights.
+"""Record what the shipped model makes of twenty sentences with its own policy. Run it after a change of weights.
 
 python -m tests.worker.models.record_shipped
 """
