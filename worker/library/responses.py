@@ -22,7 +22,7 @@ _ALONE = Budget(max_source_tokens=1 << 20, max_pass_tokens=1 << 20, max_draft_to
 
 
 class Response(msgspec.Struct, frozen=True):
-    """One target token, yielded once it is known whether it completes its word."""
+    """One target token, yielded once nothing can change it and it is known whether it completes its word."""
 
     token: int
     text: str  # the bare word if it is complete, else the word so far
@@ -105,9 +105,10 @@ def _news(update: Update, vocabulary: Vocabulary, *, shown: int) -> tuple[list[R
         shown = 0
     if after.word_begin != before.word_begin:
         shown = 0
-    # Hold the newest token back, because it may complete its word, and white space, because it may be removed again.
+    # A word that more source may change is told once it is complete. Behind that, hold back the newest token, because it
+    # may complete its word, and white space, because it may be removed again.
     current = after.word_tokens
-    if vocabulary.decode(current).strip():
+    if after.is_read and vocabulary.decode(current).strip():
         news += [
             _response(after, token, text, source_words_read=after.words_read, lags=_lags(after))
             for token, text in _unfinished(current[:-1], shown, vocabulary)
