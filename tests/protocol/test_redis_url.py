@@ -64,6 +64,7 @@ def test_a_password_may_hold_any_character(place: str, user: str, password: str)
 )
 def test_no_error_quotes_a_password(scheme: str, noise: str, place: str) -> None:
     """Law: wherever it stands, and whatever stands around it; what can be read shows an address without it."""
+    assume(scheme != "unix" or "/" not in noise or not place.startswith("{1}"))  # then it is part of a socket's path
     secret = "S3CRET"
     try:
         shown = repr(parse_redis_url(f"{scheme}://{place.format(f'u:{secret}', noise)}"))

@@ -46,7 +46,8 @@ def test_the_words_are_those_of_generate(decalage: Decalage, test_set: str, tmp_
     lines = (tmp_path / "out" / "wait-3.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 2
     for line in map(json.loads, lines):
-        single = decalage("generate", "--streaming", "--to", "fr", "--prompt", line["source"], "--json").json
+        options = ("--streaming", "--wait-k", "3", "--to", "fr", "--json")
+        single = decalage("generate", *options, "--prompt", line["source"]).json
         assert line["prediction"] == single["text"]
         assert line["delays"] == [word["source_words_read"] for word in single["words"]]
 

@@ -96,7 +96,7 @@ class Script:
 
 
 class Unlimited:
-    """A vocabulary whose segments may have any length."""
+    """A vocabulary whose segments may have any length, and any words: a script may end a sentence anywhere."""
 
     def __init__(self, vocabulary: Any) -> None:
         self._vocabulary = vocabulary
@@ -105,6 +105,7 @@ class Unlimited:
         return getattr(self._vocabulary, name)
 
     def prompt(self, session: Session) -> Prompt:
-        """Return the model's prompt without its limits."""
+        """Return the model's prompt without its limits, and without the rules for translations."""
         prompt: Prompt = self._vocabulary.prompt(session)
-        return replace(prompt, max_source_tokens=2**30, max_target_tokens=2**30, max_segment_words=2**30)
+        limits = {"max_source_tokens": 2**30, "max_target_tokens": 2**30, "max_segment_words": 2**30}
+        return replace(prompt, **limits, is_translation=False)
