@@ -105,8 +105,8 @@ def _news(update: Update, vocabulary: Vocabulary, *, shown: int) -> tuple[list[R
         shown = 0
     if after.word_begin != before.word_begin:
         shown = 0
-    # A word that more source may change is told once it is complete. Behind that, hold back the newest token, because it
-    # may complete its word, and white space, because it may be removed again.
+    # A word that more source may change is told once it is complete. Of others, hold back the newest token, as it may
+    # complete its word, and white space, as it may be removed again.
     current = after.word_tokens
     if after.is_read and vocabulary.decode(current).strip():
         news += [
