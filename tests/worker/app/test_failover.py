@@ -159,7 +159,7 @@ async def test_a_sentinel_names_another_master(
         heard += [event async for event in events]
         async with Redis.from_url(servers.new_url) as new:
             assert await new.exists("decalage:{talk}:target")
-    assert "".join(words(heard)) == "Nous sommes chez nous.Où est la gare ?Merci."
+    assert "".join(words(heard)) == "Nous sommes à la maison.Où est la gare ?Merci."
     assert isinstance(heard[-1], SessionClosed)
 
 

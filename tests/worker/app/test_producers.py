@@ -27,7 +27,7 @@ async def test_two_publishers(raw: Raw, running: Running, redis_url: str) -> Non
     assert [event["code"] for event in refused] == ["producer_conflict"] * 2
     assert len({event["source_id"] for event in refused}) == 2
     assert [event["text"] for event in heard if event["type"] == "segment.done"] == [
-        "Nous sommes chez nous.",
+        "Nous sommes à la maison.",
         "Merci.",
     ]
 
@@ -40,7 +40,7 @@ async def test_two_that_create_the_same_session(raw: Raw, running: Running, redi
         refused = [event for event in await raw.hear("talk", "error", count=2) if event["type"] == "error"]
         heard = await raw.hear("talk")
     assert {event["code"] for event in refused} == {"producer_conflict"}
-    assert heard[-1]["text"] in ("Nous sommes chez nous.", "Merci.")
+    assert heard[-1]["text"] in ("Nous sommes à la maison.", "Merci.")
 
 
 async def test_the_rule_survives_a_takeover(raw: Raw, running: Running) -> None:

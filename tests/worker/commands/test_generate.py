@@ -35,9 +35,9 @@ def test_streaming_reads_k_words_ahead(decalage: Decalage) -> None:
 @pytest.mark.parametrize(
     ("policy", "text"),
     [
-        ("adaptive-1-7-0.9", "Le temps est beau"),
-        ("wait-3~0.2", "Le temps est beau"),
-        ("local-agreement-2-16", "Le temps est beau"),
+        ("adaptive-1-7-0.9", "Le temps est chouette"),
+        ("wait-3~0.2", "Le temps est chouette"),
+        ("local-agreement-2-16", "Le temps est"),
     ],
 )
 def test_streaming_by_another_policy(decalage: Decalage, policy: str, text: str) -> None:

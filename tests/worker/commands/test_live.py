@@ -30,7 +30,7 @@ def test_prompts_are_answered_until_an_empty_one(decalage: Decalage, typed: pyte
     ran = decalage("live")
     assert ran.status == 0
     assert ran.out.count("Prompt> ") == 3
-    assert ran.out.count("Wait-k or policy (default wait-3)> ") == 2
+    assert ran.out.count("Wait-k or policy (default adaptive-2-6-0.6)> ") == 2
     assert "(wait-2)" in ran.out
     assert "Ich bin hier." in ran.out
     assert "Bonjour" in ran.out

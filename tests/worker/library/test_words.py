@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from protocol import Limits, OutputTextDelta, SegmentDone, Session
+from protocol import Limits, OutputTextDelta, SegmentDone, Session, WaitK
 from worker import StreamingModel
 from worker.engine.errors import EngineError, UnsupportedPrompt
 from worker.engine.text.tokenizer import Vocabulary
@@ -16,7 +16,7 @@ TEXT = "The weather is nice. I do not know where he lives."
 
 def test_deltas_make_up_their_segments(model: StreamingModel, vocabulary: Vocabulary) -> None:
     """The texts of a segment's deltas are the text that its end repeats."""
-    session = Session(target_language="fr", segmentation="sentence")
+    session = Session(target_language="fr", segmentation="sentence", policy=WaitK(k=3))
     events = list(generate_words(model, vocabulary, session, TEXT))
     done = [event for event in events if isinstance(event, SegmentDone)]
     assert [event.source_words for event in done] == [4, 7]
