@@ -37,7 +37,7 @@ class Prompt(msgspec.Struct, frozen=True):
 
     @property
     def is_answer(self) -> bool:
-        """Whether the target is a stock chat model's translation: without markup, line breaks and early ends."""
+        """Whether the target is a stock chat model's translation: without markup and line breaks."""
         return self.is_contiguous and self.is_translation
 
     def in_layout(self) -> "Prompt":

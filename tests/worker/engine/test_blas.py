@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.worker.first_import import mlx_before_blas
 from worker.engine.blas import better_core
 
 AVX2 = {"sse3", "avx", "avx2", "fma"}
@@ -56,31 +57,10 @@ def test_the_loaded_openblas_has_kernels_for_this_cpu_unless_asked_for_others(wa
     assert left == (wanted or "None"), "numpy's own OpenBLAS chooses for itself"
 
 
-FIRST = """
-import importlib, os, sys
-
-class Stop:
-    def find_spec(self, name, *_):
-        if name == "mlx.core":
-            os._exit("worker.engine.blas" not in sys.modules)
-
-sys.meta_path.insert(0, Stop())
-for name in sys.argv[1:]:
-    child = os.fork()
-    if not child:
-        importlib.import_module(name)
-        os._exit(0)
-    if os.waitpid(child, 0)[1]:
-        print(name)
-"""
-"""Tells which of some modules import mlx, where each stops, before the BLAS; each in a process of its own."""
-
-
 def test_a_fast_blas_is_loaded_before_mlx_whatever_is_imported_first() -> None:
     """An evaluation that came to mlx by way of the library had mlx's own BLAS, and took ten times as long."""
     root = Path(__file__).parents[3]
     files = [path for ring in ("library", "training") for path in (root / "worker" / ring).glob("*.py")]
     names = [f"worker.{path.parent.name}.{path.stem}" for path in files if "\nimport mlx" in path.read_text("utf-8")]
     assert "worker.library.running" in names
-    program = [sys.executable, "-c", FIRST, *names, "worker.evaluation.run", "worker.commands.evaluate_table"]
-    assert subprocess.run(program, capture_output=True, text=True, check=True, cwd=root).stdout == ""
+    assert mlx_before_blas([*names, "worker.evaluation.run", "worker.commands.evaluate_table"]) == []

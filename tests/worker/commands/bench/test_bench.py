@@ -1,12 +1,12 @@
 """`decalage bench`: what all benchmarks have in common."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.worker.commands.conftest import Decalage
+from tests.worker.first_import import mlx_before_blas
 from worker.commands.bench import NAMES, options
 from worker.commands.bench.models import ARCHITECTURES, random_model
 
@@ -65,33 +65,9 @@ def test_without_matplotlib_there_is_no_picture(
     assert (ran.status, ran.json["error"]["code"]) == (1, "missing_package")
 
 
-FIRST = """
-import argparse, importlib, os, sys
-
-class Stop:
-    def find_spec(self, name, *_):
-        if name == "mlx.core":
-            os._exit("worker.engine.blas" not in sys.modules)
-
-sys.meta_path.insert(0, Stop())
-for name in sys.argv[1:]:
-    child = os.fork()
-    if not child:
-        parser = argparse.ArgumentParser()
-        command = importlib.import_module("worker.commands.bench." + name)
-        command.add_arguments(parser)
-        command.run(parser.parse_args([]))
-        os._exit(1)
-    if os.waitpid(child, 0)[1]:
-        print(name)
-"""
-"""Tells which benchmarks import mlx, where each stops, before the BLAS; each in a process of its own."""
-
-
 def test_a_fast_blas_is_loaded_before_mlx() -> None:
     """By every benchmark, or the figures would be of mlx's own."""
-    ran = subprocess.run([sys.executable, "-c", FIRST, *NAMES], capture_output=True, text=True, check=True)
-    assert (ran.stdout, ran.stderr) == ("", "")
+    assert mlx_before_blas((f"worker.commands.bench.{name}" for name in NAMES), is_run=True) == []
 
 
 def test_shapes_are_random_models() -> None:
