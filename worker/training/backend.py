@@ -1,5 +1,6 @@
 """What the loop needs of the library that computes: gradients, steps, a mean of weights, arrays for a checkpoint."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol, SupportsFloat
 
 from numpy.typing import NDArray
@@ -59,6 +60,6 @@ class Backend(Protocol):
         """The shapes of the weights that are trained, by name."""
         ...
 
-    def result(self) -> Arrays:
+    def result(self) -> Mapping[str, NDArray[Any]]:
         """All weights of the model, fp32, adapters fused; the training cannot go on behind it."""
         ...

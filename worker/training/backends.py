@@ -42,10 +42,10 @@ def check_architecture(config: Mapping[str, Any], recipe: Recipe) -> None:
 
 def of_model(recipe: Recipe, model: "StreamingModel", config: Mapping[str, Any]) -> Backend:
     """The backend that trains a model which mlx holds."""
-    from worker.training.mlx_backend import MlxBackend, all_weights
+    from worker.training.mlx_backend import MlxBackend, Weights
 
     if recipe.device == "mlx":
         return MlxBackend(recipe, model)
     from worker.training.torch_backend import TorchBackend
 
-    return TorchBackend(recipe, config, all_weights(model.inner), model.position_offset)
+    return TorchBackend(recipe, config, Weights(model.inner), model.position_offset)

@@ -27,7 +27,9 @@ _OF_DATA: Final = frozenset(
     | {"--max-words", "--max-ratio", "--json-keys", "--valid-pairs", "--seed"}
 )
 """Options that tell a pack, beside those of the model that it starts."""
-MAX_SHARD_BYTES: Final = 15 * 2**20
+MAX_SHARD_BYTES: Final = 2**30
+MAX_TRAVELLING_SHARD_BYTES: Final = 15 * 2**20
+"""Of what is trained from a pack: it goes back to where the pack came from."""
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -41,7 +43,8 @@ def export(
     written; weights that were there stay whole.
     """
     try:
-        path = write_weights(directory, weights)
+        max_shard_bytes = MAX_SHARD_BYTES if recipe.pack is None else MAX_TRAVELLING_SHARD_BYTES
+        path = write_weights(directory, weights, max_shard_bytes=max_shard_bytes)
         card = json.loads((directory / CARD).read_text(encoding="utf-8"))
         if recipe.split == "word":  # token mode does not count words
             card["max_segment_words"] = max(max_segments, card.get("max_segment_words") or 0)
@@ -59,12 +62,15 @@ def export(
     return path
 
 
-def write_weights(directory: Path, weights: Arrays, stem: str = "model") -> Path:
-    """Write weights in bf16 to STEM.safetensors, or, beyond 15 MiB, to several such files with an index of them.
+def write_weights(
+    directory: Path, weights: Arrays, stem: str = "model", *, max_shard_bytes: int = MAX_TRAVELLING_SHARD_BYTES
+) -> Path:
+    """Write weights in bf16 to STEM.safetensors, or, beyond `max_shard_bytes`, to several files with an index of them.
 
     Return the file, or the index. Raises OSError.
     """
-    shards = _shards(weights)
+    sizes = {name: 2 * array.size for name, array in weights.items()}
+    shards = _shards(sizes, max_shard_bytes)
     names = [f"{stem}.safetensors"]
     if len(shards) > 1:
         names = [f"{stem}-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
@@ -74,18 +80,16 @@ def write_weights(directory: Path, weights: Arrays, stem: str = "model") -> Path
     if len(shards) == 1:
         return directory / names[0]
     where = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
-    size = sum(2 * array.size for array in weights.values())
-    write_json(index, {"metadata": {"total_size": size}, "weight_map": where})
+    write_json(index, {"metadata": {"total_size": sum(sizes.values())}, "weight_map": where})
     return index
 
 
-def _shards(weights: Arrays) -> list[list[str]]:
+def _shards(sizes: Mapping[str, int], max_shard_bytes: int) -> list[list[str]]:
     # The names in order, each shard as full as it may be; an array that is larger than a shard has one alone.
     shards: list[list[str]] = [[]]
     used = 0
-    for name, array in weights.items():
-        size = 2 * array.size
-        if shards[-1] and used + size > MAX_SHARD_BYTES - 2**16:  # the header's share
+    for name, size in sizes.items():
+        if shards[-1] and used + size > max_shard_bytes - 2**16:  # the header's share
             shards.append([])
             used = 0
         shards[-1].append(name)

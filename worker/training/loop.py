@@ -5,19 +5,20 @@ What a step does depends on recipe, step number and weights alone, so a run that
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 import msgspec
 import numpy as np
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from worker.training.arrangement import ahead, arrange
-from worker.training.backend import Arrays, Backend
+from worker.training.backend import Backend
 from worker.training.batches import Place, batches_from
 from worker.training.checkpoint import load_checkpoint, save_checkpoint
 from worker.training.errors import LossError
@@ -107,7 +108,7 @@ class Trainer:
         self._saved_s = perf_counter()
         self._report(Saved(self.progress.step, str(path)))
 
-    def finish(self) -> Arrays:
+    def finish(self) -> Mapping[str, NDArray[Any]]:
         """All weights of the result, validated: the mean of the last ones where there is one, adapters fused.
 
         The run cannot go on behind it but by `resume` of another trainer.

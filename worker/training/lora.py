@@ -5,6 +5,7 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 from mlx_lm.tuner.lora import LoRAEmbedding, LoRALinear, LoRASwitchLinear
 from mlx_lm.tuner.utils import linear_to_lora_layers
+from mlx_lm.utils import dequantize_model
 
 from worker.training.errors import TrainingError
 from worker.training.recipe import Recipe
@@ -37,7 +38,10 @@ def adapt(model: nn.Module, recipe: Recipe) -> None:
 
 
 def fuse(model: nn.Module) -> None:
-    """The model is one without adapters that computes the same; one that has none is left as it is."""
-    fused = [(name, module.fuse()) for name, module in model.named_modules() if isinstance(module, _ADAPTERS)]
+    """The model is one without adapters that computes the same, unquantised; one that has none is left as it is."""
+    fused = [
+        (name, module.fuse(dequantize=True)) for name, module in model.named_modules() if isinstance(module, _ADAPTERS)
+    ]
     if fused:
         model.update_modules(tree_unflatten(fused))
+        dequantize_model(model)

@@ -1,5 +1,6 @@
 """Training by mlx: any architecture that the engine serves, adapters too."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import mlx.core as mx
@@ -7,6 +8,7 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
 from mlx.utils import tree_flatten, tree_map, tree_map_with_path
+from numpy.typing import NDArray
 
 from worker.engine.model import StreamingModel
 from worker.training import dropout, lora
@@ -15,6 +17,22 @@ from worker.training.checkpoint import MEAN, MODEL, OPTIMIZER, part
 from worker.training.objective import Objective
 from worker.training.pairs import Batch
 from worker.training.recipe import Recipe
+
+
+class Weights(Mapping[str, NDArray[Any]]):
+    """All weights of a model, fp32, each made when it is asked for: a large model does not fit into memory twice."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._arrays: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return np.array(self._arrays[name].astype(mx.float32))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
 
 
 class MlxBackend:
@@ -94,21 +112,16 @@ class MlxBackend:
         """The shapes of what is trained."""
         return {name: tuple(array.shape) for name, array in self._weights().items()}
 
-    def result(self) -> Arrays:
+    def result(self) -> Weights:
         """All weights, adapters fused."""
         lora.fuse(self.model)
-        return all_weights(self.model)
+        return Weights(self.model)
 
     def _weights(self) -> dict[str, mx.array]:
         return dict(tree_flatten(self.model.trainable_parameters()))
 
     def _set_weights(self, weights: dict[str, mx.array]) -> None:
         self.model.load_weights(list(weights.items()), strict=False)
-
-
-def all_weights(model: nn.Module) -> Arrays:
-    """All weights of a model, fp32."""
-    return {name: np.array(array.astype(mx.float32)) for name, array in tree_flatten(model.parameters())}
 
 
 def number(array: mx.array) -> float:

@@ -70,14 +70,14 @@ def make_pack(recipe: Recipe, directory: Path, *, max_bytes: int) -> tuple[Path,
 
     Raises TrainingError and EngineError.
     """
-    from worker.training.mlx_backend import all_weights
+    from worker.training.mlx_backend import Weights
     from worker.training.start import open_start, prepare
 
     prepare(recipe, directory)
     start = open_start(recipe, directory)
     train, valid, reports = _read_text(recipe, Encoder(start.vocabulary, recipe.split), recipe.pack_epochs)
     if recipe.start is not None:
-        write_weights(directory, all_weights(start.model.inner), _START)
+        write_weights(directory, Weights(start.model.inner), _START)
     return write_pack(directory, train, valid, recipe=recipe, reports=reports, max_bytes=max_bytes), reports
 
 

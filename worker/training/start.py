@@ -189,8 +189,10 @@ def open_start(recipe: Recipe, directory: Path) -> Start:
     card = read_card(directory)
     vocabulary = load_vocabulary(str(directory))
     if recipe.start is not None:
-        model, _ = load(recipe.start, position_offset=card.position_offset, dtype=mx.float32)
-        if "quantization" in read_config(model_path(recipe.start)):
+        # Beside adapters nothing of the model changes, so it stays as small as it is served: quantised, or in bf16.
+        is_frozen = recipe.lora is not None
+        model, _ = load(recipe.start, position_offset=card.position_offset, dtype=None if is_frozen else mx.float32)
+        if not is_frozen and "quantization" in read_config(model_path(recipe.start)):
             dequantize_model(model.inner)
             model.inner.set_dtype(mx.float32)
         lora.adapt(model.inner, recipe)

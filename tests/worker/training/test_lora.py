@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.utils import load_model
@@ -113,9 +114,12 @@ def test_the_result_is_a_model_like_any_other(old: str, tmp_path: Path) -> None:
     assert mx.allclose(ours(tokens), theirs(tokens), atol=1e-4)
 
 
-def test_fusing_keeps_what_the_model_computes(old: str) -> None:
-    """The logits with trained adapters beside the weights are those of the fused weights."""
+@pytest.mark.parametrize("bits", [None, 8, 4])
+def test_fusing_keeps_what_the_model_computes(bits: int | None, old: str) -> None:
+    """The logits with trained adapters beside the weights, also quantised ones, are those of the fused weights."""
     model = load(old)[0]
+    if bits is not None:
+        nn.quantize(model.inner, group_size=32, bits=bits)
     adapt(model.inner, Recipe((), (), 1, start=old, lora=Lora(4, layers=2)))
     names = [name for name, _ in tree_flatten(model.inner.trainable_parameters())]
     model.inner.load_weights(
@@ -127,7 +131,24 @@ def test_fusing_keeps_what_the_model_computes(old: str) -> None:
     fuse(model.inner)
     assert len(names) == 2 * 2 * 7
     assert mx.allclose(model(tokens), before, atol=1e-3)
-    assert not any("lora" in name for name, _ in tree_flatten(model.inner.parameters()))
+    names_left = {name.rpartition(".")[2] for name, _ in tree_flatten(model.inner.parameters())}
+    assert not names_left & {"lora_a", "lora_b", "scales", "biases"}
+
+
+def test_beside_adapters_a_quantised_model_stays_as_it_is(old: str, tmp_path: Path) -> None:
+    """Its codes are those of before, while the adapters learn."""
+    plan, model = recipe(tmp_path, start=old, lora=Lora(4), peak_rate=1e-2), load(old)[0]
+    nn.quantize(model.inner, group_size=32, bits=4)
+    adapt(model.inner, plan)
+    corpus, _ = load_corpus(plan.valid, Encoder(load_vocabulary(old)))
+    trainer = Trainer(plan, MlxBackend(plan, model), corpus, corpus, directory=tmp_path, report=Told().append)
+    before = dict(tree_flatten(model.inner.parameters()))
+    for _ in range(20):
+        trainer.step(trainer.passes())
+    after = dict(tree_flatten(model.inner.parameters()))
+    changed = {name for name in before if not mx.array_equal(before[name], after[name])}
+    assert {name.rpartition(".")[2] for name in changed} == {"lora_a", "lora_b"}
+    assert any(array.dtype == mx.uint32 for array in after.values())
 
 
 def test_a_recipe_without_adapters_changes_nothing(old: str) -> None:

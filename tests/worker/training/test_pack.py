@@ -179,12 +179,11 @@ def test_a_directory_with_a_model_is_refused(packed: Path, tmp_path: Path) -> No
         run(plan, tmp_path / "out")
 
 
-def test_weights_are_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_written_in_parts(tmp_path: Path) -> None:
     """No file is over the limit but for a single array; the index finds all; the bits are those of mlx's bf16."""
-    monkeypatch.setattr("worker.training.export.MAX_SHARD_BYTES", 2**16 + 600)
     random = np.random.default_rng(0)
     arrays = {f"w{i}": random.normal(size=(10, 20)).astype(np.float32) for i in range(5)}
-    index = write_weights(tmp_path, arrays)
+    index = write_weights(tmp_path, arrays, max_shard_bytes=2**16 + 600)
     assert index.name == "model.safetensors.index.json"
     assert len(list(tmp_path.glob("model-*.safetensors"))) == 5
     found = weights_of(tmp_path)

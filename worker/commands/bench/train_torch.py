@@ -11,7 +11,7 @@ from torch import nn
 
 from worker.commands.bench.train_steps import Ours, Step, torch_name
 from worker.training.loop import Pass
-from worker.training.mlx_backend import all_weights
+from worker.training.mlx_backend import Weights
 from worker.training.recipe import Recipe
 from worker.training.start import architecture
 from worker.training.torch_network import Network, Sizes, Tensors, tensors
@@ -26,7 +26,7 @@ class TorchLoop:
         self.library = torch_name()
         self._plan = plan
         self._network = Network(Sizes.of(architecture(plan.shape, plan.shape.vocabulary)))
-        weights = all_weights(ours.model.inner).items()
+        weights = Weights(ours.model.inner).items()
         self._network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights})
         self._optimizer = torch.optim.AdamW(
             self._network.parameters(), betas=(0.9, 0.98), weight_decay=plan.weight_decay, fused=True
