@@ -16,9 +16,9 @@ def languages_of(path: Path, to: str | None) -> tuple[str, str]:
 
     Raises CommandError where neither tells the target.
     """
-    from worker.evaluation.corpus import direction
+    from worker.core.languages import direction
 
-    named = direction(path)
+    named = direction(path.name)
     target = to or (named and named[1])
     if target is None:
         raise CommandError(f"the name {path.name!r} does not tell the languages; --to fr gives the target's")

@@ -13,10 +13,11 @@ USAGE: Final = (
 )
 EXAMPLES: Final = """\
 A FILE is FILE[@LANG][:WEIGHT]: TSV (source, target), .json or .jsonl, gzipped (.gz) or not; an epoch reads each row
-WEIGHT times. Ctrl-C saves a checkpoint and the model; --resume goes on as if nothing had happened. With --lora the
-result is a whole model too. OPENBLAS_NUM_THREADS limits the threads of mlx, OMP_NUM_THREADS those of PyTorch. A --pack
-holds data, tokenizer and start; --from-pack trains from it alone, with --device on a machine that has PyTorch and no
-mlx. --time-limit without --steps, or with --finish, plans the learning rate to end then.
+WEIGHT times. A name such as x.en-fr.tsv tells LANG, too. Ctrl-C saves a checkpoint and the model; --resume goes on as
+if nothing had happened. With --lora the result is a whole model too. OPENBLAS_NUM_THREADS limits the threads of mlx,
+OMP_NUM_THREADS those of PyTorch. A --pack holds data, tokenizer and start; --from-pack trains from it alone, with
+--device on a machine that has PyTorch and no mlx. --time-limit without --steps, or with --finish, plans the learning
+rate to end then.
 
 Examples:
   decalage train --train talks.tsv.gz docs.tsv.gz:0.5 --valid dev.tsv --to fr --steps 5000 --out my-model

@@ -19,6 +19,18 @@ _INSTRUCTION = re.compile(
     re.IGNORECASE,
 )
 
+_DIRECTION = re.compile(r"(?:^|[._-])([a-z]{2,3})-([a-z]{2,3})\.(?:tsv|jsonl?)(?:\.gz)?$", re.IGNORECASE)
+
+
+def direction(file_name: str) -> tuple[str, str] | None:
+    """Return the source and target language in a name such as `news.en-fr.tsv.gz`; None: it has none.
+
+    >>> direction("test.2016.en-fr.tsv.gz"), direction("talk.tsv")
+    (('en', 'fr'), None)
+    """
+    match = _DIRECTION.search(file_name)
+    return (match[1].lower(), match[2].lower()) if match else None
+
 
 def language_name(code: str) -> str:
     """Return the English name of a language code, or an unknown code as it is.

@@ -2,7 +2,6 @@
 
 import gzip
 import random
-import re
 import zlib
 from collections.abc import Iterator
 from itertools import islice
@@ -13,7 +12,6 @@ import msgspec
 from worker.evaluation.errors import UnusableCorpus
 
 _GZIP = b"\x1f\x8b"
-_DIRECTION = re.compile(r"(?:^|[._-])([a-z]{2,3})-([a-z]{2,3})\.tsv(?:\.gz)?$", re.IGNORECASE)
 
 
 class Sentence(msgspec.Struct, frozen=True):
@@ -38,16 +36,6 @@ def read_corpus(path: Path, *, limit: int | None = None, seed: int | None = None
         return sentences
     drawn = random.Random(seed).sample(range(len(sentences)), limit)
     return [sentences[i] for i in sorted(drawn)]
-
-
-def direction(path: Path) -> tuple[str, str] | None:
-    """Return the source and target language in a name such as `news.en-fr.tsv.gz`; None: it has none.
-
-    >>> direction(Path("test.2016.en-fr.tsv.gz")), direction(Path("talk.tsv"))
-    (('en', 'fr'), None)
-    """
-    match = _DIRECTION.search(path.name)
-    return (match[1].lower(), match[2].lower()) if match else None
 
 
 def _sentences(path: Path) -> Iterator[Sentence]:

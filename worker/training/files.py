@@ -16,7 +16,7 @@ from typing import IO, Final
 
 import msgspec
 
-from worker.core.languages import language_code
+from worker.core.languages import direction, language_code
 from worker.training.errors import DataError
 
 Row = tuple[str, str]
@@ -50,7 +50,9 @@ class Keys(msgspec.Struct, frozen=True):
 
 
 def parse_data_file(text: str, language: str | None) -> DataFile:
-    """`FILE[@language][:weight]`. Raises DataError where it names no language, and for a weight that is none.
+    """`FILE[@language][:weight]`; without a tag, the language of a name such as `talks.en-fr.tsv`, else `language`.
+
+    Raises DataError where nothing names a language, and for a weight that is none.
 
     >>> parse_data_file("talks.tsv.gz@fr:0.5", None)
     DataFile(path='talks.tsv.gz', language='fr', weight=0.5)
@@ -64,6 +66,8 @@ def parse_data_file(text: str, language: str | None) -> DataFile:
     path, at, tag = rest.rpartition("@")
     if at and tag.isalpha():
         return DataFile(path, language_code(tag), weight)
+    named = direction(Path(rest).name)
+    language = named[1] if named else language
     if language is None:
         raise DataError(f"{rest} names no target language; write {rest}@fr, or give one for all files with --to fr")
     return DataFile(rest, language, weight)

@@ -1,12 +1,10 @@
 """Reading test sets."""
 
-import doctest
 import gzip
 from pathlib import Path
 
 import pytest
 
-from worker.evaluation import corpus
 from worker.evaluation.corpus import Sentence, read_corpus
 from worker.evaluation.errors import UnusableCorpus
 
@@ -69,8 +67,3 @@ def test_a_missing_file_is_an_os_error(path: Path) -> None:
     """With the path in it."""
     with pytest.raises(FileNotFoundError, match="missing"):
         read_corpus(path.with_name("missing.tsv"))
-
-
-def test_examples_hold() -> None:
-    """Every example of the module gives what it says."""
-    assert doctest.testmod(corpus) == (0, 1)

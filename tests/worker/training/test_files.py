@@ -112,10 +112,13 @@ def test_no_content_is_fatal(text: str, name: str) -> None:
         ("a.tsv@German:2", "fr", DataFile("a.tsv", "de", 2.0)),
         ("a.tsv:0.5", "fr", DataFile("a.tsv", "fr", 0.5)),
         ("dir@2/a.tsv", "fr", DataFile("dir@2/a.tsv", "fr")),
+        ("dir/a.en-de.tsv.gz:2", None, DataFile("dir/a.en-de.tsv.gz", "de", 2.0)),
+        ("a.en-de.jsonl", "fr", DataFile("a.en-de.jsonl", "de")),
+        ("a.en-de.tsv@fr", None, DataFile("a.en-de.tsv", "fr")),
     ],
 )
 def test_file_names_carry_language_and_weight(text: str, to: str | None, expected: DataFile) -> None:
-    """`FILE[@LANG][:WEIGHT]`; an @ in the name of a folder is no tag."""
+    """`FILE[@LANG][:WEIGHT]`; an @ in the name of a folder is no tag. A tag goes before a name, a name before --to."""
     assert parse_data_file(text, to) == expected
 
 
