@@ -1,14 +1,13 @@
 """The tokens around a segment's words: the tags of a model trained for Decalage, or a chat template."""
 
 from collections.abc import Callable
-from os.path import commonprefix
 from typing import Any, Protocol
 
 from msgspec.structs import replace
 
 from protocol import Session
 from worker.core.languages import language_code, language_name, split_instruction
-from worker.core.rows import Prompt, Refused
+from worker.core.rows import Prompt, Refused, num_true
 from worker.engine.errors import UnsupportedModel
 from worker.engine.text.card import Card
 
@@ -122,7 +121,7 @@ class ChatPrompts:
         closed = behind(_render(tokenizer, add_generation_prompt=False).partition(_SLOT)[2])
         opened = behind(tail)
         # A template without an answer header leaves its last token to start the answer.
-        num_end = min(len(commonprefix([closed, opened])), len(opened) - 1)
+        num_end = min(num_true(closed, opened), len(opened) - 1)
         self._end, self._target = opened[:num_end], opened[num_end:]
         self._check_room()
 
