@@ -172,12 +172,15 @@ class UnknownPrompts:
 
     first_lead = ""
 
-    def prompt(self, session: Session) -> Prompt:
-        """Raise Refused."""
-        raise Refused(
-            "this model has neither a chat template nor a decalage.json that tells its prompt; use an "
+    def __init__(self, name: str) -> None:
+        self.reason = (
+            f"{name or 'this model'} has neither a chat template nor a decalage.json that tells its prompt; use an "
             "instruction-tuned model, or one that `decalage train` has written"
         )
+
+    def prompt(self, session: Session) -> Prompt:
+        """Raise Refused."""
+        raise Refused(self.reason)
 
     def split(self, text: str, target_language: str | None) -> tuple[Session, str]:
         """Raise Refused."""

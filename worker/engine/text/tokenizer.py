@@ -43,7 +43,7 @@ class Vocabulary:
         if getattr(self.tokenizer, "chat_template", None) is not None:
             encoders = (self.encode_special, self._encode_plain, self._encode_behind)
             return ChatPrompts(self.card, self.tokenizer, *encoders, self.max_positions)
-        return UnknownPrompts()
+        return UnknownPrompts(str(getattr(self.tokenizer, "name_or_path", "")))
 
     @cached_property
     def eos_tokens(self) -> frozenset[int]:
