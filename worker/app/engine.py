@@ -7,11 +7,13 @@ import msgspec
 
 from worker.core.rows import Lane, Output, Row, Vocabulary
 from worker.engine.adapters.compatibility import Compatibility
+from worker.engine.errors import UnsupportedModel
 from worker.engine.loading import load, load_vocabulary
 from worker.engine.runner import Counters, Runner
 from worker.engine.speculative.draft_model import DraftModel
 from worker.engine.speculative.runner import PassRunner, SpeculativeRunner
 from worker.engine.text.card import Card
+from worker.engine.text.prompts import UnknownPrompts
 from worker.engine.thread import EngineThread
 
 
@@ -58,7 +60,8 @@ class Engine:
     ) -> "Engine":
         """Load the models; keep the keys and values of `model` in `kv_bits`, within `max_kv_bytes`.
 
-        Raises what `load` raises, UnsupportedModel for a draft model with another tokenizer.
+        Raises what `load` raises, UnsupportedModel for a model without a prompt and a draft model with another
+        tokenizer.
         """
         thread = EngineThread()
         try:
@@ -73,6 +76,8 @@ class Engine:
     ) -> "Engine":
         model, tokenizer = load(name)
         vocabulary = load_vocabulary(name, tokenizer)
+        if isinstance(vocabulary.prompts, UnknownPrompts):  # each session would be refused
+            raise UnsupportedModel(vocabulary.prompts.reason)
         runner = Runner(model, vocabulary, max_kv_bytes, kv_bits=kv_bits)
         drafted = SpeculativeRunner(runner, DraftModel.load(draft_model, vocabulary)) if draft_model else None
         return cls(

@@ -14,6 +14,7 @@ _LEAST_AGREEMENT = 0.5
 def model(name: str) -> Finding:
     """Describe the model and translate a sentence with it. Raises EngineError if the engine cannot run it."""
     from worker.engine.adapters.compatibility import check_surface
+    from worker.evaluation.policies import policy_name
     from worker.library.running import runner_of
 
     loaded = load_model(name)
@@ -35,6 +36,7 @@ def model(name: str) -> Finding:
         "batches_rows": compatibility.batches_rows,
         "shows_attention": compatibility.shows_attention,
         "compatibility_reason": compatibility.reason,
+        "policy": policy_name(translation.task.session),
         "source": _SENTENCE,
         "translation": translation.text,
         "offline": offline.text,
@@ -80,6 +82,6 @@ def _text(facts: dict[str, Any]) -> str:
     return (
         f"{facts['model']}: {facts['num_parameters'] / 1e6:.1f} M parameters, {layout}, "
         f"{facts['dtype']}, translates into {names}; dual and plain cache agree {closeness}; "
-        f"{facts['words_per_s']:.0f} words/s, wait-3: {facts['translation']} Offline: {facts['offline']} "
+        f"{facts['words_per_s']:.0f} words/s, {facts['policy']}: {facts['translation']} Offline: {facts['offline']} "
         f"They share {facts['agreement']:.0%} of their words."
     )

@@ -145,16 +145,18 @@ def _end_tokens(found: object) -> Any:
 
 
 def _tokenizer(path: Path, card: Card) -> TokenizerWrapper:
-    if path.is_file():
-        return load_gguf_tokenizer(path)
-    check_tokenizer_files(path)
     try:
+        if path.is_file():
+            return load_gguf_tokenizer(path)
+        check_tokenizer_files(path)
         if card.prompt is None:
             # A chat model's turn may end with another token than the tokenizer's: its config names it.
             return load_tokenizer(path, eos_token_ids=_end_tokens(load_config(path).get("eos_token_id")))
         # Keep the file's own: the automatic class would replace the pre-tokenizer of a Qwen2 model and split numbers
         # differently.
         return TokenizerWrapper(PreTrainedTokenizerFast.from_pretrained(path))
+    except UnsupportedModel:
+        raise
     except Exception as error:  # whatever the files of a tokenizer and a config may lead to
         raise UnsupportedModel(
             f"{path} holds no usable tokenizer: {_reason(error)}; take its files and config.json from where "

@@ -227,8 +227,9 @@ def _check_caches(model: nn.Module, name: str) -> None:
     if others:
         kinds = " and ".join(f"{_CACHES.get(kind, 'caches of its own')} ({kind})" for kind in others)
         raise UnsupportedModel(
-            f"{name} keeps its past in {kinds}; a dual cache can only take the place of mlx-lm's plain KVCache. Use a "
-            "model with full attention in all layers"
+            f"{name}, of the architecture {getattr(model, 'model_type', type(model).__name__)}, keeps its past in "
+            f"{kinds}; a dual cache can only take the place of mlx-lm's plain KVCache. Use a model with full attention "
+            "in all layers, such as a Qwen or Llama model"
         )
 
 

@@ -1,15 +1,19 @@
 """An engine in trouble: too little memory, a pass that fails, a thread that dies."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.worker.app.conftest import DEADLINE_S, FINALIZE, Raw, Running, append, create, untimed
 from tests.worker.app.test_worker import TEXT, value
+from tests.worker.engine.conftest import chat_tokenizer
+from tests.worker.engine.tiny import save
 from worker.app.config import Settings
 from worker.app.engine import Engine, EngineDead
 from worker.app.worker import Worker
+from worker.engine.errors import UnsupportedModel
 from worker.engine.kv.pool import LENGTHS
 from worker.io.doorbell import Rung
 from worker.io.metrics import Metrics
@@ -52,6 +56,14 @@ async def test_little_memory_changes_the_cost_only(raw: Raw, running: Running, e
     assert found == kept
     assert value(tight, "decalage_lost_lanes_total") > 0
     assert value(tight, "decalage_rebuilt_tokens_total") > 0
+
+
+async def test_a_model_without_a_prompt_is_refused_at_the_start(tmp_path: Path) -> None:
+    """A base model: it is named, rather than refuse each session."""
+    size = len(chat_tokenizer(None))
+    chat_tokenizer(None).save_pretrained(save("llama", tmp_path, vocab_size=size))
+    with pytest.raises(UnsupportedModel, match=rf"{tmp_path} has neither a chat template nor"):
+        await Engine.start(str(tmp_path))
 
 
 async def test_a_worker_whose_memory_is_full_takes_no_session(raw: Raw, running: Running) -> None:

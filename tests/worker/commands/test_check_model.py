@@ -4,6 +4,7 @@ import doctest
 
 import pytest
 
+from protocol import policy_name
 from worker.commands import check_model
 from worker.commands.translation import Model
 from worker.engine.adapters.compatibility import Compatibility
@@ -40,6 +41,7 @@ def test_streamed_and_offline_are_compared(model: Model, monkeypatch: pytest.Mon
     assert found.facts["offline"] in found.text
     assert f"{found.facts['agreement']:.0%} of their words" in found.text
     assert found.facts["layout"] == "group"
+    assert f"{policy_name(model.vocabulary.default_policy)}: {found.facts['translation']}" in found.text
     monkeypatch.setattr(check_model, "agreement", lambda offline, streamed: 0.3)
     found = check_model.model("starter")
     assert found.status == "warning"

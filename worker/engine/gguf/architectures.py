@@ -1,5 +1,6 @@
 """From the metadata of a GGUF file to the config of mlx-lm's model classes."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,12 +39,11 @@ ARCHITECTURES = {
     "olmo2": Architecture("olmo2"),
     "smollm3": Architecture("smollm3", has_paired_rope=True),
 }
-_REQUIRED = {
+_SIZES = {
     "hidden_size": "embedding_length",
     "num_hidden_layers": "block_count",
     "intermediate_size": "feed_forward_length",
     "num_attention_heads": "attention.head_count",
-    "rms_norm_eps": "attention.layer_norm_rms_epsilon",
     "max_position_embeddings": "context_length",
 }
 # Gemma 2 and 3 of 27 B parameters scale queries by the width of the model. Their files do not say so: llama.cpp
@@ -54,7 +54,7 @@ _SCALED_BY_WIDTH = {("gemma2", 46), ("gemma3", 62)}
 def architecture_of(file: Gguf) -> Architecture:
     """Return the architecture of a file. Raises UnsupportedModel for one that mlx-lm cannot compute."""
     name = file.metadata.get("general.architecture")
-    if name not in ARCHITECTURES:
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         raise UnsupportedModel(
             f"{file.path} holds a model of the architecture {name!r}; those that load from GGUF are "
             f"{', '.join(ARCHITECTURES)} (Mistral and SmolLM2 are llama). Use one of these, or the model's "
@@ -76,12 +76,13 @@ def read_gguf_config(path: Path) -> dict[str, Any]:
 def config_of(file: Gguf) -> dict[str, Any]:
     """Return the config for mlx-lm's model class. Raises UnsupportedModel where the file lacks a part of it."""
     kind = architecture_of(file)
-    config = {field: _number(file, key) for field, key in _REQUIRED.items()}
+    config: dict[str, Any] = {field: _count(file, key) for field, key in _SIZES.items()}
+    _check_layers(file, config["num_hidden_layers"])
     if "token_embd.weight" not in file.tensors:
         raise UnsupportedModel(f"{file.path} holds no tensor token_embd.weight; it is no complete model")
     heads = config["num_attention_heads"]
-    head_dim = int(file.get("attention.key_length", config["hidden_size"] // heads))
-    rotated = int(file.get("rope.dimension_count", head_dim))
+    head_dim = _count(file, "attention.key_length", config["hidden_size"] // heads)
+    rotated = _count(file, "rope.dimension_count", head_dim)
     if rotated != head_dim and kind.model_type != "phi3":
         raise UnsupportedModel(
             f"{file.path} rotates {rotated} of {head_dim} dimensions of a head, which mlx-lm's {kind.model_type} "
@@ -90,30 +91,51 @@ def config_of(file: Gguf) -> dict[str, Any]:
     config |= {
         "model_type": kind.model_type,
         "vocab_size": file.tensors["token_embd.weight"].shape[0],
-        "num_key_value_heads": _number(file, "attention.head_count_kv", heads),
+        "num_key_value_heads": _count(file, "attention.head_count_kv", heads),
+        "rms_norm_eps": _number(file, "attention.layer_norm_rms_epsilon"),
         "head_dim": head_dim,
         "partial_rotary_factor": rotated / head_dim,
         "rope_theta": _number(file, "rope.freq_base", 10_000.0),
         "tie_word_embeddings": "output.weight" not in file.tensors,
         "attention_bias": "blk.0.attn_q.bias" in file.tensors,
         "query_pre_attn_scalar": _query_scale(file, config, head_dim),
-        "rope_local_base_freq": file.get("rope.freq_base_swa", 10_000.0),
+        "rope_local_base_freq": _number(file, "rope.freq_base_swa", 10_000.0),
         **{field: value for field, key in kind.options.items() if (value := file.get(key)) is not None},
     }
     return config | _rope_scaling(file, config)
 
 
-def _number(file: Gguf, key: str, default: float | None = None) -> Any:
+def _check_layers(file: Gguf, expected: int) -> None:
+    # Before a model of so many layers is built: a broken number would take all memory.
+    found = len({name.split(".")[1] for name in file.tensors if name.startswith("blk.")})
+    if found != expected:
+        raise UnsupportedModel(
+            f"{file.path} holds {found} layers, and its metadata tell of {expected}; it is broken: download it again"
+        )
+
+
+def _count(file: Gguf, key: str, default: int | None = None) -> int:
+    value = _number(file, key, default)
+    if value != int(value):
+        raise _broken(file, key, value, "a whole number above 0")
+    return int(value)
+
+
+def _number(file: Gguf, key: str, default: float | None = None) -> float:
     value = file.get(key, default)
     if isinstance(value, list) and len(set(value)) == 1:  # one number a layer
         value = value[0]
-    if isinstance(value, list) or value is None:
-        name = f"{file.metadata['general.architecture']}.{key}"
-        raise UnsupportedModel(
-            f"{file.path}: {name} is {'different from layer to layer' if value else 'missing'}, expected a number; "
-            "convert the model anew with a current llama.cpp, or use its safetensors directory"
-        )
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise _broken(file, key, value, "a number above 0")
     return value
+
+
+def _broken(file: Gguf, key: str, value: object, expected: str) -> UnsupportedModel:
+    found = "missing" if value is None else "different from layer to layer" if isinstance(value, list) else repr(value)
+    return UnsupportedModel(
+        f"{file.path}: {file.metadata['general.architecture']}.{key} is {found}, expected {expected}; download it "
+        "again, convert the model anew with a current llama.cpp, or use its safetensors directory"
+    )
 
 
 def _query_scale(file: Gguf, config: Mapping[str, Any], head_dim: int) -> float:
@@ -124,7 +146,7 @@ def _query_scale(file: Gguf, config: Mapping[str, Any], head_dim: int) -> float:
 def _rope_scaling(file: Gguf, config: Mapping[str, Any]) -> dict[str, Any]:
     kind = file.get("rope.scaling.type", "none")
     context = config["max_position_embeddings"]
-    original = int(file.get("rope.scaling.original_context_length", context))
+    original = _count(file, "rope.scaling.original_context_length", context)
     if "rope_freqs.weight" in file.tensors:  # Llama 3: a factor for each frequency; no scaling of the magnitudes
         factors = dequantize(file.tensors["rope_freqs.weight"]).tolist()
         return {"rope_scaling": _longrope(factors, factors, context)}
@@ -133,7 +155,7 @@ def _rope_scaling(file: Gguf, config: Mapping[str, Any]) -> dict[str, Any]:
         return {"rope_scaling": _longrope(short, long, original), "original_max_position_embeddings": original}
     if kind == "none":
         return {}
-    factor = float(_number(file, "rope.scaling.factor"))
+    factor = _number(file, "rope.scaling.factor")
     if kind not in ("linear", "yarn") or config["model_type"] in ("phi3", "gemma2"):
         raise UnsupportedModel(
             f"{file.path} scales its rotary positions by {kind!r}, which mlx-lm's {config['model_type']} cannot; use "

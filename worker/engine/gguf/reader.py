@@ -65,9 +65,9 @@ def read_gguf(path: Path) -> Gguf:
     match = _PART.fullmatch(path.name)
     if match is None:
         file = _read(path)
-        if int(file.metadata.get("split.count", 1)) > 1:
+        if (num_parts := _whole(file, "split.count", 1)) > 1:
             raise UnsupportedModel(
-                f"{path} is one of {file.metadata['split.count']} parts of a model, but its name does not tell which; "
+                f"{path} is one of {num_parts} parts of a model, but its name does not tell which; "
                 "give the parts their names back, such as model-00001-of-00003.gguf, and name the first"
             )
         return file
@@ -77,7 +77,7 @@ def read_gguf(path: Path) -> Gguf:
         raise UnsupportedModel(f"{path} is one of {int(count)} parts; beside it there is no {', '.join(missing)}")
     parts = [_read(part) for part in paths]
     tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
-    expected = int(parts[0].metadata.get("split.tensors.count", len(tensors)))
+    expected = _whole(parts[0], "split.tensors.count", len(tensors))
     if len(tensors) != expected:
         raise UnsupportedModel(
             f"the parts of {path} hold {len(tensors)} tensors, expected {expected}; they belong to different models: "
@@ -95,13 +95,20 @@ def _read(path: Path) -> Gguf:
     num_tensors, num_keys = data.number("<Q"), data.number("<Q")
     metadata = {data.string(): data.value(data.number("<I")) for _ in range(num_keys)}
     listed = [_tensor_info(data) for _ in range(num_tensors)]
-    alignment = int(metadata.get("general.alignment", 0)) or 32
+    alignment = _whole(Gguf(path, metadata, {}), "general.alignment", 32)
     start = -(-data.position // alignment) * alignment
     tensors = {name: Tensor(path, start + offset, shape, kind) for name, offset, shape, kind in listed}
     end = max((tensor.offset + tensor.num_bytes for tensor in tensors.values()), default=start)
     if end > size:
         raise _cut_short(path, end, size)
     return Gguf(path, metadata, tensors)
+
+
+def _whole(file: Gguf, key: str, default: int) -> int:
+    value = file.metadata.get(key) or default
+    if not isinstance(value, int) or value < 0:
+        raise UnsupportedModel(f"{file.path}: {key} is {value!r}, expected a whole number; download it again")
+    return value
 
 
 def _check_head(path: Path, head: bytes) -> None:

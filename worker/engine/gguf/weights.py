@@ -49,6 +49,19 @@ def load_gguf_model(path: Path, dtype: mx.Dtype, *, is_packed: bool = False) -> 
     """
     file = read_gguf(path)
     config = config_of(file)
+    try:
+        return _model(file, config, dtype, is_packed=is_packed)
+    except UnsupportedModel:
+        raise
+    except Exception as error:  # whatever metadata and tensors that do not fit each other lead to
+        reason = " ".join(str(error).split()).removesuffix(".")
+        raise UnsupportedModel(
+            f"{path} does not hold the weights of a whole {config['model_type']} model: {reason}. Download it again, "
+            "or use another file of it or its safetensors directory"
+        ) from error
+
+
+def _model(file: Gguf, config: dict[str, Any], dtype: mx.Dtype, *, is_packed: bool) -> nn.Module:
     module = import_module(f"mlx_lm.models.{config['model_type']}")
     model: nn.Module = module.Model(module.ModelArgs.from_dict(config))
     weights, bits = _weights(file, config, dtype, is_packed=is_packed)
@@ -59,14 +72,7 @@ def load_gguf_model(path: Path, dtype: mx.Dtype, *, is_packed: bool = False) -> 
             model,
             class_predicate=lambda name, _: name in bits and {"group_size": GROUP_SIZE, "bits": bits[name]},
         )
-    try:
-        model.load_weights(list(weights.items()), strict=True)
-    except ValueError as error:  # parameters that are missing, unknown, or of another shape
-        reason = " ".join(str(error).split())
-        raise UnsupportedModel(
-            f"{path} does not hold the weights of a whole {config['model_type']} model: {reason} Use another file of "
-            "it, or its safetensors directory"
-        ) from error
+    model.load_weights(list(weights.items()), strict=True)
     model.eval()
     return model
 

@@ -7,12 +7,13 @@ from msgspec.structs import replace
 
 from protocol import Session
 from worker.core.languages import language_code, language_name, split_instruction
-from worker.core.rows import Prompt, Refused
+from worker.core.rows import Prompt, Refused, num_true
 from worker.engine.errors import UnsupportedModel
 from worker.engine.text.card import Card
 
 Encode = Callable[[str], tuple[int, ...]]
-_SLOT = "\u241fwords\u241f"  # stands in a rendered template for the words to come
+_SLOT = "\u241f\"Words\", 'to' come\u241f"  # stands for them in a rendered template, which may not rewrite them
+_THOUGHT = "<think>"  # some templates open a block of thoughts, whatever is asked of them
 
 
 class UnsupportedLanguage(Refused):
@@ -99,28 +100,33 @@ class ChatPrompts:
 
     first_lead = ""
 
-    def __init__(self, card: Card, tokenizer: Any, special: Encode, plain: Encode, max_positions: int) -> None:
+    def __init__(
+        self, card: Card, tokenizer: Any, special: Encode, plain: Encode, behind: Encode, max_positions: int
+    ) -> None:
         self._card = card
+        self._special = special
         self._plain = plain
         self._max_positions = max_positions
-        rendered = _render(tokenizer, add_generation_prompt=False)
+        rendered = _render(tokenizer, add_generation_prompt=True)
         if (num_slots := rendered.count(_SLOT)) != 1:
             raise UnsupportedModel(
                 f"its chat template shows a user's message {num_slots} times as it was written, expected once; use an "
                 "instruction-tuned model"
             )
-        opened = _render(tokenizer, add_generation_prompt=True)
-        head, _, tail = rendered.partition(_SLOT)
-        answer = opened.partition(_SLOT)[2].removeprefix(tail)
-        if not tail + answer:
+        self._head, _, tail = rendered.partition(_SLOT)
+        if not tail:
             raise UnsupportedModel("its chat template does not frame a user's message; use an instruction-tuned model")
-        self._head, self._end, self._target = special(head), special(tail), special(answer)
-        if not self._target:  # a template without an answer header: its last token starts the answer
-            self._end, self._target = self._end[:-1], self._end[-1:]
+        if tail.rstrip().endswith(_THOUGHT):
+            tail = f"{tail.rstrip()}\n\n</think>\n\n"
+        closed = behind(_render(tokenizer, add_generation_prompt=False).partition(_SLOT)[2])
+        opened = behind(tail)
+        # A template without an answer header leaves its last token to start the answer.
+        num_end = min(num_true(closed, opened), len(opened) - 1)
+        self._end, self._target = opened[:num_end], opened[num_end:]
         self._check_room()
 
     def _check_room(self) -> None:
-        num_source, num_target = len(self._head), len(self._end) + len(self._target)
+        num_source, num_target = len(self._source("")), len(self._end) + len(self._target)
         if self._card.is_contiguous:
             needed, share = 2 * max(num_source, num_target) + 1, "source and answer have half of them each"
         else:
@@ -142,11 +148,16 @@ class ChatPrompts:
                 f"{language_name(session.target_language)}. Output only the translation."
             )
         lead = "" if not instruction else instruction.rstrip() + (" " if instruction.rstrip().endswith(":") else "\n\n")
-        source = self._head + (self._plain(lead) if lead else ())
-        prompt = _framed(self._card, source, self._end, self._target, max_positions=self._max_positions)
+        prompt = _framed(self._card, self._source(lead), self._end, self._target, max_positions=self._max_positions)
         if prompt.is_contiguous and session.mode == "completion":  # a long text may need all positions but a few
             prompt = replace(prompt, max_source_tokens=self._max_positions, max_target_tokens=self._max_positions)
         return replace(prompt, is_translation=is_translation)
+
+    def _source(self, lead: str) -> tuple[int, ...]:
+        # Tokens may reach across the place where they meet; but what looks like a special token in a lead is text.
+        if self._special(lead) == self._plain(lead):
+            return self._special(self._head + lead)
+        return self._special(self._head) + self._plain(lead)
 
     def split(self, text: str, target_language: str | None) -> tuple[Session, str]:
         """Split `"Translate to French: Hello"` into options for French and `"Hello"`; take any other prompt whole, as
@@ -161,12 +172,15 @@ class UnknownPrompts:
 
     first_lead = ""
 
-    def prompt(self, session: Session) -> Prompt:
-        """Raise Refused."""
-        raise Refused(
-            "this model has neither a chat template nor a decalage.json that tells its prompt; use an "
+    def __init__(self, name: str) -> None:
+        self.reason = (
+            f"{name or 'this model'} has neither a chat template nor a decalage.json that tells its prompt; use an "
             "instruction-tuned model, or one that `decalage train` has written"
         )
+
+    def prompt(self, session: Session) -> Prompt:
+        """Raise Refused."""
+        raise Refused(self.reason)
 
     def split(self, text: str, target_language: str | None) -> tuple[Session, str]:
         """Raise Refused."""

@@ -18,6 +18,7 @@ from worker.engine.text.card import Card
 from worker.engine.text.prompts import ChatPrompts, Prompts, TaggedPrompts, UnknownPrompts
 
 _ANCHOR = "a"  # a tokenizer shows the space before a word only behind other text
+_LINE = "\n"  # stands before a chat model's first word
 
 
 class Vocabulary:
@@ -33,15 +34,16 @@ class Vocabulary:
         self.max_positions = max_positions
         self._backend: Tokenizer = tokenizer.backend_tokenizer  # mlx-lm's wrapper passes it through
         self._plain = _without_special_tokens(self._backend)
-        self._anchor = self._encode_plain(_ANCHOR)
+        self._anchor, self._line = self._encode_plain(_ANCHOR), self._encode_plain(_LINE)
         self.prompts = self._prompts()
 
     def _prompts(self) -> Prompts:
         if self.card.prompt is not None:
             return TaggedPrompts(self.card, self.encode_special, self.max_positions)
         if getattr(self.tokenizer, "chat_template", None) is not None:
-            return ChatPrompts(self.card, self.tokenizer, self.encode_special, self._encode_plain, self.max_positions)
-        return UnknownPrompts()
+            encoders = (self.encode_special, self._encode_plain, self._encode_behind)
+            return ChatPrompts(self.card, self.tokenizer, *encoders, self.max_positions)
+        return UnknownPrompts(str(getattr(self.tokenizer, "name_or_path", "")))
 
     @cached_property
     def eos_tokens(self) -> frozenset[int]:
@@ -63,6 +65,11 @@ class Vocabulary:
         """Return the tokens of a template's text, special tokens recognised."""
         return tuple(self._backend.encode(text, add_special_tokens=False).ids)
 
+    def _encode_behind(self, text: str) -> tuple[int, ...]:
+        # A template's text that continues other text: some tokenizers would begin it with a space.
+        both = self.encode_special(_ANCHOR + text)
+        return both[len(self._anchor) :] if both[: len(self._anchor)] == self._anchor else self.encode_special(text)
+
     def encode_word(self, word: str, previous: str) -> tuple[int, ...]:
         """Return the tokens of a bare word that follows `previous` ("" at the start of a segment).
 
@@ -73,12 +80,9 @@ class Vocabulary:
         if self.card.straight_quotes:
             word = word.replace("\u2019", "'").replace("\u2018", "'").replace("\u02bc", "'")
         lead = words.separator(previous, word) if previous else self.prompts.first_lead
-        if not (previous or lead):
-            return self._encode_plain(word)
-        both = self._encode_plain(_ANCHOR + lead + word)
-        if both[: len(self._anchor)] == self._anchor:
-            return both[len(self._anchor) :]
-        return self._encode_plain(lead + word)
+        before, anchor = (_ANCHOR, self._anchor) if previous or lead else (_LINE, self._line)
+        both = self._encode_plain(before + lead + word)
+        return both[len(anchor) :] if both[: len(anchor)] == anchor else self._encode_plain(lead + word)
 
     def _encode_plain(self, text: str) -> tuple[int, ...]:
         return tuple(self._plain.encode(text, add_special_tokens=False).ids)

@@ -100,6 +100,15 @@ def test_a_big_endian_file(tmp_path: Path) -> None:
         read_gguf(path)
 
 
+@pytest.mark.parametrize("value", ["x", 2.5, [1, 2]])
+@pytest.mark.parametrize("key", ["general.alignment", "split.count"])
+def test_what_should_be_a_number(tmp_path: Path, key: str, value: Any) -> None:
+    """A key that the reader itself needs, broken: it is named."""
+    path = write(tmp_path / "m.gguf", "llama", {**VALUES, key: value}, WEIGHTS)
+    with pytest.raises(UnsupportedModel, match=rf"m\.gguf: {key} is .*, expected a whole number"):
+        read_gguf(path)
+
+
 def test_an_unknown_type_of_tensor(tmp_path: Path, whole: bytes) -> None:
     """Newer than the installed gguf package."""
     name = b"output_norm.weight"

@@ -14,6 +14,7 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 from tokenizers import Tokenizer
 from transformers import GPT2Tokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 
+from protocol import Session
 from tests.worker.engine.gguf.writing import TEXTS, byte_tokenizer, tokenizer_metadata, write
 from worker.engine.errors import UnsupportedModel
 from worker.engine.gguf.tokenizer import load_gguf_tokenizer
@@ -190,6 +191,43 @@ def test_words_of_a_sentencepiece_vocabulary(tmp_path: Path, has_prefix: bool) -
     for special in ("<start>", "<end>"):
         assert vocabulary.encode_special(special)[0] not in vocabulary.encode_word(special, "dogs")
         assert vocabulary.decode(vocabulary.encode_word(special, "dogs")).strip() == special
+
+
+CHATS = {
+    "chatml": (
+        "{% for m in messages %}<start>{{ m.role }}\n{{ m.content }}<end>\n{% endfor %}"
+        "{% if add_generation_prompt %}<start>assistant\n{% endif %}"
+    ),
+    "mistral": "<s>{% for m in messages %}[INST] {{ m.content }} [/INST]{% endfor %}",
+    "phi3": (
+        "{% for m in messages %}<start>\n{{ m.content | trim }}<end>\n{% endfor %}"
+        "{% if add_generation_prompt %}<start>\n{% else %}</s>{% endif %}"
+    ),
+    "gemma": (
+        "<s>{% for m in messages %}<start>{{ m.role }}\n{{ m.content | trim }}<end>\n{% endfor %}"
+        "{% if add_generation_prompt %}<start>model\n{% endif %}"
+    ),
+}
+
+
+@pytest.mark.parametrize("has_prefix", [True, False])
+@pytest.mark.parametrize("chat", CHATS)
+def test_a_prompt_and_its_words_are_the_rendered_template(tmp_path: Path, chat: str, has_prefix: bool) -> None:
+    """Token for token what llama.cpp or transformers would show the model: no second space, no second end."""
+    values = {**sentencepiece_metadata(train(has_prefix=has_prefix), has_prefix=has_prefix)}
+    tokenizer = load(
+        tmp_path, {**values, "tokenizer.chat_template": CHATS[chat]}, "phi3" if chat == "phi3" else "llama"
+    )
+    vocabulary = Vocabulary(tokenizer, Card())
+    prompt = vocabulary.prompt(Session(target_language="fr"))
+    text = ["The", "quick", "brown", "fox"]
+    words = [vocabulary.encode_word(word, before) for before, word in zip(["", *text], text, strict=False)]
+    content = f"Translate the following English text to French. Output only the translation.\n\n{' '.join(text)}"
+    message = [{"role": "user", "content": content}]
+    rendered = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    assert [*prompt.source, *(token for word in words for token in word), *prompt.end, *prompt.target] == ids(
+        tokenizer, rendered
+    )
 
 
 @pytest.mark.parametrize(

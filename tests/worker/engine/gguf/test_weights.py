@@ -202,6 +202,16 @@ def test_a_model_without_one_of_its_tensors(tmp_path: Path) -> None:
     [
         ({"general.architecture": "mamba"}, r"'mamba'.*llama, qwen2"),
         ({"llama.block_count": None}, r"llama\.block_count is missing"),
+        ({"llama.block_count": 0}, r"llama\.block_count is 0, expected a number above 0"),
+        ({"llama.block_count": 2**31}, r"holds 2 layers, and its metadata tell of 2147483648"),
+        ({"llama.context_length": "long"}, r"llama\.context_length is 'long'"),
+        ({"llama.embedding_length": float("nan")}, r"llama\.embedding_length is nan"),
+        ({"llama.embedding_length": 64}, "weights of a whole llama"),
+        ({"llama.attention.head_count": 3}, "weights of a whole llama"),
+        ({"llama.attention.head_count": 2.5}, r"head_count is 2\.5, expected a whole number"),
+        ({"llama.attention.layer_norm_rms_epsilon": -1.0}, "layer_norm_rms_epsilon is -1.0"),
+        ({"llama.rope.dimension_count": [1, 2]}, "from layer to layer"),
+        ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 0.0}, r"scaling\.factor is 0"),
         ({"llama.attention.head_count_kv": [2, 1]}, "from layer to layer"),
         ({"llama.expert_count": 8}, "mixture of 8 experts"),
         ({"llama.rope.dimension_count": 4}, "4 of 8 dimensions"),
@@ -235,6 +245,25 @@ def test_a_gguf_file_is_a_model_like_any_other(tmp_path: Path) -> None:
     assert vocabulary.max_positions == config["max_position_embeddings"]
     (tmp_path / "model.decalage.json").write_text('{"position_offset": 7}')
     assert loading.load(file)[0].position_offset == 7
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tokenizer.ggml.merges": [1, 2]},
+        {"tokenizer.ggml.pre": ["qwen2"]},
+        {"tokenizer.ggml.token_type": 3},
+        {"tokenizer.ggml.eos_token_id": "end"},
+        {"tokenizer.chat_template": ["template"]},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_tokenizer_of_wrong_kinds(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Whatever stands where a text or a list belongs: the file is named, with the remedy."""
+    config, weights = save(LLAMA, tmp_path / "directory", vocab_size=400)
+    values = {**metadata(config, "llama"), **tokenizer_metadata(byte_tokenizer()), **change}
+    with pytest.raises(UnsupportedModel, match=r"m\.gguf .*tokenizer"):
+        loading.load_vocabulary(str(write(tmp_path / "m.gguf", "llama", values, weights)))
 
 
 def test_a_sliding_window_is_refused_when_it_is_loaded(tmp_path: Path) -> None:

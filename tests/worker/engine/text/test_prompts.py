@@ -126,6 +126,22 @@ def test_without_a_header_the_last_token_starts_the_answer() -> None:
     assert vocabulary.decode(prompt.target) == ">"
 
 
+@pytest.mark.parametrize("opening", ["<think>", "<think>\n"])
+def test_a_block_of_thoughts_is_closed(opening: str) -> None:
+    """A template that opens one whatever it is asked, as that of a model that always thinks, does not cost the text."""
+    template = TEMPLATE.replace("assistant\n", "assistant\n" + opening)
+    vocabulary = Vocabulary(chat_tokenizer(template), Card())
+    prompt = vocabulary.prompt(FRENCH)
+    assert vocabulary.decode(prompt.target).endswith("assistant\n<think>\n\n</think>\n\n")
+
+
+def test_a_template_that_ends_a_talk_otherwise() -> None:
+    """Phi-3's writes an end of the text where no answer follows: that is no part of the question."""
+    template = TEMPLATE.replace("{% endif %}", "{% else %}<|im_end|>{% endif %}")
+    vocabulary, plain = (Vocabulary(chat_tokenizer(text), Card()) for text in (template, TEMPLATE))
+    assert vocabulary.prompt(FRENCH) == plain.prompt(FRENCH)
+
+
 @pytest.mark.parametrize(
     "template",
     [
@@ -139,6 +155,8 @@ def test_without_a_header_the_last_token_starts_the_answer() -> None:
         "[{{ messages[0].content }}] That was: {{ messages[0].content }}",
         "[{{ messages[0].content | upper }}]",
         "[{{ messages[0].content[:3] }}]",
+        "[{{ messages[0].content | replace(' ', '_') }}]",
+        "[{{ messages[0].content | tojson }}]",
         "[{% for part in messages[0].content %}{{ part.text }}{% endfor %}]",
         {"rag": TEMPLATE, "tool_use": TEMPLATE},
         "",
