@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import mlx.core as mx
 import msgspec
+from msgspec.structs import replace
 
 from worker.commands import translation
 from worker.commands.bench.forced import Forced
@@ -17,6 +18,7 @@ from worker.engine.loading import DEFAULT_MODEL
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Counters, Runner
 from worker.engine.speculative.runner import PassRunner
+from worker.engine.text.tokenizer import Vocabulary
 from worker.library.running import lane_numbers, runner_of
 
 ARCHITECTURES: Final[dict[str, dict[str, Any]]] = {
@@ -68,6 +70,22 @@ class Harness(NamedTuple):
     engine: Engine
     vocabulary: Any
     clock_s: Callable[[], float]
+
+    @property
+    def layout(self) -> str:
+        """The layout of its segments: group or contiguous."""
+        return "contiguous" if self.vocabulary.card.is_contiguous else "group"
+
+    def in_layout(self, layout: str | None) -> "Harness":
+        """Return a harness on the same runner whose segments have this layout; None: the one they have.
+
+        Its author was not trained to write in it: take the words that it writes in its own.
+        """
+        if layout in (None, self.layout):
+            return self
+        old = self.vocabulary
+        card = replace(old.card, layout=layout)
+        return self._replace(vocabulary=Vocabulary(old.tokenizer, card, max_positions=old.max_positions))
 
     def sessions(self, budget: Budget = _BUDGET) -> Sessions:
         """Return an empty set of sessions."""

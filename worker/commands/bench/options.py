@@ -21,6 +21,17 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     arguments.add_kv_bits(parser)
 
 
+def add_layout(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add `--layout`, a name or, with `several`, a list of names; the default, None or [None], is the model's own."""
+    parser.add_argument(
+        "--layout",
+        choices=("group", "contiguous"),
+        nargs="+" if several else None,
+        default=[None] if several else None,
+        help="positions of a segment's tokens (the model's own); words and accepted drafts are always those of its own",
+    )
+
+
 def add_session(parser: argparse.ArgumentParser, *, any_policy: bool = True) -> None:
     """Add `--to`, `--file`, `--wait-k` and, with `any_policy`, `--policy`."""
     arguments.add_to(parser, default="fr")

@@ -20,6 +20,7 @@ from worker.commands.bench.script import PLAIN, Recorded, Script, Unlimited, rec
 from worker.commands.bench.sessions import close, create, hear, write
 from worker.commands.faults import CommandError
 from worker.commands.talk import Words
+from worker.core.intake import MAX_SEGMENT_WORDS
 from worker.core.rows import Engine, Lane, Output, Row, SampleSpec
 from worker.core.scheduler import Budget
 from worker.core.sessions import Sessions
@@ -36,6 +37,8 @@ class Workload(msgspec.Struct, frozen=True):
 
     source_words: tuple[int, ...]
     words: int  # measured at each of them
+    sessions: int  # that hear and write the same words
+    layout: str | None  # None: the model's own
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -43,8 +46,8 @@ class Point(msgspec.Struct, frozen=True):
 
     source_words: int
     tokens: int  # prompt, source and target so far
-    dual_ms: float  # a target word, mean
-    reprompt_ms: float
+    dual_ms: float  # until each session has written a word, mean
+    reprompt_ms: float  # the same
     ratio: float
     passes_per_word: float  # of the dual cache
     is_beyond: bool  # longer than the segments that the model was trained on
@@ -55,6 +58,7 @@ class Reprompting(msgspec.Struct, frozen=True):
 
     model: Subject
     policy: str
+    layout: str
     workload: Workload
     max_segment_words: int | None  # of the segments that the model was trained on; None: unknown
     machine: dict[str, Any]
@@ -66,11 +70,12 @@ def measure(harness: Harness, session: Session, sentences: Sequence[Words], work
     if min(workload.source_words) < _lag(session):
         raise CommandError(f"expected --at of at least k = {_lag(session)} words, got {min(workload.source_words)}")
     machine, recorded = machine_facts(), record(harness, session, sentences)
+    harness = harness.in_layout(workload.layout)
     limit = _limit(harness, session)
     text = tuple(islice(cycle(chain.from_iterable(sentences)), max(workload.source_words) + workload.words))
-    talk = _Talk(harness, session, text, recorded)
-    points = [_point(talk, number, workload.words) for number in tracked(sorted(set(workload.source_words)), "lengths")]
-    return Reprompting(harness.subject, policy_name(session), workload, limit, machine, tuple(points))
+    talk = _Talk(harness, session, text, recorded, workload)
+    points = [_point(talk, number) for number in tracked(sorted(set(workload.source_words)), "lengths")]
+    return Reprompting(harness.subject, policy_name(session), harness.layout, workload, limit, machine, tuple(points))
 
 
 class _Rehearsed:
@@ -79,54 +84,49 @@ class _Rehearsed:
     def __init__(self, runner: Runner, script: Script) -> None:
         self._runner, self._script = runner, script
         self._forced = Forced(runner, teacher=script)
-        self._source: tuple[int, ...] = ()
-        self._target: tuple[int, ...] = ()
-        self._lane: Lane | None = None
+        self._noted: dict[Lane, Row] = {}  # all that each lane has been fed, as one row
         self._is_live = False
 
     def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
         if self._is_live:
             return self._forced.run(rows, dropped)
         for row in rows:
-            self._lane = row.lane
-            self._source += row.source
-            self._target = self._target[: row.target_start] + row.target
+            noted = self._noted.get(row.lane)
+            source, target = (noted.source, noted.target[: row.target_start]) if noted else ((), ())
+            self._noted[row.lane] = _row(row, source + row.source, target + row.target, 0)
         return self._script.run(rows)
 
     def perform(self) -> None:
-        """Fill the lane with the noted tokens, and compute every row from now on."""
-        lane = self._lane
-        if lane is None:
-            raise RuntimeError("nothing was rehearsed: no row has come for a lane yet")
-        for start in range(0, len(self._source), _CHUNK_TOKENS):
-            self._runner.run([_row(lane, self._source[start : start + _CHUNK_TOKENS], (), 0)])
-        for start in range(0, len(self._target), _CHUNK_TOKENS):
-            self._runner.run([_row(lane, (), self._target[start : start + _CHUNK_TOKENS], start)])
+        """Fill the lanes with the noted tokens, and compute every row from now on."""
+        for row in self._noted.values():
+            for start in range(0, len(row.source), _CHUNK_TOKENS):
+                self._runner.run([_row(row, row.source[start : start + _CHUNK_TOKENS], (), 0)])
+            for start in range(0, len(row.target), _CHUNK_TOKENS):
+                self._runner.run([_row(row, (), row.target[start : start + _CHUNK_TOKENS], start)])
         self._is_live = True
 
 
-def _row(lane: Lane, source: tuple[int, ...], target: tuple[int, ...], target_start: int) -> Row:
-    return Row(lane, source, target, target_start, 0, SampleSpec())
+def _row(row: Row, source: tuple[int, ...], target: tuple[int, ...], target_start: int) -> Row:
+    return Row(row.lane, source, target, target_start, 0, SampleSpec(), row.is_contiguous)
 
 
 class _Talk(msgspec.Struct, frozen=True):
-    """One segment: its source, and the recorded translation."""
+    """The segment of each session: its source, and the recorded translation."""
 
     harness: Harness
     session: Session
     text: Words
     recorded: Recorded
+    workload: Workload
 
 
-def _point(talk: _Talk, number: int, num_words: int) -> Point:
-    dual_ms, passes = _dual(talk, number, num_words)
-    prompts = [_prompt(talk, number + i) for i in range(1, num_words + 1)]
-    again_ms = [_reprompted_ms(talk.harness.runner.model, *prompt) for prompt in prompts]
+def _point(talk: _Talk, number: int) -> Point:
+    dual_ms, again_ms, passes = _timed(talk, number)
     limit = _limit(talk.harness, talk.session)
     mine, other = fmean(dual_ms), fmean(again_ms)
     return Point(
         source_words=number,
-        tokens=len(prompts[0][0]),
+        tokens=len(_prompt(talk, number + 1)[0]),
         dual_ms=round(mine, 3),
         reprompt_ms=round(other, 3),
         ratio=round(other / mine, 2),
@@ -137,36 +137,45 @@ def _point(talk: _Talk, number: int, num_words: int) -> Point:
 
 def _limit(harness: Harness, session: Session) -> int | None:
     # Random weights have no training, hence no limit.
+    if harness.subject.weights != "trained":
+        return None
     limit: int | None = harness.vocabulary.prompt(session).max_segment_words
-    return limit if harness.subject.weights == "trained" else None
+    return limit or (MAX_SEGMENT_WORDS if harness.layout == "contiguous" else None)
 
 
-def _dual(talk: _Talk, number: int, num_words: int) -> tuple[list[float], int]:
-    """Return the milliseconds of each word written after `number` source words, and the passes of all."""
-    harness, vocabulary = talk.harness, Unlimited(talk.harness.vocabulary)
+def _timed(talk: _Talk, number: int) -> tuple[list[float], list[float], int]:
+    """Return the milliseconds of each word written after `number` source words, the same by prompting again, in turns
+    because the speed of a machine varies, and the passes of all.
+    """
+    harness, vocabulary, num_words = talk.harness, Unlimited(talk.harness.vocabulary), talk.workload.words
     engine = _Rehearsed(harness.runner, _script(talk, number + num_words))
     sessions = harness._replace(vocabulary=vocabulary).sessions(PLAIN)
-    create(sessions, "text", talk.session)
+    for i in range(talk.workload.sessions):
+        create(sessions, f"session {i}", talk.session)
     _say(sessions, engine, talk.text[: number - 1])
     engine.perform()
     _say(sessions, engine, talk.text[number - 1 : number])  # a warm-up, not measured
-    passes, spent_ms = harness.runner.counters.passes, []
-    for word in talk.text[number : number + num_words]:
+    passes, spent_ms, again_ms = harness.runner.counters.passes, [], []
+    for i, word in enumerate(talk.text[number : number + num_words], number + 1):
         start_s = perf_counter()
         written = _say(sessions, engine, (word,))
         spent_ms += [1000 * (perf_counter() - start_s) / written] * written
+        again_ms.append(_reprompted_ms(harness.runner.model, talk.workload.sessions, *_prompt(talk, i)))
     passes = harness.runner.counters.passes - passes
     close(sessions, engine)
-    return spent_ms, passes
+    return spent_ms, again_ms, passes
 
 
 def _say(sessions: Sessions, engine: Engine, words: Words) -> int:
-    """Append the words, run passes until nothing is left to write, and return the number of words written."""
-    hear(sessions, "text", InputTextAppend(text=" ".join(words)))
+    """Append the words to each session, run passes until nothing is left to write, and return how many words each has
+    written.
+    """
+    for name in sessions:
+        hear(sessions, name, InputTextAppend(text=" ".join(words)))
     num_written = 0
     while (written := write(sessions, engine)) is not None:
         num_written += len(written)
-    return num_written
+    return num_written // len(sessions)
 
 
 def _script(talk: _Talk, number: int) -> Script:
@@ -188,17 +197,18 @@ def _lag(session: Session) -> int:
     return session.policy.k if isinstance(session.policy, WaitK) else 0
 
 
-def _reprompted_ms(model: StreamingModel, tokens: Sequence[int], word: Sequence[int]) -> float:
+def _reprompted_ms(model: StreamingModel, number: int, tokens: Sequence[int], word: Sequence[int]) -> float:
+    # All prompts are alike, so that nothing in their batch is padding.
     run: Callable[..., mx.array] = model.inner
     start_s = perf_counter()
     cache, fed = make_prompt_cache(model.inner), 0
     while fed < len(tokens) - 1:
         chunk = tokens[fed : min(fed + _PREFILL_TOKENS, len(tokens) - 1)]
-        run(mx.array([chunk]), cache=cache)
+        run(mx.array([chunk] * number), cache=cache)
         mx.eval([layer.state for layer in cache])  # without the logits, which are not needed
         fed += len(chunk)
     for token in (tokens[-1], *word):  # the token after the word's last one shows that it has ended
-        mx.argmax(run(mx.array([[token]]), cache=cache)[:, -1], axis=-1).item()
+        mx.argmax(run(mx.array([[token]] * number), cache=cache)[:, -1], axis=-1).tolist()
     return 1000 * (perf_counter() - start_s)
 
 
@@ -220,6 +230,10 @@ def page(report: Reprompting) -> Page:
         f"Cost of a target word, mean of the same {report.workload.words}; tokens: prompt, source and target so far.",
         "Re-prompting fills a fresh cache with all of them for every word, by mlx-lm, with the same weights.",
     ]
+    title = f"A word behind a long text with {report.model}, {report.policy}, {report.layout} layout"
+    if (number := report.workload.sessions) > 1:
+        title += f", {number} sessions"
+        notes.append(f"A word of each of {number} sessions, until all have it; both batch them, without any padding.")
     if report.model.weights == "random":
         notes.append("Random weights: the words are those that the shipped model wrote of single sentences.")
     if any(point.is_beyond for point in report.points):
@@ -228,7 +242,7 @@ def page(report: Reprompting) -> Page:
             "the words are those that it wrote of single sentences."
         )
     return Page(
-        title=f"A word behind a long text with {report.model}, {report.policy}",
+        title=title,
         sheets=(Sheet(columns, tuple(rows)),),
         notes=tuple(notes),
         plot=Plot(

@@ -55,10 +55,10 @@ def record(harness: Harness, session: Session, sentences: Sequence[Words]) -> Re
 
 
 class Script:
-    """An engine for one lane that writes `num_words` words, by repeating the recorded ones.
+    """An engine that writes the same `num_words` words in each lane, by repeating the recorded ones.
 
     The token that begins a word is sampled twice: as the end of the word before, and again after more source is read.
-    If the recorded draft was not accepted, the first sample is another token.
+    If the recorded draft was not accepted, the first sample of a lane is another token.
     """
 
     def __init__(self, recorded: Recorded, num_words: int, prompt: Prompt, vocabulary: Any) -> None:
@@ -72,6 +72,7 @@ class Script:
         for tokens in self.word_tokens:
             starts.append(starts[-1] + len(tokens))
         self._doubted = {start for start, kept in zip(starts[1:-1], cycle(recorded.kept)) if not kept}
+        self._drawn: set[tuple[Lane, int]] = set()  # doubted places that were sampled once
         self._others = {self.tokens[start] for start in starts[:-1]}
 
     def run(self, rows: Sequence[Row], dropped: Iterable[Lane] = ()) -> Sequence[Output]:
@@ -81,17 +82,17 @@ class Script:
     def _sampled(self, row: Row) -> Tokens:
         place, tokens = row.sampling.position - self._first, []
         for i in range(row.num_drafts + 1):
-            tokens.append(self._token(place + i))
+            tokens.append(self._token(row.lane, place + i))
             if i < row.num_drafts and tokens[i] != row.drafts[i]:  # later samples are not used
                 tokens += [tokens[i]] * (row.num_drafts - i)
                 break
         return Tokens(tuple(tokens))
 
-    def _token(self, place: int) -> int:
+    def _token(self, lane: Lane, place: int) -> int:
         token = self.tokens[place]
-        if place not in self._doubted:
+        if place not in self._doubted or (lane, place) in self._drawn:
             return token
-        self._doubted.discard(place)
+        self._drawn.add((lane, place))
         return min(self._others - {token}, default=token)
 
 

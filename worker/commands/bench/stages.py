@@ -1,7 +1,7 @@
 """The time of a pass by stage, measured by patching the stages, so that the engine needs no timing code."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Final
@@ -85,8 +85,8 @@ class Stopwatch:
         return timed
 
 
-def sheet(name: str, stages_ms: dict[int, dict[str, float]]) -> Sheet:
-    """Return a table with a row for each number of `name`: the milliseconds of its stages, and their sum."""
+def sheet(name: str, stages_ms: Mapping[int, dict[str, float]] | Mapping[str, dict[str, float]]) -> Sheet:
+    """Return a table with a row for each of `name`: the milliseconds of its stages, and their sum."""
     rows = [
         (str(number), *(f"{ms[stage]:.2f}" for stage in STAGES), f"{sum(ms.values()):.2f}")
         for number, ms in stages_ms.items()

@@ -13,15 +13,20 @@ Each session translates the sentences of the demo's talk (or of --file), whose w
 the sessions, scheduler and engine that serve; only Redis is left out. With --shape, the words and the accepted drafts
 are those of the shipped model.
 
+With several values of --layout, the layouts take turns with the same words and accepted drafts: those that the model
+writes in its own layout, recorded before. Only the cost is measured, not what a model would write in another layout.
+
 Examples:
   decalage bench stream
   decalage bench stream --sessions 1 64 --wait-k 5 --json
-  decalage bench stream --shape smollm2-135m --plot stream.png"""
+  decalage bench stream --shape smollm2-135m --plot stream.png
+  decalage bench stream --shape qwen2.5-0.5b --layout group contiguous"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `decalage bench stream`."""
     options.add_model(parser)
+    options.add_layout(parser, several=True)
     options.add_session(parser)
     whole = arguments.whole
     parser.add_argument(
@@ -42,6 +47,10 @@ def run(args: argparse.Namespace) -> int:
         from worker.commands.bench import stream_loop as loop
         from worker.commands.bench.models import harness
     report = loop.measure(
-        harness(args.model, args.shape, args.kv_bits or 0), options.session(args), sentences, args.sessions
+        harness(args.model, args.shape, args.kv_bits or 0),
+        options.session(args),
+        sentences,
+        args.sessions,
+        args.layout,
     )
     return finish(args, report, loop.page(report))

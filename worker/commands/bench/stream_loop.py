@@ -1,6 +1,6 @@
 """The translation of a talk by sessions, scheduler and engine, with several numbers of sessions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from statistics import median
 from typing import Any
@@ -10,11 +10,14 @@ from msgspec.structs import replace
 
 from protocol import Session, Speculation
 from worker.commands.bench import stages
+from worker.commands.bench.forced import Forced
 from worker.commands.bench.machine import machine_facts
 from worker.commands.bench.models import Harness, Subject, spent
 from worker.commands.bench.page import Page, Plot, Sheet
 from worker.commands.bench.progress import tracked
 from worker.commands.bench.stages import Stopwatch
+from worker.commands.bench.transcript import Reader, Transcript, record
+from worker.engine.runner import Counters
 from worker.evaluation.corpus import Sentence
 from worker.evaluation.policies import policy_name
 from worker.evaluation.run import Run, translate
@@ -23,12 +26,14 @@ _ROUNDS = 3
 
 
 class Point(msgspec.Struct, frozen=True):
-    """The figures for one number of sessions."""
+    """The figures for one number of sessions in one layout."""
 
     sessions: int
+    layout: str
     words_per_s: float  # target words of all of them, median over the rounds
     undrafted_words_per_s: float  # the baseline: the same without any drafts
-    speedup: float  # against the first number of sessions
+    speedup: float  # against the first number of sessions, in the same layout
+    ratio: float  # against the first layout, with the same number of sessions
     forwards_per_word: float  # rows computed
     passes_per_word: float
     tokens_per_word: float  # of the words written
@@ -42,52 +47,95 @@ class Streaming(msgspec.Struct, frozen=True):
 
     model: Subject
     policy: str
+    layouts: tuple[str, ...]
     machine: dict[str, Any]
-    points: tuple[Point, ...]
+    points: tuple[Point, ...]  # by number of sessions, then by layout
 
 
-def measure(harness: Harness, session: Session, sentences: Sequence[str], numbers: Sequence[int]) -> Streaming:
-    """Measure the speed for each number of sessions."""
+class _Talk(msgspec.Struct, frozen=True):
+    """The sentences that each session translates, with these options, in the layout of the harness."""
+
+    harness: Harness
+    session: Session
+    sentences: Sequence[str]
+    transcript: Transcript
+
+
+class _Round(msgspec.Struct, frozen=True):
+    """What was written by all sessions, and how."""
+
+    run: Run
+    work: Counters
+    accepted_drafts: float
+
+
+def measure(
+    harness: Harness, session: Session, sentences: Sequence[str], numbers: Sequence[int], layouts: Sequence[str | None]
+) -> Streaming:
+    """Measure the speed for each number of sessions in each layout; None: the model's own.
+
+    Raises CommandError for a text that becomes other segments in another layout.
+    """
     machine = machine_facts()
+    options = (session, replace(session, speculation=Speculation(enabled=False)))
+    transcripts = [record(harness, each, sentences) for each in options]
+    harnesses = {subject.layout: subject for subject in map(harness.in_layout, layouts)}
+    talks = {
+        layout: [_Talk(subject, *each) for each in zip(options, [sentences] * 2, transcripts, strict=True)]
+        for layout, subject in harnesses.items()
+    }
     points: list[Point] = []
     for number in tracked(numbers, "numbers of sessions"):
-        point = _point(harness, session, sentences, number)
-        base = points[0] if points else point
-        points.append(replace(point, speedup=round(point.words_per_s / base.words_per_s, 2)))
-    return Streaming(harness.subject, policy_name(session), machine, tuple(points))
+        new = _points(talks, number)
+        bases = points[: len(new)] or new
+        points += [
+            replace(
+                point,
+                speedup=round(point.words_per_s / base.words_per_s, 2),
+                ratio=round(point.words_per_s / new[0].words_per_s, 2),
+            )
+            for point, base in zip(new, bases, strict=True)
+        ]
+    return Streaming(harness.subject, policy_name(session), tuple(talks), machine, tuple(points))
 
 
-def _point(harness: Harness, session: Session, sentences: Sequence[str], number: int) -> Point:
-    without = replace(session, speculation=Speculation(enabled=False))
-    runs, plain = [], []
-    for _ in range(_ROUNDS):
-        before, drafted_before = copy(harness.runner.counters), copy(harness.author.counters)
-        runs.append(_round(harness, session, sentences, number))
-        work, drafted = spent(before, harness.runner), spent(drafted_before, harness.author)  # the same in every round
-        plain.append(_round(harness, without, sentences, number))
-    words = runs[-1].num_words
+def _points(talks: Mapping[str, Sequence[_Talk]], number: int) -> list[Point]:
+    # In turns, so that layouts, with drafts and without, meet the same moods of the machine.
+    rounds = [{name: [_round(talk, number) for talk in both] for name, both in talks.items()} for _ in range(_ROUNDS)]
+    return [_point(name, talk, number, [each[name] for each in rounds]) for name, (talk, _) in talks.items()]
+
+
+def _point(layout: str, talk: _Talk, number: int, rounds: Sequence[Sequence[_Round]]) -> Point:
+    last, _ = rounds[-1]  # counts are the same in every round
+    words, work = last.run.num_words, last.work
     computed = work.source_tokens + work.target_tokens + work.padding_tokens
     watch = Stopwatch()
     with watch.watching():
-        _round(harness, session, sentences, number)
+        _round(talk, number)
     return Point(
         sessions=number,
-        words_per_s=round(median(run.words_per_s for run in runs), 1),
-        undrafted_words_per_s=round(median(run.words_per_s for run in plain), 1),
+        layout=layout,
+        words_per_s=round(median(drafted.run.words_per_s for drafted, _ in rounds), 1),
+        undrafted_words_per_s=round(median(plain.run.words_per_s for _, plain in rounds), 1),
         speedup=1.0,
+        ratio=1.0,
         forwards_per_word=round(work.forwards / words, 3),
         passes_per_word=round(work.passes / words, 3),
-        tokens_per_word=round(_num_tokens(harness, runs[-1]) / words, 3),
+        tokens_per_word=round(_num_tokens(talk.harness, last.run) / words, 3),
         padding=round(work.padding_tokens / computed, 3),
-        accepted_drafts=round(drafted.accepted_drafts / max(1, drafted.proposed_drafts), 3),
+        accepted_drafts=round(last.accepted_drafts, 3),
         stages_ms=watch.ms_a_pass(),
     )
 
 
-def _round(harness: Harness, session: Session, sentences: Sequence[str], number: int) -> Run:
+def _round(talk: _Talk, number: int) -> _Round:
     # Every session gets the whole talk, so that all of them end together.
-    corpus = [Sentence(i, text, text) for i, text in enumerate(list(sentences) * number, 1)]
-    return translate(harness.engine, harness.vocabulary, session, corpus, max_rows=number, clock_s=harness.clock_s)
+    harness, before = talk.harness, copy(talk.harness.runner.counters)
+    corpus = [Sentence(i, text, text) for i, text in enumerate(list(talk.sentences) * number, 1)]
+    reader = Reader(talk.transcript, harness.vocabulary.prompt(talk.session))
+    engine = Forced(harness.runner, teacher=reader)
+    run = translate(engine, harness.vocabulary, talk.session, corpus, max_rows=number, clock_s=engine.clock_s)
+    return _Round(run, spent(before, harness.runner), reader.num_accepted / max(1, reader.num_drafts))
 
 
 def _num_tokens(harness: Harness, run: Run) -> int:
@@ -96,7 +144,55 @@ def _num_tokens(harness: Harness, run: Run) -> int:
 
 
 def page(report: Streaming) -> Page:
-    """Lay the report out."""
+    """Lay the report out: with several layouts, a table of their speeds side by side, then one for each."""
+    first, has_many = report.points[0], len(report.layouts) > 1
+    of_layout = {name: [point for point in report.points if point.layout == name] for name in report.layouts}
+    label = {name: f"{name}, " if has_many else "" for name in report.layouts}
+    stages_ms = {f"{label[point.layout]}{point.sessions}": point.stages_ms for point in report.points}
+    return Page(
+        title=f"Streaming with {report.model}, {report.policy}, {' and '.join(report.layouts)} layout",
+        sheets=(
+            *([_comparison(of_layout)] if has_many else []),
+            *(_sheet(points, name if has_many else "") for name, points in of_layout.items()),
+            stages.sheet("sessions", stages_ms),
+        ),
+        notes=(
+            f"Target words a second of all sessions, medians of {_ROUNDS} rounds; {first.tokens_per_word:.2f} tokens "
+            "a word. Plain: without drafts, in turns.",
+            f"Speed-up: to {first.sessions} session{'s' * (first.sessions > 1)} in the same layout.",
+            "Forwards (rows computed) and passes (each over the rows of many sessions) are those of one word; kept: of "
+            "the drafts.",
+            stages.NOTE,
+        ),
+        plot=Plot(
+            x="sessions",
+            y="words/s, all sessions together",
+            lines={
+                f"{label[name]}{line}": tuple((point.sessions, getattr(point, field)) for point in points)
+                for name, points in of_layout.items()
+                for line, field in (("Decalage", "words_per_s"), ("without drafts", "undrafted_words_per_s"))
+            },
+            has_log_x=True,
+        ),
+    )
+
+
+def _comparison(of_layout: Mapping[str, Sequence[Point]]) -> Sheet:
+    names = list(of_layout)
+    ratios = [f"{name} / {names[0]}" for name in names[1:]]
+    rows = [
+        (
+            str(points[0].sessions),
+            *(cell for point in points for cell in (f"{point.words_per_s:,.0f}", f"{point.speedup:.1f}×")),
+            *(f"{point.ratio:.2f}" for point in points[1:]),
+        )
+        for points in zip(*of_layout.values(), strict=True)
+    ]
+    columns = ("sessions", *(cell for name in names for cell in (name, "speed-up")), *ratios)
+    return Sheet(columns, tuple(rows), title="words/s of all sessions, by layout")
+
+
+def _sheet(points: Sequence[Point], title: str) -> Sheet:
     rows = [
         (
             str(point.sessions),
@@ -108,30 +204,7 @@ def page(report: Streaming) -> Page:
             f"{point.padding:.0%}",
             f"{point.accepted_drafts:.0%}",
         )
-        for point in report.points
+        for point in points
     ]
-    first = report.points[0]
     columns = ("sessions", "words/s", "plain", "speed-up", "forwards", "passes", "padding", "kept")
-    return Page(
-        title=f"Streaming with {report.model}, {report.policy}",
-        sheets=(
-            Sheet(columns, tuple(rows)),
-            stages.sheet("sessions", {point.sessions: point.stages_ms for point in report.points}),
-        ),
-        notes=(
-            f"Target words a second of all sessions, medians of {_ROUNDS} rounds; {first.tokens_per_word:.2f} tokens "
-            "a word. Plain: without drafts, in turns.",
-            "Forwards (rows computed) and passes (each over the rows of many sessions) are those of one word; kept: of "
-            "the drafts.",
-            stages.NOTE,
-        ),
-        plot=Plot(
-            x="sessions",
-            y="words/s, all sessions together",
-            lines={
-                "Decalage": tuple((point.sessions, point.words_per_s) for point in report.points),
-                "without drafts": tuple((point.sessions, point.undrafted_words_per_s) for point in report.points),
-            },
-            has_log_x=True,
-        ),
-    )
+    return Sheet(columns, tuple(rows), title=title)
