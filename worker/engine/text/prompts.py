@@ -1,7 +1,7 @@
 """The tokens around a segment's words: the tags of a model trained for Decalage, or a chat template."""
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from msgspec.structs import replace
 
@@ -10,9 +10,13 @@ from worker.core.languages import language_code, language_name, split_instructio
 from worker.core.rows import Prompt, Refused, num_true
 from worker.engine.errors import UnsupportedModel
 from worker.engine.text.card import Card
+from worker.engine.text.examples import examples
 
 Encode = Callable[[str], tuple[int, ...]]
+Message = Mapping[str, str]
 _SLOT = "\u241f\"Words\", 'to' come\u241f"  # stands for them in a rendered template, which may not rewrite them
+_WORDS: Final = {"role": "user", "content": _SLOT}
+_EXAMPLES_SHARE: Final = 1 / 8  # of a model's positions
 _THOUGHT = "<think>"  # some templates open a block of thoughts, whatever is asked of them
 
 
@@ -104,10 +108,12 @@ class ChatPrompts:
         self, card: Card, tokenizer: Any, special: Encode, plain: Encode, behind: Encode, max_positions: int
     ) -> None:
         self._card = card
+        self._tokenizer = tokenizer
         self._special = special
         self._plain = plain
         self._max_positions = max_positions
-        rendered = _render(tokenizer, add_generation_prompt=True)
+        self._heads: dict[str, str] = {}  # with examples, by instruction
+        rendered = _render(tokenizer, [_WORDS], add_generation_prompt=True)
         if (num_slots := rendered.count(_SLOT)) != 1:
             raise UnsupportedModel(
                 f"its chat template shows a user's message {num_slots} times as it was written, expected once; use an "
@@ -118,7 +124,8 @@ class ChatPrompts:
             raise UnsupportedModel("its chat template does not frame a user's message; use an instruction-tuned model")
         if tail.rstrip().endswith(_THOUGHT):
             tail = f"{tail.rstrip()}\n\n</think>\n\n"
-        closed = behind(_render(tokenizer, add_generation_prompt=False).partition(_SLOT)[2])
+        self._closed = _render(tokenizer, [_WORDS], add_generation_prompt=False).partition(_SLOT)[2]
+        closed = behind(self._closed)
         opened = behind(tail)
         # A template without an answer header leaves its last token to start the answer.
         num_end = min(num_true(closed, opened), len(opened) - 1)
@@ -126,7 +133,7 @@ class ChatPrompts:
         self._check_room()
 
     def _check_room(self) -> None:
-        num_source, num_target = len(self._source("")), len(self._end) + len(self._target)
+        num_source, num_target = len(self._source(self._head, "")), len(self._end) + len(self._target)
         if self._card.is_contiguous:
             needed, share = 2 * max(num_source, num_target) + 1, "source and answer have half of them each"
         else:
@@ -139,25 +146,49 @@ class ChatPrompts:
             )
 
     def prompt(self, session: Session) -> Prompt:
-        """Return the template up to the words, with the instruction as plain text; its end; the answer's header."""
-        instruction = session.prompt
+        """Return the template up to the words, with the instruction as plain text; its end; the answer's header.
+
+        An instruction of our own is shown with examples, as earlier turns, where the model was not trained without.
+        """
+        instruction, shown = session.prompt, list[tuple[str, str]]()
         is_translation = session.target_language is not None or split_instruction(instruction or "")[0] is not None
         if instruction is None and session.target_language is not None:
             instruction = (
                 f"Translate the following {language_name(session.source_language)} text to "
                 f"{language_name(session.target_language)}. Output only the translation."
             )
+            shown = examples(language_code(session.source_language), language_code(session.target_language))
         lead = "" if not instruction else instruction.rstrip() + (" " if instruction.rstrip().endswith(":") else "\n\n")
-        prompt = _framed(self._card, self._source(lead), self._end, self._target, max_positions=self._max_positions)
+        head = self._head_with(shown, lead) if shown and self._card.is_contiguous else self._head
+        source = self._source(head, lead)
+        prompt = _framed(self._card, source, self._end, self._target, max_positions=self._max_positions)
         if prompt.is_contiguous and session.mode == "completion":  # a long text may need all positions but a few
             prompt = replace(prompt, max_source_tokens=self._max_positions, max_target_tokens=self._max_positions)
         return replace(prompt, is_translation=is_translation)
 
-    def _source(self, lead: str) -> tuple[int, ...]:
+    def _head_with(self, shown: Iterable[tuple[str, str]], lead: str) -> str:
+        # Behind the examples; but the plain head where the template does not take them, or they take much of the room.
+        if (known := self._heads.get(lead)) is not None:
+            return known
+        turns = [
+            {"role": role, "content": text}
+            for source, target in shown
+            for role, text in (("user", lead + source), ("assistant", target))
+        ]
+        try:
+            rendered = _render(self._tokenizer, [*turns, _WORDS], add_generation_prompt=False)
+        except UnsupportedModel:
+            rendered = ""
+        head, _, closed = rendered.partition(_SLOT)
+        fits = closed == self._closed and len(self._special(head)) <= self._max_positions * _EXAMPLES_SHARE
+        self._heads[lead] = head if fits else self._head
+        return self._heads[lead]
+
+    def _source(self, head: str, lead: str) -> tuple[int, ...]:
         # Tokens may reach across the place where they meet; but what looks like a special token in a lead is text.
         if self._special(lead) == self._plain(lead):
-            return self._special(self._head + lead)
-        return self._special(self._head) + self._plain(lead)
+            return self._special(head + lead)
+        return self._special(head) + self._plain(lead)
 
     def split(self, text: str, target_language: str | None) -> tuple[Session, str]:
         """Split `"Translate to French: Hello"` into options for French and `"Hello"`; take any other prompt whole, as
@@ -209,10 +240,10 @@ def _framed(
     )
 
 
-def _render(tokenizer: Any, *, add_generation_prompt: bool) -> str:
+def _render(tokenizer: Any, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
     try:
         text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": _SLOT}],
+            list(messages),
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
             enable_thinking=False,

@@ -2,6 +2,7 @@
 
 import io
 import json
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.worker.engine.gguf.writing import TEXTS, byte_tokenizer, tokenizer_me
 from worker.engine.errors import UnsupportedModel
 from worker.engine.gguf.tokenizer import load_gguf_tokenizer
 from worker.engine.text.card import Card
+from worker.engine.text.examples import examples
 from worker.engine.text.tokenizer import Vocabulary
 
 # As the tokenizer.json of the model that each rule is named after has it.
@@ -222,9 +224,14 @@ def test_a_prompt_and_its_words_are_the_rendered_template(tmp_path: Path, chat: 
     prompt = vocabulary.prompt(Session(target_language="fr"))
     text = ["The", "quick", "brown", "fox"]
     words = [vocabulary.encode_word(word, before) for before, word in zip(["", *text], text, strict=False)]
-    content = f"Translate the following English text to French. Output only the translation.\n\n{' '.join(text)}"
-    message = [{"role": "user", "content": content}]
-    rendered = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    instruction = "Translate the following English text to French. Output only the translation.\n\n"
+    turns = [turn for question, answer in examples("en", "fr") for turn in ((instruction + question), answer)]
+    roles = cycle(("user", "assistant"))
+    messages = [
+        {"role": role, "content": content}
+        for role, content in zip(roles, [*turns, instruction + " ".join(text)], strict=False)
+    ]
+    rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert [*prompt.source, *(token for word in words for token in word), *prompt.end, *prompt.target] == ids(
         tokenizer, rendered
     )

@@ -7,9 +7,11 @@ from msgspec.structs import replace
 
 from protocol import Session
 from tests.worker.engine.conftest import TEMPLATE, chat_tokenizer
+from worker.core.languages import NAMES
 from worker.core.rows import Refused
 from worker.engine.errors import UnsupportedModel
 from worker.engine.text.card import Card
+from worker.engine.text.examples import EXAMPLES
 from worker.engine.text.prompts import UnsupportedLanguage
 from worker.engine.text.tokenizer import Vocabulary
 
@@ -108,6 +110,46 @@ def test_a_target_language_becomes_an_instruction(chat: Vocabulary) -> None:
     """Without a prompt of its own, a session's languages are put into words; with neither, nothing is said."""
     assert "English text to French" in chat.decode(chat.prompt(FRENCH).source)
     assert chat.decode(chat.prompt(Session()).source) == "user\n"
+
+
+def test_an_instruction_of_our_own_comes_with_examples() -> None:
+    """As earlier turns: a question that is translated, not answered; not in a prompt that a session brings."""
+    vocabulary = Vocabulary(chat_tokenizer(), Card())
+    shown = vocabulary.decode(vocabulary.prompt(FRENCH).source)
+    lead = "Translate the following English text to French. Output only the translation.\n\n"
+    assert shown == (
+        f"user\n{lead}Where did you put my keys?\nassistant\nOù as-tu mis mes clés ?\n"
+        f"user\n{lead}Don't wait for me, I'll be late tonight.\n"
+        "assistant\nNe m'attends pas, je rentrerai tard ce soir.\n"
+        f"user\n{lead}"
+    )
+    own = vocabulary.prompt(replace(FRENCH, prompt="Into French:"))
+    assert vocabulary.decode(own.source) == "user\nInto French: "
+
+
+@pytest.mark.parametrize(
+    ("card", "session", "template", "max_positions"),
+    [
+        (Card(trained=True), FRENCH, TEMPLATE, 32_768),
+        (Card(), Session(target_language="tlh"), TEMPLATE, 32_768),
+        (Card(), Session(target_language="en"), TEMPLATE, 32_768),
+        (Card(), FRENCH, TEMPLATE, 2048),
+        (Card(), FRENCH, "{% if messages[1:] %}{{ raise_exception('one turn') }}{% endif %}" + TEMPLATE, 32_768),
+        (Card(), FRENCH, "<|im_start|>user\n{{ messages[0].content }}<|im_end|>\n<|im_start|>assistant\n", 32_768),
+    ],
+    ids=["trained", "unknown language", "same language", "short context", "refused", "first turn alone"],
+)
+def test_no_examples(card: Card, session: Session, template: str, max_positions: int) -> None:
+    """For a model that was trained without, where none are known, and where there is no place for them."""
+    prompt = Vocabulary(chat_tokenizer(template), card, max_positions=max_positions).prompt(session)
+    assert len(prompt.source) < 120
+
+
+def test_examples_are_known_for_every_language_with_a_name() -> None:
+    """All of them say the same, in as many sentences."""
+    assert EXAMPLES.keys() == NAMES.keys()
+    assert {len(sentences) for sentences in EXAMPLES.values()} == {2}
+    assert len({*EXAMPLES.values()}) == len(EXAMPLES)
 
 
 def test_completion_takes_a_long_text(chat: Vocabulary) -> None:
