@@ -94,6 +94,10 @@ def _show(args: argparse.Namespace, calibration: "Calibration", card: Path) -> N
     from rich.table import Table
     from rich.text import Text
 
+    from protocol import policy_name
+    from worker.engine.loading import model_path
+    from worker.engine.text.card import read_card
+
     console, chosen = Console(highlight=False), calibration.chosen
     console.print(
         Text(
@@ -111,4 +115,5 @@ def _show(args: argparse.Namespace, calibration: "Calibration", card: Path) -> N
     together = calibration.scores_together[len(chosen)]
     all_heads = f"All {len(calibration.heads)}: {calibration.score_of_all:.1%}."
     console.print(Text(f"The best {len(chosen)} together: {together:.1%}. {all_heads}"))
-    output.note(f"They are in {card}; align-att reads them from now on")
+    default = policy_name(read_card(model_path(args.model)).default_policy)
+    output.note(f"They are in {card}; align-att reads them from now on. The model's default policy is {default}")

@@ -10,7 +10,7 @@ import msgspec
 from huggingface_hub import constants
 from msgspec.structs import replace
 
-from protocol import DEFAULT_POLICY, Policy
+from protocol import DEFAULT_POLICY, AlignAtt, Policy
 from worker.engine.errors import UnsupportedModel
 from worker.engine.files import check_directory
 from worker.engine.gguf.architectures import read_gguf_config
@@ -58,7 +58,9 @@ class Card(msgspec.Struct, frozen=True):
 
     @property
     def default_policy(self) -> Policy:
-        """The policy of sessions that ask for none."""
+        """The policy of sessions that ask for none: of a stock model, AlignAtt once its heads are known."""
+        if self.policy is None and self.is_contiguous and self.alignment_heads:
+            return AlignAtt()
         return self.policy or DEFAULT_POLICY
 
 

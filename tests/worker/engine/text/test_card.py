@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from protocol import Adaptive
+from protocol import DEFAULT_POLICY, Adaptive, AlignAtt
 from tests.worker.engine import tiny
 from worker.engine.errors import UnsupportedModel
-from worker.engine.text.card import read_card, write_findings
+from worker.engine.text.card import Card, read_card, write_findings
 from worker.engine.text.card_cache import Findings, cached_card_file
 
 HEADS = ((1, 2), (0, 3))
@@ -100,3 +100,12 @@ def test_a_broken_file_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     file.write_text('{"alignment_heads": [[1, ')
     with pytest.raises(UnsupportedModel, match=re.escape(str(file)) + ".*decalage calibrate"):
         read_card(folder)
+
+
+def test_the_default_policy() -> None:
+    """A stock model with known heads aligns; a policy that its card names goes before; a trained model waits."""
+    heads, named = ((1, 2),), Adaptive()
+    assert Card(alignment_heads=heads).default_policy == AlignAtt()
+    assert Card().default_policy == DEFAULT_POLICY
+    assert Card(alignment_heads=heads, trained=True).default_policy == DEFAULT_POLICY
+    assert Card(alignment_heads=heads, policy=named).default_policy == named
