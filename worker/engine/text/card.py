@@ -52,7 +52,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     measured: str = ""  # its quality and lag, with the policy and the test set, for people
     # (layer, head) of those that align target and source, which AlignAtt reads; none: it reads all.
     alignment_heads: Heads = ()
-    training: dict[str, Any] | None = None  # how it was trained, for people
+    training: dict[str, Any] | None = None  # how it was trained, for readers of the file alone
 
     @property
     def is_contiguous(self) -> bool:
@@ -123,7 +123,7 @@ def _read_own_card(path: Path) -> Card:
     file = card_file(path)
     if file.exists():
         try:
-            return msgspec.json.decode(file.read_bytes(), type=Card)
+            return replace(msgspec.json.decode(file.read_bytes(), type=Card), training=None)
         except msgspec.DecodeError as error:
             raise UnsupportedModel(f"{file}: {error}; correct that entry of the model's card, or remove it") from error
     config = read_config(path)
