@@ -4,7 +4,7 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from huggingface_hub import constants
@@ -24,30 +24,35 @@ _POSITIONS = "max_position_embeddings"
 _DEFAULT_POSITIONS = 32_768
 
 
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+
 class TaggedPrompt(msgspec.Struct, frozen=True):
     """The special tokens of a model trained from scratch: one source tag for each target language."""
 
-    source: dict[str, str]  # target language code -> token
-    end: str
-    target: str
+    source: Annotated[dict[str, Text], msgspec.Meta(min_length=1)]  # target language code -> token
+    end: Text
+    target: Text
 
 
-class Card(msgspec.Struct, frozen=True):
-    """The metadata of a model. A stock model needs none."""
+class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The metadata of a model. A stock model needs none. A misspelt entry is refused: it would change nothing."""
 
     # Of a segment's tokens; None: "group" for a model trained with group positions, "contiguous" for a stock model.
     layout: Literal["group", "contiguous"] | None = None
-    position_offset: int = STOCK_POSITION_OFFSET  # φ, with group positions
+    position_offset: Annotated[int, msgspec.Meta(ge=0)] = STOCK_POSITION_OFFSET  # φ, with group positions
     trained: bool = False  # with group positions, so that φ also applies to whole texts
     prompt: TaggedPrompt | None = None
     source_language: str = "en"
-    max_segment_words: int | None = None  # longest source it was trained on, or in a stock model's case, takes at once
+    # Longest source it was trained on, or in a stock model's case, takes at once.
+    max_segment_words: Annotated[int, msgspec.Meta(ge=1)] | None = None
     straight_quotes: bool = False  # trained on straight apostrophes only
     wait_k: tuple[int, ...] = ()  # values it was trained for
     policy: Policy | None = None  # of sessions that ask for none
     measured: str = ""  # its quality and lag, with the policy and the test set, for people
     # (layer, head) of those that align target and source, which AlignAtt reads; none: it reads all.
     alignment_heads: Heads = ()
+    training: dict[str, Any] | None = None  # how it was trained, for readers of the file alone
 
     @property
     def is_contiguous(self) -> bool:
@@ -120,9 +125,9 @@ def _read_own_card(path: Path) -> Card:
     file = card_file(path)
     if file.exists():
         try:
-            return msgspec.json.decode(file.read_bytes(), type=Card)
+            return replace(msgspec.json.decode(file.read_bytes(), type=Card), training=None)
         except msgspec.DecodeError as error:
-            raise UnsupportedModel(f"{file}: {error}; expected the model card that `decalage train` writes") from error
+            raise UnsupportedModel(f"{file}: {error}; correct that entry of the model's card, or remove it") from error
     config = read_config(path)
     if any(str(name).endswith("_stream") for name in config.get("architectures") or ()):
         return Card(position_offset=0, trained=True)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import constants
@@ -47,6 +48,24 @@ def test_beside_the_model(folder: Path, cache: Path) -> None:
         "trained": True, "training": {"steps": 5}, "position_offset": 0, "alignment_heads": [[1, 2], [0, 3]],
     }  # fmt: skip
     assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        ({"maximum_segment_words": 40}, "maximum_segment_words"),
+        ({"max_segment_words": 0}, r"\$\.max_segment_words"),
+        ({"position_offset": -1}, r"\$\.position_offset"),
+        ({"layout": "grouped"}, "'grouped'"),
+        ({"policy": {"type": "wait-k", "k": 0}}, r"\$\.policy\.k"),
+        ({"prompt": {"source": {}, "end": "</s>", "target": "<t>"}}, r"\$\.prompt\.source"),
+    ],
+)
+def test_an_entry_that_means_nothing(folder: Path, entry: dict[str, Any], reason: str) -> None:
+    """A misspelt name or an impossible value: file and entry are named."""
+    (folder / "decalage.json").write_text(json.dumps(entry))
+    with pytest.raises(UnsupportedModel, match=rf"decalage\.json: .*{reason}.*correct that entry"):
+        read_card(folder)
 
 
 @pytest.mark.parametrize("kind", ["hub", "read-only", "file"])
