@@ -100,8 +100,8 @@ class Reader:
             found = self._find(self._draws.next(row, i))
             if found is None and not draws:
                 raise CommandError(
-                    "the layouts split the text into other segments, as a sentence is too long for the model; give "
-                    "shorter ones with --file"
+                    "the layouts split the text into other segments, as a sentence is too long for the model; "
+                    "give shorter sentences with --file"
                 )
             draws += (found or draws[-1],)  # what is not recorded is not used: it lies behind source to be read
             if found is None or found.tokens != (draft,):

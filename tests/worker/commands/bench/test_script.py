@@ -1,6 +1,7 @@
 """A translation known by heart."""
 
 import pytest
+from msgspec.structs import replace
 
 from protocol import Session
 from worker.commands.bench.models import harness
@@ -40,6 +41,7 @@ def test_a_draft_that_was_not_kept_is_not_kept() -> None:
     script = Script(Recorded(["ab", "cd"], [False, True]), 4, PROMPT, Letters())
     assert said(script, row(2), row(2, "a"), row(3)) == ["a", "cc", "d"]
     assert said(script, row(4), row(6), row(6, "a")) == ["a", "a", "cc"]
+    assert said(script, replace(row(2), lane=(1, 0)), row(2)) == ["a", "c"]  # in each lane
 
 
 @pytest.mark.usefixtures("with_model")

@@ -2,9 +2,11 @@
 
 import pytest
 
+from protocol import Session
 from tests.worker.commands.bench.conftest import Once
 from tests.worker.commands.conftest import Decalage
 from worker.commands.bench import stream_loop as loop
+from worker.commands.bench.models import harness
 
 pytestmark = pytest.mark.usefixtures("with_model")
 
@@ -21,6 +23,34 @@ def test_streaming_by_number_of_sessions(decalage: Decalage, once: Once, text: s
     assert four["words_per_s"] > 0 < four["undrafted_words_per_s"]
     assert min(four["stages_ms"].values()) > 0
     assert "Plain: without drafts" in decalage(*options).out
+
+
+def test_layouts_side_by_side(decalage: Decalage, once: Once, text: str, tiny_shape: str) -> None:
+    """With the same words, passes and drafts, each beside the first layout and beside its own first number."""
+    once(loop)
+    options = ("bench", "stream", "--shape", tiny_shape, "--sessions", "1", "3", "--file", text)
+    options += ("--layout", "group", "contiguous", "--policy", "adaptive-1-5-0.9")
+    report = decalage(*options, "--json").json
+    assert report["layouts"] == ["group", "contiguous"]
+    for number, points in zip((1, 3), (report["points"][:2], report["points"][2:]), strict=True):
+        assert [(point["sessions"], point["layout"]) for point in points] == [(number, "group"), (number, "contiguous")]
+        same = ("forwards_per_word", "passes_per_word", "tokens_per_word", "accepted_drafts")
+        assert all(points[0][name] == points[1][name] for name in same)
+        assert points[1]["ratio"] == pytest.approx(points[1]["words_per_s"] / points[0]["words_per_s"], abs=0.01)
+        for point, base in zip(points, report["points"], strict=False):
+            assert point["speedup"] == pytest.approx(point["words_per_s"] / base["words_per_s"], abs=0.01)
+    assert "contiguous / group" in decalage(*options).out
+
+
+def test_a_contiguous_layout_feeds_the_target_again() -> None:
+    """So its passes have more tokens, which only a measurement of rows in that layout shows."""
+    model = harness("starter", None)
+    fed = []
+    for layout in ("group", "contiguous"):
+        before = model.runner.counters.target_tokens
+        loop.measure(model, Session(target_language="fr"), ["I do not know where he lives."], [1], [layout])
+        fed.append(model.runner.counters.target_tokens - before)
+    assert fed[1] > 1.5 * fed[0]
 
 
 def test_random_weights_write_what_the_shipped_model_writes(decalage: Decalage, text: str, tiny_shape: str) -> None:
