@@ -50,6 +50,15 @@ def test_beside_the_model(folder: Path, cache: Path) -> None:
     assert not cache.exists()
 
 
+def test_how_it_was_trained_is_for_readers_of_the_file(folder: Path) -> None:
+    """Two models that are used alike have the same card: a draft model that of its model."""
+    cards = []
+    for entries in ({"trained": True}, {"trained": True, "training": {"steps": 5}}):
+        (folder / "decalage.json").write_text(json.dumps(entries))
+        cards.append(read_card(folder))
+    assert cards[0] == cards[1]
+
+
 @pytest.mark.parametrize(
     ("entry", "reason"),
     [
