@@ -28,8 +28,8 @@ def test_streaming_by_number_of_sessions(decalage: Decalage, once: Once, text: s
 def test_layouts_side_by_side(decalage: Decalage, once: Once, text: str, tiny_shape: str) -> None:
     """With the same words, passes and drafts, each beside the first layout and beside its own first number."""
     once(loop)
-    options = ("bench", "stream", "--shape", tiny_shape, "--sessions", "1", "3", "--file", text)
-    options += ("--layout", "group", "contiguous", "--policy", "adaptive-1-5-0.9")
+    wanted = ("--sessions", "1", "3", "--layout", "group", "contiguous", "--policy", "adaptive-1-5-0.9")
+    options = ("bench", "stream", "--shape", tiny_shape, "--file", text, *wanted)
     report = decalage(*options, "--json").json
     assert report["layouts"] == ["group", "contiguous"]
     for number, points in zip((1, 3), (report["points"][:2], report["points"][2:]), strict=True):
