@@ -226,25 +226,12 @@ def page(report: Reprompting) -> Page:
         for point in report.points
     ]
     columns = ("source words", "tokens", "passes", "dual cache, ms", "re-prompting, ms", "ratio")
-    notes = [
-        f"Cost of a target word, mean of the same {report.workload.words}; tokens: prompt, source and target so far.",
-        "Re-prompting fills a fresh cache with all of them for every word, by mlx-lm, with the same weights.",
-    ]
-    title = f"A word behind a long text with {report.model}, {report.policy}, {report.layout} layout"
-    if (number := report.workload.sessions) > 1:
-        title += f", {number} sessions"
-        notes.append(f"A word of each of {number} sessions, until all have it; both batch them, without any padding.")
-    if report.model.weights == "random":
-        notes.append("Random weights: the words are those that the shipped model wrote of single sentences.")
-    if any(point.is_beyond for point in report.points):
-        notes.append(
-            f"* Longer than the {report.max_segment_words} words that this model takes in a segment: the cost is real, "
-            "the words are those that it wrote of single sentences."
-        )
+    number = report.workload.sessions
+    among = f", {number} sessions" if number > 1 else ""
     return Page(
-        title=title,
+        title=f"A word behind a long text with {report.model}, {report.policy}, {report.layout} layout{among}",
         sheets=(Sheet(columns, tuple(rows)),),
-        notes=tuple(notes),
+        notes=_notes(report),
         plot=Plot(
             x="source words read",
             y="cost of a target word (ms)",
@@ -256,3 +243,20 @@ def page(report: Reprompting) -> Page:
             has_log_y=True,
         ),
     )
+
+
+def _notes(report: Reprompting) -> tuple[str, ...]:
+    notes = [
+        f"Cost of a target word, mean of the same {report.workload.words}; tokens: prompt, source and target so far.",
+        "Re-prompting fills a fresh cache with all of them for every word, by mlx-lm, with the same weights.",
+    ]
+    if (number := report.workload.sessions) > 1:
+        notes.append(f"A word of each of {number} sessions, until all have it; both batch them, without any padding.")
+    if report.model.weights == "random":
+        notes.append("Random weights: the words are those that the shipped model wrote of single sentences.")
+    if any(point.is_beyond for point in report.points):
+        notes.append(
+            f"* Longer than the {report.max_segment_words} words that this model takes in a segment: the cost is real, "
+            "the words are those that it wrote of single sentences."
+        )
+    return tuple(notes)
