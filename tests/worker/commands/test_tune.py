@@ -22,7 +22,7 @@ def mine(tmp_path: Path) -> Path:
     shutil.copytree(model_path("starter-draft"), folder)
     card = json.loads((folder / "decalage.json").read_text())
     card.pop("policy", None)
-    (folder / "decalage.json").write_text(json.dumps(card | {"note": "kept"}))
+    (folder / "decalage.json").write_text(json.dumps(card | {"training": {"note": "kept"}}))
     (tmp_path / "valid.en-fr.tsv").write_text(LINES, encoding="utf-8")
     return folder
 
@@ -34,7 +34,7 @@ def test_what_is_found_becomes_the_default(decalage: Decalage, mine: Path) -> No
     )
     card = json.loads((mine / "decalage.json").read_text())
     assert card["policy"] == ran.json["best"]["policy"]
-    assert card["note"] == "kept"
+    assert card["training"] == {"note": "kept"}
     policy = read_card(mine).default_policy
     assert card["measured"].startswith(policy_name(policy))
     assert "valid.en-fr.tsv" in card["measured"]

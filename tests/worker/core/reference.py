@@ -137,7 +137,7 @@ class Reference:
         return False
 
     def _is_early(self, token: int, need: int, total: int) -> bool:
-        # A stock model has ended more sentences than it has read.
+        # More sentences have ended than were read.
         word = self.vocabulary.decode(self.word)
         if not (word.strip() and (token == EOS or self._begins(token))):
             both = self.vocabulary.decode([*self.word, token])
@@ -145,7 +145,7 @@ class Reference:
         return need < total and self._is_early_word(word, need)
 
     def _is_early_word(self, word: str, need: int) -> bool:
-        if not (self.prompt.is_contiguous and self.prompt.is_translation):
+        if not self.prompt.is_translation:
             return False
         ended = [text for text in [*self.out.words, word.strip()] if text and sentences.ends_sentence(text)]
         heard = [text for text in self.source_words[:need] if sentences.ends_sentence(text)]
