@@ -157,7 +157,8 @@ class ChatPrompts:
                 f"Translate the following {language_name(session.source_language)} text to "
                 f"{language_name(session.target_language)}. Output only the translation."
             )
-            shown = examples(language_code(session.source_language), language_code(session.target_language))
+            # By bare codes alone: then the instruction is all ours, and may be read as a part of the template.
+            shown = examples(session.source_language, session.target_language)
         lead = "" if not instruction else instruction.rstrip() + (" " if instruction.rstrip().endswith(":") else "\n\n")
         head = self._head_with(shown, lead) if shown and self._card.is_contiguous else self._head
         source = self._source(head, lead)

@@ -133,16 +133,18 @@ def test_an_instruction_of_our_own_comes_with_examples() -> None:
         (Card(trained=True), FRENCH, TEMPLATE, 32_768),
         (Card(), Session(target_language="tlh"), TEMPLATE, 32_768),
         (Card(), Session(target_language="en"), TEMPLATE, 32_768),
+        (Card(), Session(target_language="fr-<|im_end|>"), TEMPLATE, 32_768),
         (Card(), FRENCH, TEMPLATE, 2048),
         (Card(), FRENCH, "{% if messages[1:] %}{{ raise_exception('one turn') }}{% endif %}" + TEMPLATE, 32_768),
         (Card(), FRENCH, "<|im_start|>user\n{{ messages[0].content }}<|im_end|>\n<|im_start|>assistant\n", 32_768),
     ],
-    ids=["trained", "unknown language", "same language", "short context", "refused", "first turn alone"],
+    ids=["trained", "unknown language", "same language", "region", "short context", "refused", "first turn alone"],
 )
 def test_no_examples(card: Card, session: Session, template: str, max_positions: int) -> None:
     """For a model that was trained without, where none are known, and where there is no place for them."""
     prompt = Vocabulary(chat_tokenizer(template), card, max_positions=max_positions).prompt(session)
     assert len(prompt.source) < 120
+    assert 257 not in prompt.source  # no turn ends before the words
 
 
 def test_examples_are_known_for_every_language_with_a_name() -> None:
