@@ -79,7 +79,7 @@ def extended(row: Row, segment: Segment, most: int, *, has_drafter: bool) -> Row
     drafter may add them.
     """
     speculation = segment.session.speculation
-    room = segment.prompt.max_target_tokens - row.target_start - len(row.target) - 1
+    room = segment.max_target_tokens - row.target_start - len(row.target) - 1
     num_tokens = min(most, speculation.max_draft_tokens, room)
     if not row.num_samples or not speculation.enabled or num_tokens < 1:
         return row

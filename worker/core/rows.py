@@ -28,6 +28,7 @@ class Prompt(msgspec.Struct, frozen=True):
     target: tuple[int, ...]
     max_source_tokens: int  # prompt and end included
     max_target_tokens: int  # prompt included
+    max_context_tokens: int | None = None  # source and target of a completion together; None: however long both may be
     max_segment_words: int | None = None  # longest source the model was trained for; None: not known
     is_translation: bool = False  # the target is about as long as the source; words that are no language are copied
     source_language: str | None = None  # the only one that the model reads; None: it may read any

@@ -156,7 +156,7 @@ def _write_ahead(segment: Segment, token: int, *, is_end: bool) -> Segment:
     decode, num_target = segment.decode, segment.num_target
     tentative = decode.tentative if is_end else (*decode.tentative, token)
     length = num_target + len(tentative)
-    is_enough = len(tentative) >= (segment.policy.max_ahead_tokens or 0) or length >= segment.prompt.max_target_tokens
+    is_enough = len(tentative) >= (segment.policy.max_ahead_tokens or 0) or length >= segment.max_target_tokens
     if is_end or is_enough:
         hold = (segment.needed_words() or 0) + 1
         decode, length = replace(decode, draft=tentative, tentative=(), hold=hold), num_target

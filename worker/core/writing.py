@@ -126,7 +126,7 @@ def ends_in_space(segment: Segment, vocabulary: Vocabulary) -> bool:
 def _is_cut(segment: Segment, vocabulary: Vocabulary) -> bool:
     # Tell whether the word must end: by its length, or by white space at the end of its last token.
     is_long = len(segment.word_tokens) >= segment.session.limits.max_tokens_per_word
-    is_last = segment.num_target >= segment.prompt.max_target_tokens
+    is_last = segment.num_target >= segment.max_target_tokens
     return is_long or is_last or ends_in_space(segment, vocabulary)
 
 

@@ -21,8 +21,9 @@ from worker.engine.gguf.weights import load_gguf_model
 from worker.engine.head_attention import head_attention
 from worker.engine.hub import hub_model
 from worker.engine.model import StreamingModel
-from worker.engine.text.card import Card, read_card, read_config, read_max_positions
+from worker.engine.text.card import Card, read_card
 from worker.engine.text.checks import check_tokenizer
+from worker.engine.text.config import read_config, read_max_positions
 from worker.engine.text.tokenizer import Vocabulary
 
 DEFAULT_MODEL = "starter"
@@ -64,12 +65,13 @@ def load(
     """
     path = model_path(path_or_repo)
     card = read_card(path)
-    read_max_positions(path)
+    max_positions = read_max_positions(path)
     offset = card.position_offset if position_offset is None else position_offset
     if offset < 0:
         raise ValueError(f"position_offset is the position of the first target token, 0 or more, got {offset}")
     inner = _weights(path, dtype)
     model = StreamingModel(inner, position_offset=offset, name=path_or_repo)
+    _check_window(model, max_positions, path)
     check_surface(model)
     _set_alignment_heads(model, card)
     tokenizer = _tokenizer(path, card)
@@ -86,6 +88,14 @@ def load_vocabulary(path_or_repo: str = DEFAULT_MODEL, tokenizer: Any = None) ->
         return Vocabulary(tokenizer, card, max_positions=read_max_positions(path))
     except UnsupportedModel as error:
         raise UnsupportedModel(f"{path}: {error}") from error
+
+
+def _check_window(model: StreamingModel, max_positions: int, path: Path) -> None:
+    if model.window_tokens is not None and model.window_tokens < max_positions:
+        raise UnsupportedModel(
+            f"{path} has sliding windows of {model.window_tokens} tokens, of which its config does not tell: take it "
+            "from the model's page, with sliding_window, and sliding_window_pattern or layer_types"
+        )
 
 
 def _set_alignment_heads(model: StreamingModel, card: Card) -> None:

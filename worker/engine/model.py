@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
-from mlx_lm.models.cache import KVCache, make_prompt_cache
+from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
 from mlx_lm.models.qwen2 import Model as Qwen2
 from mlx_lm.models.qwen2 import ModelArgs
 
@@ -30,7 +30,6 @@ _CACHES = {
     "ArraysCache": "recurrent states, as state-space and hybrid models do",
     "CacheList": "several caches a layer",
     "ChunkedKVCache": "chunks of the text",
-    "RotatingKVCache": "sliding windows",
 }
 
 Head: TypeAlias = tuple[int, int]
@@ -43,7 +42,8 @@ class StreamingModel:
     """An mlx-lm model whose calls route source and target into dual caches.
 
     `position_offset` is φ, the position of the first target token: 0 for a model trained with group positions.
-    `alignment_heads` are the heads whose attention tells AlignAtt what a token comes from; none: all.
+    `alignment_heads` are the heads whose attention tells AlignAtt what a token comes from; none: all. `window_tokens`
+    is the width of its narrowest sliding window, which a segment must fit into; None: it has none.
     Raises UnsupportedModel where the model has no rotary positions or needs another cache than the plain one.
     """
 
@@ -54,7 +54,7 @@ class StreamingModel:
         self.name = name or str(getattr(model, "model_type", type(model).__name__))
         self._positions = Positions()
         self.lock = TracingLock()
-        _check_caches(model, self.name)
+        self.window_tokens = _window_tokens(model, self.name)
         self.num_layers = len(model.layers)
         kernels.apply_to(model)
         attention.apply_to(model)
@@ -220,17 +220,20 @@ class Model(StreamingModel):
         super().__init__(Qwen2(args), position_offset=0, name=args.model_type)
 
 
-def _check_caches(model: nn.Module, name: str) -> None:
+def _window_tokens(model: nn.Module, name: str) -> int | None:
+    # Within the window, a layer that slides sees all, as from the plain cache that a dual one takes the place of.
     if not hasattr(model, "layers"):
         raise UnsupportedModel(f"{name} shows no `layers`; expected a decoder model of mlx-lm")
-    others = sorted({type(cache).__name__ for cache in make_prompt_cache(model) if type(cache) is not KVCache})
+    caches = make_prompt_cache(model)
+    others = sorted({type(cache).__name__ for cache in caches if type(cache) not in (KVCache, RotatingKVCache)})
     if others:
         kinds = " and ".join(f"{_CACHES.get(kind, 'caches of its own')} ({kind})" for kind in others)
         raise UnsupportedModel(
             f"{name}, of the architecture {getattr(model, 'model_type', type(model).__name__)}, keeps its past in "
-            f"{kinds}; a dual cache can only take the place of mlx-lm's plain KVCache. Use a model with full attention "
+            f"{kinds}; a dual cache can only take the place of plain keys and values. Use a model with plain attention "
             "in all layers, such as a Qwen or Llama model"
         )
+    return min((cache.max_size for cache in caches if isinstance(cache, RotatingKVCache)), default=None)
 
 
 def _arrays(model: nn.Module) -> list[mx.array]:

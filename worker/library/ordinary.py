@@ -48,8 +48,7 @@ def ordinary_prompt(
         raise ValueError(f"the prompt has {num_source} tokens, the model takes {prompt.max_source_tokens}; shorten it")
     if source.is_copied:
         return _copied(segment, text, vocabulary, max_tokens=max_tokens)
-    room = prompt.max_target_tokens - (num_source if prompt.is_contiguous else 0)
-    num_target = min(room, len(prompt.target) + max_tokens)
+    num_target = min(segment.max_target_tokens, len(prompt.target) + max_tokens)
     # `max_tokens` is the measure of the answer's length, not the source.
     prompt = replace(prompt, max_target_tokens=num_target, is_translation=False)
     return segments.exhaust(replace(segment, source=replace(source, prompt=prompt)))
@@ -76,7 +75,10 @@ def _whole(vocabulary: Vocabulary, session: Session, text: str) -> tuple[Prompt,
         return vocabulary.prompt(session), vocabulary.encode_word(text, "")
     *source, last = (int(token) for token in vocabulary.tokenizer.encode(text))
     size = vocabulary.max_positions
-    return Prompt((), (), (last,), max_source_tokens=size, max_target_tokens=size, is_contiguous=True), (*source,)
+    prompt = Prompt(
+        (), (), (last,), max_source_tokens=size, max_target_tokens=size, max_context_tokens=size, is_contiguous=True
+    )
+    return prompt, (*source,)
 
 
 def _copied(segment: Segment, text: str, vocabulary: Vocabulary, *, max_tokens: int) -> Segment:

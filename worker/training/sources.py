@@ -44,7 +44,7 @@ def open_source(recipe: Recipe, directory: Path, *, resume: bool) -> Source:
 
 def _from_text(recipe: Recipe, directory: Path, *, resume: bool) -> Source:
     from worker.engine.loading import model_path
-    from worker.engine.text.card import read_config
+    from worker.engine.text.config import read_config
     from worker.training.start import open_start, prepare
 
     if recipe.start is not None:

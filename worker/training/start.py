@@ -20,7 +20,8 @@ from msgspec.structs import replace
 from worker.engine.gguf.tokenizer import load_gguf_tokenizer
 from worker.engine.loading import load, load_vocabulary, model_path
 from worker.engine.model import StreamingModel
-from worker.engine.text.card import FILE, Card, read_card, read_config
+from worker.engine.text.card import FILE, Card, read_card
+from worker.engine.text.config import read_config
 from worker.engine.text.tokenizer import Vocabulary
 from worker.training import lora
 from worker.training.data import clean_rows

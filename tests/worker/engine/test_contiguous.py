@@ -3,6 +3,8 @@
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import chain
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -27,7 +29,7 @@ from protocol import (
     WaitK,
 )
 from tests.worker.engine.conftest import chat_tokenizer
-from tests.worker.engine.tiny import ROTARY, build
+from tests.worker.engine.tiny import ROTARY, WINDOWED, build
 from worker.core.drafting import Drafting
 from worker.core.rows import Failed, Lane, Row
 from worker.core.scheduler import Budget
@@ -54,8 +56,8 @@ LAW = settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck
 class Letters(Vocabulary):
     """A chat model that writes words of a few letters."""
 
-    def __init__(self, card: Card) -> None:
-        super().__init__(chat_tokenizer(starts=LETTERS), card, max_positions=512)
+    def __init__(self, card: Card, max_positions: int = 512) -> None:
+        super().__init__(chat_tokenizer(starts=LETTERS), card, max_positions=max_positions)
         ids = self.tokenizer.get_vocab()
         self.starts = [*(ids[f"Ġ{char}"] for char in LETTERS), *self.eos_tokens]
         self.written = [*(ids[char] for char in LETTERS), *self.starts]
@@ -71,9 +73,9 @@ VOCABULARY, GROUPED = Letters(Card()), Letters(Card(layout="group"))
 EOS = next(iter(VOCABULARY.eos_tokens))
 
 
-def sensitive(family: str) -> nn.Module:
+def sensitive(family: str, **changes: Any) -> nn.Module:
     """A random model with weights so large that what it writes depends on every token that it sees."""
-    model = build(family, vocab_size=V, num_hidden_layers=2)
+    model = build(family, vocab_size=V, num_hidden_layers=2, **changes)
     model.update(tree_map(lambda array: 4 * array if array.ndim > 1 else array, model.parameters()))
     return model
 
@@ -208,6 +210,27 @@ def test_streamed_is_prompting_in_every_family(family: str) -> None:
     found = {k: streamed(runner_of(family), WaitK(k=k), source).written() for k in (1, 2, 9)}
     assert found == {k: list(prompted(family, k, source)) for k in found}
     assert any(found.values())
+
+
+@pytest.mark.parametrize("family", WINDOWED)
+def test_an_answer_ends_where_the_sliding_window_would_move(family: str) -> None:
+    """A completion fills the window and no more: up to its last token it is what the plain model writes."""
+    window, words = 60, ["the", "cat", "sat"]
+    vocabulary = Letters(Card(), max_positions=window)
+    session = Session(mode="completion", limits=Limits(max_tokens_per_word=64))
+    engine = Runner(StreamingModel(sensitive(family, sliding_window=window)), vocabulary)
+    talks = Talks(engine, [session], Budget(), vocabulary)
+    talks.say("0", InputTextAppend(text=" ".join(words)))
+    talks.finish()
+    answer = [token for word, _ in talks.written() for token in word]
+    prompt = vocabulary.prompt(session).in_layout()
+    source = [vocabulary.encode_word(word, before) for before, word in zip(["", *words], words, strict=False)]
+    read = [*prompt.source, *chain(*source), *prompt.target]
+    assert len(read) + len(answer) in (window - 1, window)  # a last token may begin a word that has no room
+    plain = sensitive(family, sliding_window=window)
+    for i, token in enumerate(answer):
+        logits = plain(mx.array([[*read, *answer[:i]]]))[0, -1]
+        assert float(logits[token]) == float(mx.max(logits[mx.array(vocabulary.written)]))
 
 
 @LAW

@@ -13,7 +13,7 @@ from worker.engine import loading
 from worker.engine.errors import ModelNotFound, UnsupportedModel
 from worker.engine.model import StreamingModel
 from worker.engine.runner import Runner
-from worker.engine.text.card import read_max_positions
+from worker.engine.text.config import read_max_positions
 
 
 def test_the_shipped_model_says_what_it_is(starter: StreamingModel) -> None:
@@ -83,6 +83,36 @@ def test_positions_of_a_text_model_inside_another(tmp_path: Path) -> None:
     ):
         (tmp_path / "config.json").write_text(json.dumps(config))
         assert read_max_positions(tmp_path) == expected
+
+
+def test_a_window_that_is_in_use_bounds_the_positions(tmp_path: Path) -> None:
+    """Configs tell of windows in several ways, and of some that no layer has."""
+    (windows, gemma) = ({"sliding_window": 100}, {"model_type": "gemma3_text", "sliding_window": 100})
+    for config, expected in (
+        (gemma, 100),
+        ({"model_type": "gemma3", "text_config": gemma}, 100),
+        ({**gemma, "max_position_embeddings": 80}, 80),
+        ({**windows, "sliding_window_pattern": 4}, 100),
+        ({**windows, "_sliding_window_pattern": 4}, 100),
+        ({**windows, "layer_types": ["full_attention", "sliding_attention"]}, 100),
+        ({**windows, "layer_types": ["full_attention"]}, 32_768),
+        ({"model_type": "gemma3_text"}, 32_768),
+        ({**windows, "model_type": "phi3"}, 32_768),
+        ({"sliding_window": None, "layer_types": ["sliding_attention"]}, 32_768),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        assert read_max_positions(tmp_path) == expected, config
+
+
+def test_a_window_that_the_config_does_not_tell(tmp_path: Path) -> None:
+    """mlx-lm has a default for Gemma 3: nobody would know where a segment has to end."""
+    save("gemma3_text", tmp_path, vocab_size=258, max_position_embeddings=600)
+    chat_tokenizer().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["sliding_window"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnsupportedModel, match="sliding windows of 512 tokens, of which its config does not tell"):
+        loading.load(str(tmp_path))
 
 
 def test_broken_weights(tmp_path: Path) -> None:
@@ -191,7 +221,7 @@ def test_a_prompt_of_tokens_that_the_model_lacks(tmp_path: Path) -> None:
         Runner(model, loading.load_vocabulary(str(tmp_path), loaded))
 
 
-@pytest.mark.parametrize("family", ["gpt2", "mamba", "llama-sliding"])
+@pytest.mark.parametrize("family", ["gpt2", "mamba", "jamba"])
 def test_an_architecture_that_cannot_be_driven(tmp_path: Path, family: str) -> None:
     """It is refused when it is loaded, not when the first session meets it."""
     with pytest.raises(UnsupportedModel, match="Use a"):

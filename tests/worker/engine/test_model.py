@@ -31,19 +31,16 @@ def test_rotary_families_are_driven(family: str) -> None:
         ("gpt2", "no rotary position embedding"),
         ("mamba", "recurrent states"),
         ("mamba2", "recurrent states"),
-        ("llama-sliding", "sliding windows"),
-        ("gemma3_text", "sliding windows"),
-        ("cohere2", "sliding windows"),
         ("falcon_h1", "several caches a layer"),
         ("jamba", "recurrent states"),
         ("lfm2", "recurrent states"),
         ("qwen3_next", "recurrent states"),
         ("granitemoehybrid", "recurrent states"),
-        ("recurrent_gemma", "recurrent states.*sliding windows"),
+        ("recurrent_gemma", "recurrent states"),
     ],
 )
 def test_others_say_why_not(family: str, reason: str) -> None:
-    """No rotary positions, a recurrent state, a sliding window: the message names what it is, and what to use."""
+    """No rotary positions, a recurrent state: the message names what it is, and what to use."""
     assert family in OTHERS
     with pytest.raises(UnsupportedModel, match=rf"{family}.*{reason}.*Use a"):
         StreamingModel(build(family), name=family)

@@ -22,6 +22,7 @@ SIZES: dict[str, Any] = {
     "max_position_embeddings": 512,
 }
 HEAD = {**SIZES, "head_dim": 8}
+WINDOW = {"sliding_window": 512}
 LATENT = {
     **SIZES,
     "num_key_value_heads": 4,
@@ -83,7 +84,12 @@ ROTARY: dict[str, dict[str, Any]] = {
         "original_max_position_embeddings": 128,
         "rope_scaling": {"type": "longrope", "long_factor": [1.5] * 4, "short_factor": [1.0] * 4},
     },
+    "llama-sliding": {**SIZES, **WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
+    "gemma3_text": {**HEAD, **WINDOW, "sliding_window_pattern": 2},
+    "cohere2": {**HEAD, **WINDOW, "sliding_window_pattern": 2, "layer_norm_eps": 1e-5, "logit_scale": 1.0},
+    "olmo3": {**HEAD, **WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
 }
+WINDOWED = [name for name, config in ROTARY.items() if "sliding_window" in config]
 OTHERS: dict[str, dict[str, Any]] = {
     "gpt2": {
         "n_ctx": 64,
@@ -104,19 +110,6 @@ OTHERS: dict[str, dict[str, Any]] = {
         "use_bias": False,
         "use_conv_bias": True,
         "time_step_rank": 2,
-    },
-    "llama-sliding": {
-        **SIZES,
-        "sliding_window": 16,
-        "layer_types": ["sliding_attention", "full_attention"],
-    },
-    "gemma3_text": {**HEAD, "sliding_window": 16, "sliding_window_pattern": 2},
-    "cohere2": {
-        **HEAD,
-        "layer_norm_eps": 1e-5,
-        "sliding_window": 16,
-        "sliding_window_pattern": 2,
-        "logit_scale": 1.0,
     },
     "falcon_h1": {
         **HEAD,

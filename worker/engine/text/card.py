@@ -12,16 +12,13 @@ from msgspec.structs import replace
 
 from protocol import DEFAULT_POLICY, AlignAtt, Policy
 from worker.engine.errors import UnsupportedModel
-from worker.engine.files import check_directory
-from worker.engine.gguf.architectures import read_gguf_config
 from worker.engine.text.card_cache import Findings, Heads, cached_card_file, read_cached_findings
+from worker.engine.text.config import read_config
 
 FILE = "decalage.json"
 # A stock model's target positions must not overlap its source's: untuned Qwen2.5-0.5B, wait-3, has BLEU 0.3 with φ = 0,
 # 10.9 with 256.
 STOCK_POSITION_OFFSET = 256
-_POSITIONS = "max_position_embeddings"
-_DEFAULT_POSITIONS = 32_768
 
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -132,41 +129,3 @@ def _read_own_card(path: Path) -> Card:
     if any(str(name).endswith("_stream") for name in config.get("architectures") or ()):
         return Card(position_offset=0, trained=True)
     return Card()
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Read the config.json of a model directory, or the same settings from a GGUF file.
-
-    Raises UnsupportedModel where it is missing or broken.
-    """
-    if path.is_file():
-        return read_gguf_config(path)
-    check_directory(path)
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UnsupportedModel(
-            f"{path}/config.json cannot be read ({error}); expected JSON in UTF-8 without a byte order mark"
-        ) from error
-    if not isinstance(config, dict):
-        raise UnsupportedModel(f"{path}/config.json is not an object; expected an mlx-lm model directory")
-    return config
-
-
-def read_max_positions(path: Path) -> int:
-    """Read the number of positions that a model was made for; 32,768 where its config tells none.
-
-    Raises UnsupportedModel for a value that is no such number.
-    """
-    config = read_config(path)
-    inner = config.get("text_config")
-    given = [part for part in (config, inner) if isinstance(part, dict) and _POSITIONS in part]
-    value = given[0][_POSITIONS] if given else _DEFAULT_POSITIONS
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UnsupportedModel(
-            f"{path} has the {_POSITIONS} {json.dumps(value)} in its config; expected how many tokens the model takes, "
-            f"such as {_DEFAULT_POSITIONS}: take it from the model's page"
-        )
-    return value

@@ -16,7 +16,7 @@ Encode = Callable[[str], tuple[int, ...]]
 Message = Mapping[str, str]
 _SLOT = "\u241f\"Words\", 'to' come\u241f"  # stands for them in a rendered template, which may not rewrite them
 _WORDS: Final = {"role": "user", "content": _SLOT}
-_EXAMPLES_SHARE: Final = 1 / 8  # of a model's positions
+_EXAMPLES_SHARE: Final = 1 / 4  # of a model's positions
 _THOUGHT = "<think>"  # some templates open a block of thoughts, whatever is asked of them
 
 
@@ -164,7 +164,8 @@ class ChatPrompts:
         source = self._source(head, lead)
         prompt = _framed(self._card, source, self._end, self._target, max_positions=self._max_positions)
         if prompt.is_contiguous and session.mode == "completion":  # a long text may need all positions but a few
-            prompt = replace(prompt, max_source_tokens=self._max_positions, max_target_tokens=self._max_positions)
+            room = self._max_positions
+            prompt = replace(prompt, max_source_tokens=room, max_target_tokens=room, max_context_tokens=room)
         return replace(prompt, is_translation=is_translation)
 
     def _head_with(self, shown: Iterable[tuple[str, str]], lead: str) -> str:

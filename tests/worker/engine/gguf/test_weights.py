@@ -91,7 +91,7 @@ def llama3_factors(config: dict[str, Any], scaling: dict[str, Any]) -> np.ndarra
 def extra(family: Family) -> dict[str, Any]:
     """What else a family's files say."""
     if family.architecture == "gemma3":
-        return {"gemma3.attention.sliding_window": 16, "gemma3.attention.sliding_window_pattern": 2}
+        return {"gemma3.attention.sliding_window": 512, "gemma3.attention.sliding_window_pattern": 2}
     if family.architecture == "gemma2":
         return {"gemma2.attn_logit_softcapping": 50.0, "gemma2.final_logit_softcapping": 30.0}
     return {}
@@ -266,9 +266,10 @@ def test_a_tokenizer_of_wrong_kinds(tmp_path: Path, change: dict[str, Any]) -> N
         loading.load_vocabulary(str(write(tmp_path / "m.gguf", "llama", values, weights)))
 
 
-def test_a_sliding_window_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
-    """Gemma 3's weights are read, but no dual cache drives its windows."""
+def test_a_sliding_window_bounds_the_positions(tmp_path: Path) -> None:
+    """Gemma 3 takes as many tokens as its narrowest window."""
     config, weights = save(GEMMA3, tmp_path / "directory", vocab_size=400)
     values = {**metadata(config, "gemma3"), **extra(GEMMA3), **tokenizer_metadata(byte_tokenizer())}
-    with pytest.raises(UnsupportedModel, match="sliding windows"):
-        loading.load(str(write(tmp_path / "model.gguf", "gemma3", values, weights)))
+    file = str(write(tmp_path / "model.gguf", "gemma3", values | {"gemma3.attention.sliding_window": 100}, weights))
+    model, tokenizer = loading.load(file)
+    assert model.window_tokens == loading.load_vocabulary(file, tokenizer).max_positions == 100

@@ -134,7 +134,7 @@ def test_an_instruction_of_our_own_comes_with_examples() -> None:
         (Card(), Session(target_language="tlh"), TEMPLATE, 32_768),
         (Card(), Session(target_language="en"), TEMPLATE, 32_768),
         (Card(), Session(target_language="fr-<|im_end|>"), TEMPLATE, 32_768),
-        (Card(), FRENCH, TEMPLATE, 2048),
+        (Card(), FRENCH, TEMPLATE, 1024),
         (Card(), FRENCH, "{% if messages[1:] %}{{ raise_exception('one turn') }}{% endif %}" + TEMPLATE, 32_768),
         (Card(), FRENCH, "<|im_start|>user\n{{ messages[0].content }}<|im_end|>\n<|im_start|>assistant\n", 32_768),
     ],
