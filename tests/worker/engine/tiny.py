@@ -86,6 +86,31 @@ ROTARY: dict[str, dict[str, Any]] = {
     },
     "llama-sliding": {**SIZES, **WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
     "gemma3_text": {**HEAD, **WINDOW, "sliding_window_pattern": 2},
+    "gemma3": {
+        "vocab_size": 64,
+        "text_config": {**HEAD, **WINDOW, "model_type": "gemma3_text", "sliding_window_pattern": 2},
+    },
+    "ministral3": {
+        **HEAD,
+        **WINDOW,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "rope_parameters": {
+            "type": "yarn",
+            "rope_theta": 10_000.0,
+            "factor": 4.0,
+            "original_max_position_embeddings": 128,
+            "llama_4_scaling_beta": 0.1,
+        },
+    },
+    "qwen3_moe": {
+        **HEAD,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+        "moe_intermediate_size": 16,
+        "norm_topk_prob": True,
+    },
     "cohere2": {**HEAD, **WINDOW, "sliding_window_pattern": 2, "layer_norm_eps": 1e-5, "logit_scale": 1.0},
     "olmo3": {**HEAD, **WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
 }

@@ -15,9 +15,10 @@ def apply_to(model: nn.Module) -> int:
     return rebind(model, plain, attend)
 
 
-def attend(queries: mx.array, keys: mx.array, values: mx.array, cache: Any = None, **options: Any) -> mx.array:
+def attend(
+    queries: mx.array, keys: mx.array, values: mx.array, cache: Any, scale: float, mask: Any = None, **options: Any
+) -> mx.array:
     """Replace mlx-lm's attention function: (B, H, T, D); in a pass, each query sees only its own row."""
     if isinstance(cache, BatchCache):
-        options.pop("mask")
-        return cache.attend(queries, keys, values, **options)
-    return cast(mx.array, plain(queries, keys, values, cache, **options))
+        return cache.attend(queries, keys, values, scale=scale, **options)
+    return cast(mx.array, plain(queries, keys, values, cache, scale=scale, mask=mask, **options))
