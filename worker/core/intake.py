@@ -66,7 +66,7 @@ def _append_word(state: State, word: str, now_ms: int, vocabulary: Vocabulary) -
     tokens = sources.encode(last.source, word, vocabulary)
     num_tokens = len(last.source.tokens) + len(tokens) + len(last.prompt.end)
     is_too_long = num_tokens > last.prompt.max_source_tokens
-    if is_too_long and is_sentence and last.source.words:
+    if is_too_long and (is_sentence or _is_bounded(last)) and last.source.words:
         return _append_word(end_last(state, now_ms), word, now_ms, vocabulary)
     if is_too_long and is_sentence and last.source.is_copied:
         tokens = ()  # no segment can hold the word: copy it, as a segment of its own

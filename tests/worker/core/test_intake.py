@@ -145,8 +145,8 @@ def test_a_full_segment_ends() -> None:
 
 
 def test_a_segment_of_a_stock_model_ends_by_itself() -> None:
-    """Each of its reads feeds the whole target again: so it ends before the 61st word, or the card's number; not with
-    the 60th, behind which the producer may end it. A completion is read whole, however long.
+    """Each of its reads feeds the whole target again: so it ends before the 61st word, or the card's number, or the word
+    that has no room; not with the 60th, behind which the producer may end it. A completion is read whole, however long.
     """
 
     def lengths(num_words: int, session: Session = MANUAL, prompt: Prompt = CONTIGUOUS) -> list[int]:
@@ -157,6 +157,7 @@ def test_a_segment_of_a_stock_model_ends_by_itself() -> None:
     assert lengths(60) == [60]
     assert lengths(130) == [60, 60, 10]
     assert lengths(30, prompt=replace(CONTIGUOUS, max_segment_words=20)) == [20, 10]
+    assert lengths(30, prompt=replace(CONTIGUOUS, max_source_tokens=41)) == [10, 10, 10]
     assert lengths(130, replace(MANUAL, mode="completion")) == [130]
     assert lengths(130, prompt=PROMPT) == [130]
 
