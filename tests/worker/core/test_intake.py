@@ -145,7 +145,7 @@ def test_a_full_segment_ends() -> None:
 
 
 def test_a_segment_of_a_stock_model_ends_by_itself() -> None:
-    """Each of its reads feeds the whole target again: so it ends before the 61st word, or the card's number, or the word
+    """Each of its reads feeds the whole target again: so it ends before the 61st word, or the card's number, or a word
     that has no room; not with the 60th, behind which the producer may end it. A completion is read whole, however long.
     """
 
