@@ -41,6 +41,11 @@ class Prompt(msgspec.Struct, frozen=True):
         """Whether the target is a stock chat model's translation: without markup and line breaks."""
         return self.is_contiguous and self.is_translation
 
+    def room(self, num_source: int) -> int:
+        """Return how many target tokens, the prompt's included, there may be behind so many source tokens."""
+        context = self.max_context_tokens
+        return self.max_target_tokens if context is None else min(self.max_target_tokens, context - num_source)
+
     def in_layout(self) -> "Prompt":
         """Return the prompt as it is fed: in a contiguous layout, `end` begins the target."""
         return replace(self, end=(), target=self.end + self.target) if self.is_contiguous else self

@@ -113,14 +113,11 @@ class Segment(msgspec.Struct, frozen=True):
     @property
     def max_target_tokens(self) -> int:
         """Number of target tokens that there is room for behind the source so far, the prompt's included."""
-        most, context = self.prompt.max_target_tokens, self.prompt.max_context_tokens
-        return most if context is None else min(most, context - len(self.source.tokens))
+        return self.prompt.room(len(self.source.tokens))
 
     @property
     def is_full(self) -> bool:
-        """Whether further words are forbidden: by `max_new_words`, by `max_target_tokens`, or, once the source has
-        ended, by the bound on a translation's length.
-        """
+        """Whether a limit forbids further words; that on a translation's length counts once the source has ended."""
         limit = self.session.limits.max_new_words
         is_bound = self.source.ended and self.min_source_words > self.source.num_words
         is_limit = limit is not None and len(self.words) >= limit

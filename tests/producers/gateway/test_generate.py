@@ -212,7 +212,7 @@ async def test_nothing_that_the_document_allows_is_a_server_error(served: Served
     program = str(Path(sys.executable).with_name("schemathesis"))
     command = [program, "run", f"{served.url}v1/openapi.json", *options, *paths]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *command, "--request-timeout", "20", stdout=PIPE, stderr=STDOUT, cwd=gettempdir()
+        sys.executable, *command, "--request-timeout", "8", stdout=PIPE, stderr=STDOUT, cwd=gettempdir()
     )
     out, _ = await process.communicate()
     assert process.returncode == 0, out.decode()

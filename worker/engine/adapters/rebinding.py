@@ -10,13 +10,15 @@ from types import CodeType, FunctionType
 from typing import Any
 
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
 Function = Callable[..., Any]
 
 
 def rebind(model: nn.Module, original: Function, replacement: Function) -> int:
     """Make the model's modules call `replacement` where their methods call `original`, a function of their module's
-    globals; return the number of modules that do.
+    globals; return the number of modules that do. Modules without weights stay: models may share them, as a default
+    argument.
     """
     subclasses: dict[type[nn.Module], type[nn.Module] | None] = {}
     num_rebound = 0
@@ -24,7 +26,7 @@ def rebind(model: nn.Module, original: Function, replacement: Function) -> int:
         kind = type(module)
         if kind not in subclasses:
             subclasses[kind] = _subclass(kind, original, replacement)
-        if (subclass := subclasses[kind]) is not None:
+        if (subclass := subclasses[kind]) is not None and tree_flatten(module.parameters()):
             module.__class__ = subclass
             num_rebound += 1
     return num_rebound

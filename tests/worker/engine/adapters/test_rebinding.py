@@ -29,6 +29,10 @@ def triple(x: int) -> int:
 
 
 class Base(nn.Module):  # type: ignore[misc]  # untyped in mlx
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = mx.zeros(1)
+
     def __call__(self, x: int, *, more: int = 1) -> int:
         return double(x) + more
 
@@ -109,6 +113,15 @@ def test_attention_is_replaced_in_all_layers_or_left_alone() -> None:
     llama, gemma2 = build("llama"), build("gemma2")
     assert attention.apply_to(llama) == len(llama.layers)
     assert attention.apply_to(gemma2) == 0
+
+
+def test_modules_without_weights_are_left_alone() -> None:
+    """Models may share one: it stands as a default argument in mlx-lm."""
+    tree, shared = Tree(), Parent()
+    del shared.weight
+    tree.shared = shared
+    assert rebind(tree, double, triple) == 3
+    assert shared(1) == 3
 
 
 def test_what_cannot_be_rebound_is_left_alone() -> None:
