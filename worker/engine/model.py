@@ -44,7 +44,7 @@ class StreamingModel:
     `position_offset` is φ, the position of the first target token: 0 for a model trained with group positions.
     `alignment_heads` are the heads whose attention tells AlignAtt what a token comes from; none: all. `window_tokens`
     is the width of its narrowest sliding window, which a segment must fit into; None: it has none.
-    Raises UnsupportedModel where the model has no rotary positions or needs another cache than the plain one.
+    Raises UnsupportedModel where the model has no rotary positions or keeps more of its past than keys and values.
     """
 
     def __init__(self, model: nn.Module, *, position_offset: int = 0, name: str = "") -> None:

@@ -87,7 +87,8 @@ def test_positions_of_a_text_model_inside_another(tmp_path: Path) -> None:
 
 def test_a_window_that_is_in_use_bounds_the_positions(tmp_path: Path) -> None:
     """Configs tell of windows in several ways, and of some that no layer has."""
-    (windows, gemma) = ({"sliding_window": 100}, {"model_type": "gemma3_text", "sliding_window": 100})
+    windows = {"sliding_window": 100}
+    gemma = {**windows, "model_type": "gemma3_text"}
     for config, expected in (
         (gemma, 100),
         ({"model_type": "gemma3", "text_config": gemma}, 100),
